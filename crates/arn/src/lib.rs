@@ -1,0 +1,1 @@
+//! ARNs, partitions, account and unique ids, caller identities.

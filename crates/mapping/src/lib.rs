@@ -1,0 +1,1 @@
+//! IAM caller identity to Kubernetes user.

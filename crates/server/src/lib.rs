@@ -1,0 +1,1 @@
+//! AWS APIs and Kubernetes webhooks over HTTP.

@@ -1,0 +1,1 @@
+//! Mappings read from elsewhere and kept fresh: files, aws-auth, CRDs.

@@ -1,0 +1,1 @@
+//! Transactional store with watch, its conformance suite, and the redb implementation.

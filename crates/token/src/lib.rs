@@ -1,0 +1,1 @@
+//! k8s-aws-v1 tokens and ExecCredential.

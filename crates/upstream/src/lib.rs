@@ -1,0 +1,1 @@
+//! Real AWS STS and EC2, asked with limits, caches and coalescing.
