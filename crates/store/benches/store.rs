@@ -1,0 +1,2 @@
+//! Commits, lookups and loads of the store.
+fn main() {}
