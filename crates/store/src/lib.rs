@@ -11,18 +11,33 @@
 //! ```
 //!
 //! * [`Store`] is the seam: its contract is in the trait's documentation, its tests in `conformance`.
-//! * [`RedbStore`] is the embedded implementation.
+//! * [`RedbStore`] is the embedded implementation; [`DataDir`] opens it together with its root key.
+//! * [`Sealer`] keeps secrets unreadable at rest and bound to the record that holds them.
+//! * [`records`] says what is stored under which key, in which form.
 
+mod data_dir;
 mod key;
+mod random;
+pub mod records;
 mod redb_store;
+mod root_key;
+mod seal;
+mod secret;
 mod store;
 mod transaction;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[doc(hidden)]
+pub mod fuzz;
 
+pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use key::{InvalidKey, Key, Revision, Value};
+pub use random::{Random, RandomUnavailable};
 pub use redb_store::{OpenStoreError, RedbOptions, RedbStore};
+pub use root_key::{RootKey, RootKeyError};
+pub use seal::{SealError, SealedSecret, Sealer};
+pub use secret::SecretString;
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,
     WatchError, WatchStream,
