@@ -14,8 +14,11 @@
 //! * [`RedbStore`] is the embedded implementation; [`DataDir`] opens it together with its root key.
 //! * [`Sealer`] keeps secrets unreadable at rest and bound to the record that holds them.
 //! * [`records`] says what is stored under which key, in which form.
+//! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
 
 mod data_dir;
+mod directory;
+mod feed;
 mod key;
 mod random;
 pub mod records;
@@ -23,6 +26,7 @@ mod redb_store;
 mod root_key;
 mod seal;
 mod secret;
+mod snapshot;
 mod store;
 mod transaction;
 
@@ -32,12 +36,21 @@ pub mod conformance;
 pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
+pub use directory::{
+    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
+    NewUser, OpenDirectoryError, Quotas,
+};
+pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
 pub use random::{Random, RandomUnavailable};
 pub use redb_store::{OpenStoreError, RedbOptions, RedbStore};
 pub use root_key::{RootKey, RootKeyError};
 pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
+pub use snapshot::{
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError,
+    DirectorySnapshot, Principal, UnusableRecord, UserEntry,
+};
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,
     WatchError, WatchStream,
