@@ -1,4 +1,4 @@
-//! A bounded cache of signing keys.
+//! A bounded cache of signing keys (signature spec, section 3.1).
 //!
 //! `kSigning` depends on (key id, day, region, service), so one derivation serves a client for a day. What is cached is
 //! the key, never the verdict about a signature. Reading takes a shared lock on one of a few shards for one hash map
@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -211,10 +211,20 @@ impl Shard {
 
 /// The owned form of a [`CacheKey`], flat so that a lookup builds it on the stack: NUL-terminated texts, then the
 /// token digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Id {
     bytes: [u8; Id::MAX],
     len: u8,
+}
+
+/// Equal ids have equal used bytes, so these alone are hashed.
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes
+            .get(..usize::from(self.len))
+            .unwrap_or_default()
+            .hash(state);
+    }
 }
 
 impl Id {

@@ -1,4 +1,4 @@
-//! The canonical request and the string to sign.
+//! The canonical request and the string to sign (signature spec, sections 2 and 3).
 //!
 //! ```text
 //! METHOD \n CanonicalURI \n CanonicalQuery \n name1:value1 \n name2:value2 \n \n SignedHeaders \n PayloadHash
@@ -8,6 +8,8 @@
 //! share them, so that a request cannot be canonical in one and not in another.
 
 use std::cmp::Ordering;
+
+use memchr::memchr;
 
 use crate::crypto::{DIGEST, HEX, hex};
 use crate::encode::{
@@ -29,16 +31,25 @@ pub(crate) struct Param<'a> {
 
 /// Splits a raw query at `&`, skipping empty parts.
 pub(crate) fn params(query: &[u8]) -> impl Iterator<Item = Param<'_>> {
-    query
-        .split(|b| *b == b'&')
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            let mut halves = part.splitn(2, |b| *b == b'=');
-            Param {
-                name: halves.next().unwrap_or_default(),
-                value: halves.next().unwrap_or_default(),
+    let mut rest = query;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (part, tail) = cut(rest, b'&');
+            rest = tail;
+            if !part.is_empty() {
+                let (name, value) = cut(part, b'=');
+                return Some(Param { name, value });
             }
-        })
+        }
+        None
+    })
+}
+
+/// What is before and behind the first `mark`; all and nothing if there is none.
+fn cut(text: &[u8], mark: u8) -> (&[u8], &[u8]) {
+    let at = memchr(mark, text).unwrap_or(text.len());
+    let (before, behind) = text.split_at(at);
+    (before, behind.get(1..).unwrap_or_default())
 }
 
 impl Param<'_> {

@@ -23,22 +23,53 @@ const BLOCK: usize = 64;
 pub(crate) const EMPTY_SHA256: &[u8; HEX] =
     b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// A SHA-256 in progress that canonical text can be written into piece by piece, without a buffer.
-pub(crate) struct Sha256Sink(Sha256);
+/// A SHA-256 in progress that canonical text can be written into piece by piece.
+pub(crate) struct Sha256Sink {
+    hash: Sha256,
+    /// Gathers the many pieces of a few bytes, each of which would cost the hash more than its bytes do.
+    pending: [u8; PENDING],
+    len: usize,
+}
+
+const PENDING: usize = 256;
 
 impl Sha256Sink {
     pub(crate) fn new() -> Self {
-        Self(Sha256::new())
+        Self {
+            hash: Sha256::new(),
+            pending: [0; PENDING],
+            len: 0,
+        }
     }
 
-    pub(crate) fn finish(self) -> [u8; DIGEST] {
-        self.0.finalize().into()
+    pub(crate) fn finish(mut self) -> [u8; DIGEST] {
+        self.flush();
+        self.hash.finalize().into()
+    }
+
+    fn flush(&mut self) {
+        self.hash
+            .update(self.pending.get(..self.len).unwrap_or_default());
+        self.len = 0;
     }
 }
 
 impl Sink for Sha256Sink {
     fn put(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        let end = self.len + bytes.len();
+        if let Some(free) = self.pending.get_mut(self.len..end) {
+            free.copy_from_slice(bytes);
+            self.len = end;
+            return;
+        }
+        self.flush();
+        match self.pending.get_mut(..bytes.len()) {
+            Some(free) => {
+                free.copy_from_slice(bytes);
+                self.len = bytes.len();
+            }
+            None => self.hash.update(bytes),
+        }
     }
 }
 
@@ -152,6 +183,21 @@ mod tests {
     fn empty_payload_hash_is_the_hash_of_nothing() {
         assert_eq!(&hex(&sha256(b"")), EMPTY_SHA256);
         assert_eq!(unhex(EMPTY_SHA256), Some(sha256(b"")));
+    }
+
+    #[test]
+    fn pieces_of_any_length_hash_as_their_concatenation() {
+        let data: Vec<u8> = (0..2000u32).map(|i| i as u8).collect();
+        for piece in [1, 7, 63, 255, 256, 257, 600, 2000] {
+            let mut sink = Sha256Sink::new();
+            for (i, bytes) in data.chunks(piece).enumerate() {
+                sink.put(bytes);
+                if i % 3 == 0 {
+                    sink.put(b"");
+                }
+            }
+            assert_eq!(sink.finish(), sha256(&data), "{piece}");
+        }
     }
 
     #[test]

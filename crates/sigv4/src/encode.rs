@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use memchr::{memchr, memchr2};
+
 /// Where canonical text goes: a buffer, or a hash.
 pub(crate) trait Sink {
     fn put(&mut self, bytes: &[u8]);
@@ -40,8 +42,43 @@ pub enum EscapeFault {
     NotHex([u8; 2]),
 }
 
-const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// What a byte may be, as bits: every byte of every signed text is looked up here.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0u8;
+    loop {
+        let mut class = 0;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            class |= UNRESERVED;
+        }
+        if byte.is_ascii_digit() || matches!(byte, b'A'..=b'F') {
+            class |= UPPER_HEX;
+        }
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a byte is an index into 256 entries, and this runs in the compiler"
+        )]
+        {
+            classes[byte as usize] = class;
+        }
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
+
+const UNRESERVED: u8 = 1;
+const UPPER_HEX: u8 = 2;
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES
+        .get(usize::from(byte))
+        .is_some_and(|c| c & class != 0)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    is(byte, UNRESERVED)
 }
 
 pub(crate) const fn hex_value(digit: u8) -> Option<u8> {
@@ -62,7 +99,7 @@ fn escape(byte: u8) -> [u8; 3] {
 /// Reports the first broken escape.
 pub(crate) fn check_escapes(raw: &[u8]) -> Result<(), EscapeFault> {
     let mut rest = raw;
-    while let Some(at) = rest.iter().position(|b| *b == b'%') {
+    while let Some(at) = memchr(b'%', rest) {
         rest = rest.get(at + 1..).unwrap_or_default();
         match *rest {
             [a, b, ..] if hex_value(a).is_some() && hex_value(b).is_some() => {}
@@ -117,10 +154,7 @@ pub(crate) fn decode(raw: &[u8], plus: Plus) -> Cow<'_, [u8]> {
 pub(crate) fn write_decoded(raw: &[u8], plus: Plus, out: &mut impl Sink) {
     let mut rest = raw;
     while !rest.is_empty() {
-        let run = rest
-            .iter()
-            .position(|b| matches!(b, b'%' | b'+'))
-            .unwrap_or(rest.len());
+        let run = memchr2(b'%', b'+', rest).unwrap_or(rest.len());
         let (plain, tail) = rest.split_at(run);
         out.put(plain);
         let mut one = decoded(tail, plus);
@@ -158,11 +192,13 @@ pub(crate) fn recode(raw: &[u8], plus: Plus, slash: Slash, out: &mut impl Sink) 
     while !rest.is_empty() {
         // What clients send is canonical nearly always, so the longest canonical stretch is passed on in one piece.
         let mut run = 0;
-        loop {
-            match rest.get(run..) {
-                Some([b, ..]) if stays(*b) => run += 1,
-                Some([b'%', a, b, ..]) if is_canonical_escape(*a, *b, &stays) => run += 3,
-                _ => break,
+        while let Some(&byte) = rest.get(run) {
+            if stays(byte) {
+                run += 1;
+            } else if byte == b'%' && is_canonical_escape(rest.get(run + 1..), &stays) {
+                run += 3;
+            } else {
+                break;
             }
         }
         let (canonical, tail) = rest.split_at(run);
@@ -181,10 +217,11 @@ pub(crate) fn recode(raw: &[u8], plus: Plus, slash: Slash, out: &mut impl Sink) 
     }
 }
 
-fn is_canonical_escape(a: u8, b: u8, stays: &impl Fn(u8) -> bool) -> bool {
-    match (hex_value(a), hex_value(b)) {
-        (Some(high), Some(low)) => {
-            !a.is_ascii_lowercase() && !b.is_ascii_lowercase() && !stays((high << 4) | low)
+/// Whether the two bytes behind a `%` are upper-case hex of a byte that must be escaped.
+fn is_canonical_escape(behind: Option<&[u8]>, stays: &impl Fn(u8) -> bool) -> bool {
+    match behind {
+        Some([a, b, ..]) if is(*a, UPPER_HEX) && is(*b, UPPER_HEX) => {
+            matches!((hex_value(*a), hex_value(*b)), (Some(high), Some(low)) if !stays((high << 4) | low))
         }
         _ => false,
     }

@@ -1,4 +1,4 @@
-//! Why a request was not authenticated, as data, and how each protocol says so.
+//! Why a request was not authenticated, as data, and how each protocol says so (signature spec, sections 5 and 5.2).
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Why a signature does not match.
+//! Why a signature does not match (signature spec, section 8).
 //!
 //! Given the request as received and the secret, this signs the plausible variants of the request until one has the
 //! signature that came along. The variant names what a client, a proxy or a configuration did, in one sentence.

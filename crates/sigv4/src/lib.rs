@@ -13,7 +13,9 @@
 //!
 //! Nothing here does I/O or reads a clock: the time is an argument, and looking a key up is the caller's step between
 //! parsing and verifying. Only verification makes a [`Verified`], so a handler that takes one cannot be reached
-//! without it. A refusal is an [`AuthError`]: the first check that failed, in the order in which AWS checks.
+//! without it. A refusal is an [`AuthError`]: the first check that failed, in the order in which AWS checks. Steps are
+//! numbered as in the signature spec, section 5: 1–4 the request, 5–7 finding the authentication, 8–13 its parts, 14–15
+//! the key, 16 the signature.
 //!
 //! Signatures have no nonce: a signed request is valid for its whole window, by design, and is not remembered here.
 

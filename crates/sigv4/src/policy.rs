@@ -1,4 +1,4 @@
-//! What a service asks of a signature, beyond that it matches.
+//! What a service asks of a signature, beyond that it matches (signature spec, sections 4 and 5.1).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The presigned GetCallerIdentity inside a `k8s-aws-v1` token, verified in process.
+//! The presigned GetCallerIdentity inside a `k8s-aws-v1` token, verified in process (authentication spec, section 2.7).
 //!
 //! The same rules and the same canonical text as [`Parsed`](crate::Parsed), for the narrow case that is hot: a GET
 //! without a body, at most [`MAX_PARAMS`] parameters, headers supplied by the verifier. Nothing here allocates unless

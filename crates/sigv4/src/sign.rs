@@ -259,14 +259,20 @@ fn signable<'r>(request: &Request<'r>) -> Result<Vec<Header<'r>>, SignError> {
     if request.first("host").is_none() {
         return Err(SignError::NoHost);
     }
+    let has_host = request
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let is_left_out = |name: &str| {
+        NEVER_SIGNED
+            .iter()
+            .any(|never| name.eq_ignore_ascii_case(never))
+            || (has_host && name.eq_ignore_ascii_case(":authority"))
+    };
     Ok(request
         .headers
         .iter()
-        .filter(|(name, _)| {
-            !NEVER_SIGNED
-                .iter()
-                .any(|never| name.eq_ignore_ascii_case(never))
-        })
+        .filter(|(name, _)| !is_left_out(name))
         .map(|(name, value)| {
             if is_host_name(name) {
                 ("host", *value)
