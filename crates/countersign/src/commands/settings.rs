@@ -1,0 +1,196 @@
+//! What `up` and `serve` share: configuration to running listeners.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign_arn::AccountId;
+use countersign_server::config::{self, Bootstrap, Loaded};
+use countersign_server::listen::BindError;
+use countersign_store::{
+    DataDir, Directory, NewUser, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
+};
+use jiff::Timestamp;
+
+use crate::report::Failure;
+
+/// How long `--takeover` waits for the running instance to let go of its store.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(300);
+
+/// Runs a future on a runtime of its own.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    countersign_server::install_crypto();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// `$XDG_DATA_HOME/countersign`, or what the platform has for it.
+pub(super) fn platform_data_dir() -> Result<PathBuf, Failure> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = from("XDG_DATA_HOME").or_else(|| {
+        let below = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+        from("HOME").map(|home| home.join(below))
+    });
+    base.map(|base| base.join("countersign"))
+        .ok_or_else(|| Failure::usage(anyhow::anyhow!("there is no home directory")).hint("give one with `--data-dir DIR`"))
+}
+
+/// Makes a directory that only this user can look into; an existing one must be so already.
+pub(super) fn make_private_dir(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("could not make `{}`", path.display()))
+        .map_err(Failure::usage)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o022 != 0 {
+        return Err(Failure::usage(anyhow::anyhow!("`{}` can be written by others", path.display()))
+            .hint(format!("chmod go-w {}", path.display())));
+    }
+    Ok(())
+}
+
+/// Reads the configuration, warning about keys that mean nothing; an empty one when there is no file.
+pub(super) fn load_config(path: Option<&Path>) -> Result<Loaded, Failure> {
+    let loaded = match path {
+        Some(path) => config::load(path),
+        None => config::parse(String::new(), Path::new("")),
+    }
+    .map_err(Failure::usage)?;
+    for key in &loaded.unknown_keys {
+        tracing::warn!(key, "configuration key is not known and has no effect");
+    }
+    Ok(loaded)
+}
+
+pub(super) fn bind_failure(error: BindError) -> Failure {
+    Failure::usage(error)
+}
+
+/// The root key: a file of the operator's, `COUNTERSIGN_ROOT_KEY`, or the one in the data directory.
+pub(super) fn root_key_source(file: Option<&Path>) -> Result<RootKeySource, Failure> {
+    const VARIABLE: &str = "COUNTERSIGN_ROOT_KEY";
+    if let Some(path) = file {
+        return Ok(RootKeySource::File(path.to_owned()));
+    }
+    match std::env::var(VARIABLE) {
+        Ok(text) => {
+            let text = zeroize::Zeroizing::new(text);
+            let key = countersign_store::RootKey::parse(&text, VARIABLE).map_err(Failure::usage)?;
+            Ok(RootKeySource::Given(key))
+        }
+        Err(_) => Ok(RootKeySource::DataDir),
+    }
+}
+
+/// Opens store and directory; with `takeover`, waits while another process has them.
+pub(super) async fn open_directory(
+    data_dir: &Path,
+    root_key: RootKeySource,
+    takeover: bool,
+) -> Result<Directory, Failure> {
+    let random = Random::system();
+    let deadline = tokio::time::Instant::now() + TAKEOVER_WAIT;
+    let mut said = false;
+    let mut root_key = Some(root_key);
+    let opened = loop {
+        let source = match root_key.take() {
+            Some(source) => source,
+            None => RootKeySource::DataDir,
+        };
+        let again = again(&source)?;
+        let (dir, random) = (data_dir.to_owned(), random.clone());
+        let opened =
+            tokio::task::spawn_blocking(move || DataDir::open(&dir, source, &random, &RedbOptions::default())).await?;
+        match opened {
+            Err(OpenDataDirError::Store(OpenStoreError::InUse { .. }))
+                if takeover && tokio::time::Instant::now() < deadline =>
+            {
+                if !said {
+                    tracing::info!("waiting for the running instance to stop and let go of the store");
+                    said = true;
+                }
+                root_key = Some(again);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => break other.map_err(Failure::usage)?,
+        }
+    };
+    let sealer = Sealer::new(&opened.root_key, &[])?;
+    let store = Arc::new(opened.store);
+    Ok(Directory::open(store, sealer, random, Quotas::default()).await.map_err(Failure::usage)?)
+}
+
+/// The same source once more, for the next attempt.
+fn again(source: &RootKeySource) -> Result<RootKeySource, Failure> {
+    match source {
+        RootKeySource::DataDir => Ok(RootKeySource::DataDir),
+        RootKeySource::File(path) => Ok(RootKeySource::File(path.clone())),
+        RootKeySource::Given(_) => root_key_source(None),
+    }
+}
+
+/// Makes users that the configuration wants from the first start on.
+pub(super) async fn bootstrap(
+    directory: &Directory,
+    account: AccountId,
+    bootstrap: &Bootstrap,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    for user in &bootstrap.users {
+        if directory.snapshot().user(account, &user.name).is_some() {
+            continue;
+        }
+        let new = NewUser {
+            account,
+            name: user.name.as_str().into(),
+            path: user.path.as_deref().unwrap_or("/").into(),
+            tags: Vec::new(),
+        };
+        directory.create_user(new, now).await.map_err(Failure::usage)?;
+        if let Some(file) = &user.access_key_file {
+            let key = directory.create_access_key(account, &user.name, now).await.map_err(Failure::usage)?;
+            let text = serde_json::json!({
+                "UserName": user.name,
+                "AccessKeyId": key.metadata.id,
+                "SecretAccessKey": key.secret.expose(),
+            });
+            write_atomically(file, &serde_json::to_vec_pretty(&text)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file of mode 0600 so that readers see the old content or the new, never half of it.
+pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = || format!("could not write `{}`", path.display());
+    let name = path.file_name().with_context(failed).map_err(Failure::usage)?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(failed).map_err(Failure::usage)
+}
+
+/// The addresses clients may have signed for: what is bound, and `localhost` beside a loopback address.
+pub(super) fn own_endpoints(scheme: &str, address: SocketAddr) -> Vec<String> {
+    let mut hosts = vec![address.to_string()];
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        hosts.push(format!("localhost:{}", address.port()));
+        hosts.push(format!("127.0.0.1:{}", address.port()));
+    }
+    hosts.dedup();
+    hosts.into_iter().map(|host| format!("{scheme}://{host}/")).collect()
+}

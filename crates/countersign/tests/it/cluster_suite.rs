@@ -1,0 +1,169 @@
+//! With a real kube-apiserver: people log in with kubectl, refusals are explained where operators look, and restarts and new
+//! certificates cost nobody a login.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
+use crate::harness::{Running, aws_cli, client, countersign, exec_token};
+
+fn webhook_flags(server: &Running, version: &str, ttl: &str) -> Vec<String> {
+    vec![
+        format!("--authentication-token-webhook-config-file={}", server.field("tokenWebhookKubeconfig")),
+        format!("--authentication-token-webhook-version={version}"),
+        format!("--authentication-token-webhook-cache-ttl={ttl}"),
+    ]
+}
+
+/// Token of the AWS CLI where it is installed, else our own; the cluster does not see the difference.
+fn mint(server: &Running, test: &str, cluster: &str) -> String {
+    let environment = server.aws_environment();
+    let args = ["eks", "get-token", "--cluster-name", cluster];
+    exec_token(&match aws_cli(test) {
+        Some(aws) => client(&aws, &args, &environment),
+        None => countersign(&args, &environment),
+    })
+}
+
+#[test]
+fn cluster_whoami_shows_username_groups_and_every_extra_field() {
+    const TEST: &str = "cluster_whoami_shows_username_groups_and_every_extra_field";
+    let Some(assets) = assets(TEST) else { return };
+    for version in ["v1", "v1beta1"] {
+        let server = Running::up(&[]);
+        let cluster = Cluster::start(&assets, &webhook_flags(&server, version, "2m"));
+        let token = mint(&server, TEST, "demo");
+        let output = cluster.kubectl(&token, &["auth", "whoami", "-o", "json"]);
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
+        let review: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let user = &review["status"]["userInfo"];
+        assert_eq!(user["username"], "kubernetes-admin");
+        assert_eq!(user["groups"], serde_json::json!(["system:masters", "system:authenticated"]));
+        let arn = server.field("admin.arn");
+        for (key, value) in [
+            ("arn", arn.as_str()),
+            ("canonicalArn", &arn),
+            ("sessionName", ""),
+            ("accessKeyId", &server.field("admin.accessKeyId")),
+        ] {
+            assert_eq!(user["extra"][key], serde_json::json!([value]), "{version} {key}: {user}");
+        }
+        let id = user["extra"]["principalId"][0].as_str().unwrap();
+        assert!(id.starts_with("AIDA"), "{user}");
+        assert_eq!(user["extra"]["sigs.k8s.io/aws-iam-authenticator/principalId"], serde_json::json!([id]));
+        assert_eq!(user["uid"], format!("aws-iam-authenticator:111122223333:{id}"));
+        assert!(cluster.kubectl(&token, &["get", "namespaces"]).status.success(), "an admin may list namespaces");
+    }
+}
+
+#[test]
+fn cluster_log_of_the_api_server_names_the_reason_of_a_denial() {
+    const TEST: &str = "cluster_log_of_the_api_server_names_the_reason_of_a_denial";
+    let Some(assets) = assets(TEST) else { return };
+    let server = Running::up(&[]);
+    let cluster = Cluster::start(&assets, &webhook_flags(&server, "v1", "2m"));
+    let other = mint(&server, TEST, "other");
+    for (token, reason) in [(other.as_str(), Some("SignatureDoesNotMatch")), ("k8s-aws-v1.garbage!", None)] {
+        let output = cluster.kubectl(token, &["auth", "whoami"]);
+        assert!(!output.status.success());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("Unauthorized") || stderr.contains("must be logged in"), "{stderr}");
+        if let Some(reason) = reason {
+            let log = wait_for(&cluster, "Unable to authenticate the request");
+            assert!(log.contains(reason), "{log}");
+            assert!(!log.contains(token), "no token in the log");
+        }
+    }
+    // A verdict without an error is cached: the second attempt never reaches the webhook.
+    let before = reviews(&server);
+    for _ in 0..3 {
+        cluster.kubectl("k8s-aws-v1.garbage!", &["auth", "whoami"]);
+    }
+    assert_eq!(reviews(&server), before, "garbage is denied from kube-apiserver's cache");
+    assert!(cluster.kubectl(ADMIN_TOKEN, &["get", "namespaces"]).status.success(), "other authenticators go on working");
+}
+
+#[test]
+fn cluster_webhook_restart_and_certificate_rotation_fail_no_login() {
+    const TEST: &str = "cluster_webhook_restart_and_certificate_rotation_fail_no_login";
+    let Some(assets) = assets(TEST) else { return };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let webhook = format!("127.0.0.1:{port}");
+    let aws_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let aws = format!("127.0.0.1:{aws_port}");
+    let args = ["--listen", aws.as_str(), "--webhook-listen", webhook.as_str()];
+    let first = Running::up(&args);
+    // Without a cache every request is a review, so that every gap would show.
+    let cluster = Cluster::start(&assets, &webhook_flags(&first, "v1", "0s"));
+    let token = mint(&first, TEST, "demo");
+    let (stop, logins, failures) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let data: PathBuf = first.dir.path().join("data");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let output = cluster.kubectl(&token, &["get", "--raw", "/api"]);
+                logins.fetch_add(1, Ordering::Relaxed);
+                if !output.status.success() {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+                }
+            }
+        });
+        wait_until(|| logins.load(Ordering::Relaxed) >= 3);
+
+        // Rotation: a new leaf under the same CA, picked up while connections go on.
+        let before = std::fs::read(data.join("cert.pem")).unwrap();
+        let renew = countersign(&["init", "--renew", "--state-dir", data.to_str().unwrap()], &Default::default());
+        assert!(renew.status.success(), "{}", String::from_utf8_lossy(&renew.stderr));
+        assert_ne!(std::fs::read(data.join("cert.pem")).unwrap(), before);
+        first.wait_for_log("serving certificate reloaded");
+        let seen = logins.load(Ordering::Relaxed);
+        wait_until(|| logins.load(Ordering::Relaxed) >= seen + 3);
+
+        // Restart: the new process binds beside the old one and waits for its store.
+        let mut takeover = vec!["--takeover", "--data-dir", data.to_str().unwrap()];
+        takeover.extend(args);
+        let second = std::thread::scope(|inner| {
+            let starting = inner.spawn(|| Running::start_in(tempfile::tempdir().unwrap(), "up", &takeover));
+            first.wait_for_log("another process wants this data directory");
+            first.signal("TERM");
+            starting.join().unwrap()
+        });
+        let seen = logins.load(Ordering::Relaxed);
+        wait_until(|| logins.load(Ordering::Relaxed) >= seen + 3);
+        stop.store(true, Ordering::Relaxed);
+        drop(second);
+    });
+    assert!(logins.load(Ordering::Relaxed) >= 9);
+    assert_eq!(failures.load(Ordering::Relaxed), 0, "every login has to succeed");
+}
+
+fn reviews(server: &Running) -> u64 {
+    let metrics = server.webhook("GET", "/metrics", &[], b"").text();
+    metrics
+        .lines()
+        .filter(|line| line.starts_with("aws_iam_authenticator_authenticate_latency_seconds_count"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+fn wait_for(cluster: &Cluster, text: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let log = cluster.log();
+        if log.contains(text) {
+            return log;
+        }
+        assert!(Instant::now() < deadline, "`{text}` never came into the API server's log");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "nothing happens any more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
