@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use countersign_arn::AccountId;
-use countersign_arn::unique_id::{self, Kind};
+use countersign_arn::unique_id::Kind;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Directory, DirectoryError, missing, readable};
+use super::{Directory, DirectoryError, is_unusable, missing, readable};
 use crate::records::{AccessKey, AccessKeyStatus, RecordKey, SECRET_FIELD, User};
 use crate::snapshot::{AccessKeyEntry, UserEntry};
 use crate::{DirectorySnapshot, SecretString, Transaction};
@@ -54,14 +54,9 @@ impl Directory {
                     limit,
                 });
             }
-            let id = loop {
-                let id = unique_id::encode(Kind::AccessKey, account, self.0.random.bytes()?);
-                let taken = snapshot.has_access_key_id(&id)
-                    || snapshot.is_unusable(&RecordKey::AccessKey(&id).to_key()?);
-                if !taken {
-                    break id;
-                }
-            };
+            let id = self.new_id(Kind::AccessKey, account, |id| {
+                snapshot.has_access_key_id(id) || is_unusable(snapshot, RecordKey::AccessKey(id))
+            })?;
             // 30 random bytes in base64 are 40 characters, each of the 64 equally likely.
             let random = Zeroizing::new(self.0.random.bytes::<30>()?);
             let secret = SecretString::new(STANDARD_NO_PAD.encode(*random));

@@ -9,6 +9,9 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_arn::AccountId;
+use countersign_arn::unique_id::{self, Kind};
+
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
 pub use self::clusters::NewCluster;
@@ -16,8 +19,8 @@ pub use self::error::{DirectoryError, OpenDirectoryError};
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, Random, Revision, Sealer, SecretString, SnapshotFeed,
-    Store, Transaction,
+    CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,
+    SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.
@@ -133,6 +136,23 @@ impl Directory {
         Err(DirectoryError::Contended)
     }
 
+    /// A new unique id that nothing has.
+    fn new_id(
+        &self,
+        kind: Kind,
+        account: AccountId,
+        taken: impl Fn(&str) -> bool,
+    ) -> Result<String, DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let id = unique_id::encode(kind, account, self.0.random.bytes()?);
+            if !taken(&id) {
+                return Ok(id);
+            }
+        }
+        // So many collisions are no accident of 39 random bits.
+        Err(DirectoryError::Random(RandomUnavailable))
+    }
+
     async fn visible(&self, revision: Revision) -> bool {
         matches!(
             tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
@@ -157,6 +177,10 @@ fn readable(snapshot: &DirectorySnapshot, key: RecordKey<'_>) -> Result<Key, Dir
         return Err(DirectoryError::Unreadable { key });
     }
     Ok(key)
+}
+
+fn is_unusable(snapshot: &DirectorySnapshot, key: RecordKey<'_>) -> bool {
+    key.to_key().is_ok_and(|key| snapshot.is_unusable(&key))
 }
 
 /// What to say about a record that is not in the snapshot: `error`, unless it is there and cannot be read.

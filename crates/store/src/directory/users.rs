@@ -1,6 +1,6 @@
 //! Users.
 
-use countersign_arn::unique_id::{self, Kind};
+use countersign_arn::unique_id::Kind;
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
@@ -53,12 +53,9 @@ impl Directory {
                     limit,
                 });
             }
-            let id = loop {
-                let id = unique_id::encode(Kind::User, new.account, self.0.random.bytes()?);
-                if snapshot.principal(&id).is_none() {
-                    break id;
-                }
-            };
+            let id = self.new_id(Kind::User, new.account, |id| {
+                snapshot.principal(id).is_some()
+            })?;
             let user = User {
                 account: new.account,
                 partition: account.record.partition,
