@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use countersign_client::get_token::{self, Style};
+use countersign_client::{Environment, Io, Process};
 
 use crate::commands;
 use crate::exit::Exit;
@@ -36,16 +38,16 @@ enum Command {
     Serve(commands::serve::ServeArgs),
     /// Print a token for kubectl as an ExecCredential; drop-in for `aws eks get-token` and `aws-iam-authenticator token`.
     #[command(name = "get-token", alias = "token")]
-    GetToken(countersign_client::GetTokenArgs),
+    GetToken(countersign_client::get_token::GetTokenArgs),
     /// `eks get-token`, so that a kubeconfig switches from `aws` by changing only its command.
     #[command(hide = true)]
     Eks(EksArgs),
     /// Verify a token, say whose it is, which user it becomes, and why.
     Verify(commands::verify::VerifyArgs),
     /// Write a kubeconfig entry that gets tokens from this command, as `aws eks update-kubeconfig` does.
-    Kubeconfig(countersign_client::KubeconfigArgs),
+    Kubeconfig(countersign_client::kubeconfig::KubeconfigArgs),
     /// Generate the webhook's certificate, key and kubeconfig before the API server first starts.
-    Init(countersign_client::InitArgs),
+    Init(countersign_client::init::InitArgs),
     /// Explain what went wrong on the wire.
     #[command(subcommand)]
     Debug(commands::debug::DebugCommand),
@@ -61,7 +63,7 @@ struct EksArgs {
 enum EksCommand {
     /// Print a token for kubectl.
     #[command(name = "get-token")]
-    GetToken(countersign_client::GetTokenArgs),
+    GetToken(countersign_client::get_token::GetTokenArgs),
 }
 
 /// Parses and runs; the process' exit code.
@@ -73,23 +75,31 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr());
+    let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
+    let process = Process { env: Environment::of_process(), clock: &jiff::Timestamp::now };
+    let mut io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
     let outcome: Result<ExitCode, Failure> = match cli.command {
-        Command::GetToken(args) | Command::Eks(EksArgs { command: EksCommand::GetToken(args) }) => {
-            Ok(countersign_client::get_token(&args, &mut stdout, &mut stderr))
+        Command::GetToken(args) => Ok(get_token::run(&args, Style::Authenticator, &process, &mut io).into()),
+        Command::Eks(EksArgs { command: EksCommand::GetToken(args) }) => {
+            Ok(get_token::run(&args, Style::AwsCli, &process, &mut io).into())
         }
-        Command::Kubeconfig(args) => Ok(countersign_client::kubeconfig(&args, &mut stdout, &mut stderr)),
-        Command::Init(args) => Ok(countersign_client::init(&args, &mut stdout, &mut stderr)),
+        Command::Kubeconfig(args) => Ok(countersign_client::kubeconfig::run(&args, &process, &mut io).into()),
+        Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
         }
-        Command::Verify(args) => commands::verify::run(&args, &mut stdout).map(Into::into),
+        Command::Verify(args) => {
+            drop(stdin);
+            commands::verify::run(&args, &mut stdout).map(Into::into)
+        }
         Command::Up(args) => {
             drop(stdout);
+            drop(stdin);
             commands::up::run(args).map(Into::into)
         }
         Command::Serve(args) => {
             drop(stdout);
+            drop(stdin);
             commands::serve::run(args).map(Into::into)
         }
     };

@@ -14,9 +14,10 @@ use countersign_server::health::{Report, State};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Mappings, Verifier};
+use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::{Clusters, Readiness, Webhook};
+use countersign_sources::Mappings;
 use countersign_store::{Directory, FeedState};
 use countersign_token::Rules;
 use countersign_upstream::ec2::InstanceLookup;
@@ -29,7 +30,7 @@ use crate::report::Failure;
 pub(super) struct ClusterSetup {
     pub(super) name: String,
     pub(super) cluster_id: String,
-    pub(super) mappings: Arc<dyn Mappings>,
+    pub(super) mappings: Arc<Mappings>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -46,12 +47,11 @@ pub(super) struct Launch<'a> {
     pub(super) metrics_listener: Option<TcpListener>,
     pub(super) certificate: CertificateFiles,
     pub(super) events: Option<&'a str>,
-    pub(super) default_deny_mode: DenyMode,
+    /// How refusals are answered, and the status when STS cannot be asked.
+    pub(super) deny: (DenyMode, u16),
     /// The first is the one behind `/authenticate`.
     pub(super) clusters: Vec<ClusterSetup>,
     pub(super) metrics: Metrics,
-    /// What sources say about themselves.
-    pub(super) source_health: Arc<dyn Fn(&mut Report) + Send + Sync>,
 }
 
 pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Running, Failure> {
@@ -59,7 +59,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
     let aws_address = launch.aws.as_ref().map(TcpListener::local_addr).transpose()?;
     let rules = token_rules(own, launch.partition, aws_address.map(|address| (scheme, address)))?;
-    let (deny_mode, upstream_failure_status) = denial_options(own, launch.default_deny_mode)?;
+    let (deny_mode, upstream_failure_status) = launch.deny;
 
     let metrics = Arc::new(launch.metrics);
     let events = Events::start(&event_target(launch.events.or(own.events.as_deref())), metrics.events_lost().clone())?;
@@ -81,7 +81,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         }))
     });
     let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(authenticators.collect())));
-    let readiness = readiness(launch.directory, Arc::clone(&clusters), launch.source_health);
+    let readiness = readiness(launch.directory, Arc::clone(&clusters), launch.upstream);
     let webhook = Webhook::new(clusters, Arc::clone(&metrics), events, Arc::clone(&readiness));
 
     let failures = own.failures_per_second.unwrap_or(20);
@@ -148,7 +148,7 @@ fn token_rules(own: &OwnConfig, partition: Partition, aws: Option<(&str, SocketA
     Rules::new(options).map_err(Failure::usage)
 }
 
-fn denial_options(own: &OwnConfig, default: DenyMode) -> Result<(DenyMode, u16), Failure> {
+pub(super) fn denial_options(own: &OwnConfig, default: DenyMode) -> Result<(DenyMode, u16), Failure> {
     let mode = match own.deny_mode.as_deref() {
         None => default,
         Some("http") => DenyMode::Http,
@@ -174,7 +174,7 @@ fn event_target(text: Option<&str>) -> EventTarget {
 fn readiness(
     directory: Option<Directory>,
     clusters: Arc<ArcSwap<Clusters>>,
-    sources: Arc<dyn Fn(&mut Report) + Send + Sync>,
+    upstream: Option<StsVerifier>,
 ) -> Readiness {
     Arc::new(move || {
         let mut report = Report::default();
@@ -193,12 +193,16 @@ fn readiness(
             }
         }
         for cluster in clusters.load().iter() {
-            let view = cluster.mapping_view();
-            let backends: Vec<&str> = view.chain.backends().iter().map(|backend| backend.kind().name()).collect();
-            let detail = format!("backends {}, generation {}", backends.join(", "), view.generation);
-            report.add(format!("cluster {}", cluster.name()), State::Ok, detail);
+            super::mappings::report_health(&mut report, cluster.name(), &cluster.mappings().health());
         }
-        sources(&mut report);
+        if let Some(sts) = &upstream {
+            let numbers = sts.snapshot();
+            let detail = format!(
+                "{} calls, {} in flight, {} queued, {} identities cached",
+                numbers.calls, numbers.in_flight, numbers.queued, numbers.identities
+            );
+            report.add("sts", State::Ok, detail);
+        }
         report
     })
 }

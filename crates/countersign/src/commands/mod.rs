@@ -2,7 +2,11 @@
 
 pub(crate) mod debug;
 pub(crate) mod serve;
+mod credentials;
+mod kubernetes;
 mod launch;
+mod mappings;
 mod settings;
 pub(crate) mod up;
+mod upstream;
 pub(crate) mod verify;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use countersign_arn::AccountId;
+use countersign_arn::{AccountId, Partition};
+use countersign_client::pki::{self, Names};
+use countersign_client::webhook_kubeconfig;
+use countersign_server::app::CertificateFiles;
 use countersign_server::config::{self, Bootstrap, Loaded};
-use countersign_server::listen::BindError;
 use countersign_store::{
-    DataDir, Directory, NewUser, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
+    DataDir, Directory, NewAccount, NewUser, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
 };
 use jiff::Timestamp;
 
@@ -55,21 +57,98 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the configuration, warning about keys that mean nothing; an empty one when there is no file.
-pub(super) fn load_config(path: Option<&Path>) -> Result<Loaded, Failure> {
-    let loaded = match path {
+/// Reads the configuration; an empty one when there is no file.
+pub(super) fn read_config(path: Option<&Path>) -> Result<Loaded, Failure> {
+    match path {
         Some(path) => config::load(path),
         None => config::parse(String::new(), Path::new("")),
     }
-    .map_err(Failure::usage)?;
+    .map_err(Failure::usage)
+}
+
+/// Warns about keys that mean nothing.
+pub(super) fn warn_unknown_keys(loaded: &Loaded) {
     for key in &loaded.unknown_keys {
         tracing::warn!(key, "configuration key is not known and has no effect");
     }
-    Ok(loaded)
 }
 
-pub(super) fn bind_failure(error: BindError) -> Failure {
-    Failure::usage(error)
+/// The webhook's certificate on disk, and the CAs its clients trust.
+#[derive(Debug, Clone)]
+pub(super) struct Certificate {
+    pub(super) files: CertificateFiles,
+    /// The CAs, PEM.
+    pub(super) ca_bundle: String,
+    /// A file with the CAs.
+    pub(super) ca_file: PathBuf,
+    check_again_at: Option<Timestamp>,
+}
+
+/// Loads, makes or renews the webhook's certificate in `state_dir`.
+pub(super) fn ensure_certificate(state_dir: &Path, address: &str, hostname: &str) -> Result<Certificate, Failure> {
+    let names = Names::new(address, hostname).map_err(Failure::usage)?;
+    let serving = pki::ensure(state_dir, &names, Timestamp::now()).map_err(Failure::usage)?;
+    let ca_file = state_dir.join("webhook-ca.pem");
+    write_if_changed(&ca_file, serving.ca_bundle_pem.as_bytes(), 0o644)?;
+    Ok(Certificate {
+        files: CertificateFiles { cert: state_dir.join("cert.pem"), key: state_dir.join("key.pem") },
+        ca_bundle: serving.ca_bundle_pem,
+        ca_file,
+        check_again_at: serving.check_again_at,
+    })
+}
+
+/// Renews the certificate when it is due, for as long as the process runs.
+pub(super) fn keep_certificate(state_dir: &Path, address: &str, hostname: &str, certificate: &Certificate) {
+    let (state_dir, address, hostname) = (state_dir.to_owned(), address.to_owned(), hostname.to_owned());
+    let mut due = certificate.check_again_at;
+    tokio::spawn(async move {
+        while let Some(at) = due {
+            // Looked at once a day at least: a laptop sleeps, and clocks are set.
+            let wait = at.duration_since(Timestamp::now()).as_secs().clamp(1, 24 * 3600);
+            tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())).await;
+            if Timestamp::now() < at {
+                continue;
+            }
+            match ensure_certificate(&state_dir, &address, &hostname) {
+                Ok(renewed) => due = renewed.check_again_at,
+                Err(failure) => {
+                    tracing::error!(problem = failure.render(), "the webhook's certificate could not be renewed");
+                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                }
+            }
+        }
+    });
+}
+
+/// Writes the kubeconfig that kube-apiserver reads; an identical one is left alone, so that its directory may be read-only.
+pub(super) fn write_webhook_kubeconfig(path: &Path, url: &str, ca_bundle: &str) -> Result<(), Failure> {
+    let text = webhook_kubeconfig::render(url, ca_bundle);
+    webhook_kubeconfig::write(path, &text)
+        .map(|_| ())
+        .with_context(|| format!("could not write the webhook kubeconfig `{}`", path.display()))
+        .map_err(Failure::usage)
+}
+
+fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+    if fs::read(path).is_ok_and(|current| current == content) {
+        return Ok(());
+    }
+    write_file(path, content, mode)
+}
+
+/// Makes the account unless it is there.
+pub(super) async fn ensure_account(
+    directory: &Directory,
+    account: AccountId,
+    partition: Partition,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if directory.snapshot().account(account).is_none() {
+        let new = NewAccount { id: account, partition, alias: None, organization_id: None };
+        directory.create_account(new, now).await.map_err(Failure::usage)?;
+    }
+    Ok(())
 }
 
 /// The root key: a file of the operator's, `COUNTERSIGN_ROOT_KEY`, or the one in the data directory.
@@ -168,6 +247,10 @@ pub(super) async fn bootstrap(
 
 /// Writes a file of mode 0600 so that readers see the old content or the new, never half of it.
 pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    write_file(path, content, 0o600)
+}
+
+fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     use std::os::unix::fs::OpenOptionsExt;
     let failed = || format!("could not write `{}`", path.display());
     let name = path.file_name().with_context(failed).map_err(Failure::usage)?;
@@ -176,7 +259,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failur
     temporary.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(temporary);
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

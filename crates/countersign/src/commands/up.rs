@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use clap::Args;
 use countersign_arn::{AccountId, Partition};
-use countersign_mapping::{Authority, BackendModes};
+use countersign_client::webhook_kubeconfig;
+use countersign_mapping::Authority;
 use countersign_server::listen::bind;
-use countersign_store::records::{AccessKeyStatus, AuthenticationMode};
-use countersign_store::{
-    Directory, DirectorySnapshot, NewAccount, NewCluster, NewUser, OpenDataDirError, OpenStoreError,
-};
+use countersign_server::metrics::Metrics;
+use countersign_server::webhook::denial::DenyMode;
+use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator};
+use countersign_store::{Directory, DirectorySnapshot, NewCluster, NewUser};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::settings::{self, ClusterSetup, Launch};
+use super::launch::{self, ClusterSetup, Launch};
+use super::mappings::{self, Sources};
+use super::{settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -108,58 +111,75 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         None => settings::platform_data_dir()?,
     };
     settings::make_private_dir(&data_dir)?;
-    let loaded = settings::load_config(args.config.as_deref())?;
+    // What is printed and written into files is used from other directories.
+    let data_dir = data_dir.canonicalize()?;
+    let loaded = settings::read_config(args.config.as_deref())?;
+    settings::warn_unknown_keys(&loaded);
+    let own = &loaded.config.countersign;
+    let deny = launch::denial_options(own, DenyMode::Review)?;
 
     // Bound before the store is opened: with --takeover, clients wait in the backlog while the old process lets go of it.
-    let aws = bind(&args.listen, args.takeover).await.map_err(settings::bind_failure)?;
-    let webhook = bind(&args.webhook_listen, args.takeover).await.map_err(settings::bind_failure)?;
+    let aws = bind(&args.listen, args.takeover).await.map_err(Failure::usage)?;
+    let webhook = bind(&args.webhook_listen, args.takeover).await.map_err(Failure::usage)?;
 
-    let root_key = settings::root_key_source(loaded.config.countersign.root_key_file.as_deref())?;
+    let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
     let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
     let now = Timestamp::now();
-    ensure_account(&directory, args.account, now).await?;
+    settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
     let admin = ensure_admin(&directory, args.account, now).await?;
     ensure_cluster(&directory, &args, &admin, now).await?;
-    settings::bootstrap(&directory, args.account, &loaded.config.countersign.bootstrap, now).await?;
+    settings::bootstrap(&directory, args.account, &own.bootstrap, now).await?;
 
-    let aws_address = aws.local_addr()?;
     let webhook_address = webhook.local_addr()?;
-    let scheme = if loaded.config.countersign.aws_tls.is_some() { "https" } else { "http" };
-    let endpoint_url = format!("{scheme}://{aws_address}");
+    let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
+    let endpoint_url = format!("{scheme}://{}", aws.local_addr()?);
     let webhook_url = format!("https://{webhook_address}");
-    let certificate = settings::ensure_certificate(&data_dir, webhook_address, "localhost")?;
+    let address = webhook_address.ip().to_string();
+    let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
     let kubeconfig = data_dir.join("token-webhook.kubeconfig");
-    settings::write_webhook_kubeconfig(&kubeconfig, &certificate.ca, &format!("{webhook_url}/authenticate"))?;
+    let url = webhook_kubeconfig::server_url(&address, webhook_address.port());
+    settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle)?;
 
-    let cluster = ClusterSetup {
-        name: args.cluster.clone(),
-        cluster_id: args.cluster.clone(),
+    let mappings = mappings::start(Sources {
+        cluster: args.cluster.clone(),
+        config: &loaded.config,
+        mounted_file: args.config.as_deref(),
+        partition: Partition::Aws,
         authority: Authority::Embedded,
         creator: Some((admin.arn.to_string(), admin.id.to_string())),
-        default_modes: BackendModes::default(),
-        config_path: args.config.clone(),
-    };
-    let launch = Launch {
+        backend_modes: Vec::new(),
+        kubeconfig: loaded.config.server.kubeconfig.as_deref(),
+        master: loaded.config.server.master.as_deref(),
+        state_dir: &data_dir,
+    })
+    .await?;
+    let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
+    let mut metrics = Metrics::new();
+    metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
+    metrics.register_upstream(None, nodes.clone());
+    let running = launch::start(Launch {
         loaded: &loaded,
+        partition: Partition::Aws,
         directory: Some(directory.clone()),
+        upstream: None,
+        nodes,
         aws: Some(aws),
-        aws_address: Some(aws_address),
         webhook,
-        certificate,
+        health: None,
+        metrics_listener: None,
+        certificate: certificate.files.clone(),
         events: args.events.as_deref(),
-        default_deny_mode: countersign_server::webhook::denial::DenyMode::Review,
-        cluster,
-        data_dir: data_dir.clone(),
-        account: args.account,
-        region: args.region.clone(),
-    };
-    let running = settings::start(launch).await?;
+        deny,
+        clusters: vec![ClusterSetup { name: args.cluster.clone(), cluster_id: args.cluster.clone(), mappings }],
+        metrics,
+    })?;
+    settings::keep_certificate(&data_dir, &address, "localhost", &certificate);
 
     if let Some(path) = &args.ready_file {
         let ready = Ready {
             endpoint_url: &endpoint_url,
             webhook_url: &webhook_url,
-            webhook_ca_file: &running.ca_file,
+            webhook_ca_file: &certificate.ca_file,
             region: &args.region,
             account_id: args.account,
             cluster: &args.cluster,
@@ -175,16 +195,9 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         settings::write_atomically(path, &serde_json::to_vec_pretty(&ready)?)?;
     }
     print_tour(&args, &endpoint_url, &kubeconfig, &admin)?;
-    running.until_stopped().await;
+    launch::until_told_to_stop().await?;
+    running.stop().await;
     Ok(Exit::Fine)
-}
-
-async fn ensure_account(directory: &Directory, account: AccountId, now: Timestamp) -> Result<(), Failure> {
-    if directory.snapshot().account(account).is_none() {
-        let new = NewAccount { id: account, partition: Partition::Aws, alias: None, organization_id: None };
-        directory.create_account(new, now).await?;
-    }
-    Ok(())
 }
 
 /// The admin user and its first active key; a key is made when there is none, as after somebody deactivated it.
@@ -222,7 +235,7 @@ async fn ensure_cluster(directory: &Directory, args: &UpArgs, admin: &Admin, now
         name: args.cluster.as_str().into(),
         authentication_mode: AuthenticationMode::ConfigMap,
         bootstrap_creator_admin: true,
-        creator: countersign_store::records::Creator {
+        creator: Creator {
             principal_arn: (*admin.arn).into(),
             principal_id: admin.id.clone(),
         },
@@ -238,7 +251,8 @@ fn print_tour(args: &UpArgs, endpoint_url: &str, kubeconfig: &Path, admin: &Admi
     let _ = write!(
         text,
         "Countersign is up. In another shell:\n\n\
-         \x20 export AWS_ENDPOINT_URL={endpoint_url} AWS_REGION={region}\n\
+         \x20 export AWS_ENDPOINT_URL={endpoint_url}\n\
+         \x20 export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n\
          \x20 export AWS_ACCESS_KEY_ID={key}\n\
          \x20 export AWS_SECRET_ACCESS_KEY={secret}\n\n\
          \x20 aws sts get-caller-identity\n\
@@ -256,9 +270,4 @@ fn print_tour(args: &UpArgs, endpoint_url: &str, kubeconfig: &Path, admin: &Admi
     use std::io::Write as _;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// Whether opening failed because another process has the store.
-pub(super) fn is_locked(error: &OpenDataDirError) -> bool {
-    matches!(error, OpenDataDirError::Store(OpenStoreError::Locked { .. }))
 }

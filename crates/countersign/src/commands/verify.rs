@@ -303,7 +303,7 @@ fn mapping_chain(args: &VerifyArgs) -> Result<Option<Chain>, Failure> {
     let options = MappingOptions { partition: args.partition, ..MappingOptions::default() };
     let mut backends: Vec<Backend> = Vec::new();
     if let Some(path) = &args.config {
-        let text = settings::load_config(Some(path))?.text;
+        let text = settings::read_config(Some(path))?.text;
         let loaded = mounted_file::parse(&text, &options).map_err(|refused| {
             warn(&refused.findings);
             Failure::usage(anyhow::anyhow!("`{}` cannot be used: {refused}", path.display()))

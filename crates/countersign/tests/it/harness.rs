@@ -76,6 +76,8 @@ impl Running {
             ("AWS_ACCESS_KEY_ID", self.field("admin.accessKeyId")),
             ("AWS_SECRET_ACCESS_KEY", self.field("admin.secretAccessKey")),
             ("AWS_REGION", self.field("region")),
+            // Version 1 of the AWS CLI knows only this name.
+            ("AWS_DEFAULT_REGION", self.field("region")),
             ("AWS_ENDPOINT_URL", self.field("endpointUrl")),
             ("AWS_EC2_METADATA_DISABLED", "true".into()),
             ("AWS_MAX_ATTEMPTS", "1".into()),

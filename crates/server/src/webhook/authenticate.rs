@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
-    Chain, DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied, NodeNameSource,
+    DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied, NodeNameSource,
     RuleReference,
 };
+use countersign_sources::Mappings;
 use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
 use countersign_upstream::ec2::{InstanceLookup, LookupError};
 use countersign_upstream::sts::{StsError, StsVerifier};
@@ -29,21 +30,6 @@ pub enum Verifier {
     Upstream(StsVerifier),
 }
 
-/// Mapping rules in force, and which ones they are.
-#[derive(Debug, Clone)]
-pub struct MappingView {
-    /// The backends in order.
-    pub chain: Arc<Chain>,
-    /// Counts up with every change.
-    pub generation: u64,
-}
-
-/// Where the mapping rules in force are read; loaded once per review.
-pub trait Mappings: Send + Sync + std::fmt::Debug + 'static {
-    /// The rules now.
-    fn current(&self) -> MappingView;
-}
-
 /// What a cluster's reviews need.
 #[derive(Debug)]
 pub struct ClusterOptions {
@@ -56,7 +42,7 @@ pub struct ClusterOptions {
     /// Who verifies; the first that is for the token's host does.
     pub verifiers: Vec<Verifier>,
     /// The mapping rules.
-    pub mappings: Arc<dyn Mappings>,
+    pub mappings: Arc<Mappings>,
     /// Where names of nodes are looked up.
     pub nodes: Option<InstanceLookup>,
     /// How refusals are answered.
@@ -171,10 +157,10 @@ impl ClusterAuthenticator {
         &self.0.name
     }
 
-    /// The mapping rules in force.
+    /// The sources of its mapping rules.
     #[must_use]
-    pub fn mapping_view(&self) -> MappingView {
-        self.0.mappings.current()
+    pub fn mappings(&self) -> &Arc<Mappings> {
+        &self.0.mappings
     }
 
     /// How refusals are answered.
@@ -218,10 +204,11 @@ impl ClusterAuthenticator {
         review.signed_at = Some(token.signed_at());
         let identity = self.verify(&token, now, review).await?;
         review.identity = Some(Arc::clone(&identity));
-        let view = self.0.mappings.current();
-        review.mapping_generation = view.generation;
-        review.is_scrubbed = view.chain.options().scrubbed_accounts.contains(&identity.account());
-        match view.chain.map(&identity) {
+        // One state from start to end, also when a node's name has to be waited for.
+        let state = arc_swap::Guard::into_inner(self.0.mappings.load());
+        review.mapping_generation = state.generation;
+        review.is_scrubbed = state.chain.options().scrubbed_accounts.contains(&identity.account());
+        match state.chain.map(&identity) {
             MappingDecision::Mapped(mapped) => {
                 let facts = match mapped.required_lookup() {
                     None => None,
@@ -343,7 +330,7 @@ fn by_sts(error: &StsError) -> Denial {
     Denial { class, reason: error.reason(), label, text: error.to_string(), nearest: Vec::new() }
 }
 
-fn by_mapping(denied: MappingDenied) -> Denial {
+fn by_mapping(denied: Box<MappingDenied>) -> Denial {
     let class = match denied.reason {
         // A name that is not there yet comes within seconds of a launch.
         DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,

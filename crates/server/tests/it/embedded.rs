@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
-use countersign_mapping::{Chain, ChainOptions, MappingOptions, MappingTable};
+use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
 use countersign_server::aws::KeyRing;
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, MappingView, Mappings, Verifier};
+use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::{DenialAnswer, DenialClass, DenyMode};
+use countersign_sources::{Mappings, MappingsOptions};
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_store::records::AccessKeyStatus;
 use countersign_store::{Directory, NewAccount, NewUser, Quotas, Random, RedbStore, RootKey, Sealer};
@@ -21,15 +22,6 @@ struct World {
     key_id: String,
     secret: SecretKey,
     keys: Arc<KeyRing>,
-}
-
-#[derive(Debug)]
-struct Fixed(Arc<Chain>);
-
-impl Mappings for Fixed {
-    fn current(&self) -> MappingView {
-        MappingView { chain: Arc::clone(&self.0), generation: 1 }
-    }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -65,7 +57,8 @@ impl World {
         let options = MappingOptions::default();
         let creator =
             MappingTable::cluster_creator("arn:aws:iam::111122223333:user/team/ana", None, &options).unwrap();
-        let chain = Arc::new(Chain::new(vec![creator.into()], ChainOptions::default()));
+        let mappings = Mappings::new(&[BackendKind::ClusterCreator], MappingsOptions::default());
+        mappings.set_table(creator, "1", now());
         let rules = Rules::new(Options {
             trusted_endpoints: vec![
                 ENDPOINT.into(),
@@ -82,7 +75,7 @@ impl World {
             cluster_id: cluster_id.to_owned(),
             rules,
             verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
-            mappings: Arc::new(Fixed(chain)),
+            mappings,
             nodes: None,
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
