@@ -106,7 +106,7 @@ pub struct ArnMatcher {
     pub written: Box<str>,
     /// The principal it names; none if it names none, or none that this backend lets match.
     pub caller: Option<CallerArn>,
-    /// The text that a caller's canonical ARN, folded by [`fold`], must equal; none if nobody can match.
+    /// The text that a caller's canonical ARN, folded to lower case but for the name of a federated user, must equal; none if nobody can match.
     pub key: Option<Box<str>>,
     /// The role's path, such as `team/ops/`, if it was stripped from the key.
     pub role_path: Option<Box<str>>,
@@ -198,21 +198,18 @@ pub(crate) fn parse_arn(text: &str) -> Option<CallerArn> {
     CallerArn::parse(&(head.to_ascii_lowercase() + name)).ok()
 }
 
-const FEDERATED: &str = ":federated-user/";
-
-/// Folds an ARN for comparison, into `push`: lower case, but the name of a federated user stays as it is, because its
-/// creator chooses it (authentication spec, rule M2).
-pub(crate) fn fold<'a>(arn: &'a str, mut push: impl FnMut(&'a str, Case)) {
-    match arn.find(FEDERATED) {
-        Some(at) => {
-            let (head, name) = arn
-                .split_at_checked(at + FEDERATED.len())
-                .unwrap_or((arn, ""));
-            push(head, Case::Folded);
-            push(name, Case::Kept);
+/// The canonical ARN of a caller as it is compared, handed out in parts: lower case, but the name of a federated user
+/// stays as it is, because its creator chooses it (authentication spec, rule M2).
+pub(crate) fn fold<'a>(arn: &'a str, kind: CallerKind, mut push: impl FnMut(&'a str, Case)) {
+    let name = match kind {
+        CallerKind::FederatedUser => arn.find('/').map_or(arn.len(), |at| at + 1),
+        CallerKind::User | CallerKind::Role | CallerKind::Root | CallerKind::AssumedRole => {
+            arn.len()
         }
-        None => push(arn, Case::Folded),
-    }
+    };
+    let (head, name) = arn.split_at_checked(name).unwrap_or((arn, ""));
+    push(head, Case::Folded);
+    push(name, Case::Kept);
 }
 
 /// What [`fold`] does to a part of an ARN.
@@ -222,20 +219,22 @@ pub(crate) enum Case {
     Kept,
 }
 
-/// [`fold`] into an owned text.
-pub(crate) fn folded(arn: &str) -> Box<str> {
-    let mut out = String::with_capacity(arn.len());
-    fold(arn, |part, case| {
-        let from = out.len();
-        out.push_str(part);
-        if case == Case::Folded
-            && let Some(part) = out.get_mut(from..)
-        {
-            part.make_ascii_lowercase();
+/// [`fold`] into a text of its own.
+pub(crate) fn folded(mut arn: String, kind: CallerKind) -> Box<str> {
+    let mut len = 0;
+    fold(&arn, kind, |part, case| {
+        if case == Case::Folded {
+            len += part.len();
         }
     });
-    out.into()
+    if let Some(head) = arn.get_mut(..len) {
+        head.make_ascii_lowercase();
+    }
+    arn.into()
 }
+
+/// No path is this, so that a path which was told but cannot be read fits nothing.
+const NO_PATH: &str = "?";
 
 /// The path of the role a session belongs to (`team/ops/`, or empty), if the STS told it.
 pub(crate) fn known_role_path(identity: &CallerIdentity) -> Option<&str> {
@@ -246,7 +245,9 @@ pub(crate) fn known_role_path(identity: &CallerIdentity) -> Option<&str> {
         return None;
     }
     let facts: &SessionFacts = identity.facts()?;
-    let (_, role) = facts.principal_arn.split_once(":role/")?;
+    let Some((_, role)) = facts.principal_arn.split_once(":role/") else {
+        return Some(NO_PATH);
+    };
     Some(
         role.rfind('/')
             .and_then(|at| role.get(..=at))

@@ -78,21 +78,19 @@ pub struct Position {
 
 /// Where a finding points to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The list.
-    pub section: Section,
+pub(crate) struct Place {
+    pub(crate) section: Section,
     /// The entry in it, counted from zero.
-    pub entry: Option<u32>,
+    pub(crate) entry: Option<u32>,
     /// The line and column in the section's text, where known.
-    pub position: Option<Position>,
+    pub(crate) position: Option<Position>,
     /// The name of the object, for `IAMIdentityMapping`s.
-    pub object: Option<Arc<str>>,
+    pub(crate) object: Option<Arc<str>>,
 }
 
 impl Place {
     /// A place that is only known to be in `section`.
-    #[must_use]
-    pub const fn section(section: Section) -> Self {
+    pub(crate) const fn section(section: Section) -> Self {
         Self {
             section,
             entry: None,

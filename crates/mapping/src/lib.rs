@@ -44,7 +44,7 @@ pub use entry::{
     AccountEntry, ArnMatcher, Conditions, Entries, Entry, Matcher, NodeNameSource, RuleReference,
     SsoMatcher,
 };
-pub use finding::{Code, Finding, Place, Position, Section, Severity};
+pub use finding::{Code, Finding, Position, Section, Severity};
 pub use identity::{
     Extra, KubernetesIdentity, MAPPING_BACKEND, MAPPING_RULE, PRINCIPAL_ID, SOURCE_IDENTITY,
 };

@@ -1,5 +1,6 @@
 //! What is legal in an entry and still not what its author wants.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -233,11 +234,11 @@ const VARIABLES: &[&str] = &[
 
 /// Looks for the same principal in several entries of one list (rule P15: the last one wins completely).
 pub(crate) fn duplicates(entries: &[Arc<Entry>], by_user_id: bool, findings: &mut Findings) {
-    let mut seen: HashMap<String, &Entry> = HashMap::with_capacity(entries.len());
+    let mut seen: HashMap<Cow<'_, str>, &Entry> = HashMap::with_capacity(entries.len());
     for entry in entries {
         let (code, key) = if by_user_id {
             match &entry.conditions.user_id {
-                Some(id) => (Code::DuplicateUserId, id.to_string()),
+                Some(id) => (Code::DuplicateUserId, Cow::Borrowed(&**id)),
                 None => continue,
             }
         } else {
@@ -281,15 +282,15 @@ pub(crate) fn duplicates(entries: &[Arc<Entry>], by_user_id: bool, findings: &mu
     }
 }
 
-fn key(matcher: &Matcher) -> Option<String> {
+fn key(matcher: &Matcher) -> Option<Cow<'_, str>> {
     match matcher {
-        Matcher::Arn(arn) => arn.key.as_deref().map(str::to_owned),
-        Matcher::Sso(sso) => Some(format!(
+        Matcher::Arn(arn) => arn.key.as_deref().map(Cow::Borrowed),
+        Matcher::Sso(sso) => Some(Cow::Owned(format!(
             "{}/{}/{}",
             sso.partition,
             sso.account,
             sso.permission_set.to_ascii_lowercase()
-        )),
+        ))),
         Matcher::Pattern(_) => None,
     }
 }

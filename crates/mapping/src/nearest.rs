@@ -128,7 +128,7 @@ fn by_name(entry: &Entry, identity: &CallerIdentity) -> Option<MissKind> {
         return None;
     }
     let mut key = Key::default();
-    key.arn(identity.canonical_arn());
+    key.arn(identity);
     if arn.key.as_deref() == Some(key.as_str()) {
         return Some(if !arn.path_fits(identity) {
             MissKind::Path

@@ -163,7 +163,10 @@ impl MappingTable {
             },
             matcher: Matcher::Arn(ArnMatcher {
                 written: principal_arn.into(),
-                key: Some(crate::entry::folded(&caller.canonical_without_role_path())),
+                key: Some(crate::entry::folded(
+                    caller.canonical_without_role_path(),
+                    caller.kind(),
+                )),
                 role_path: path.filter(|path| !path.is_empty()).map(Into::into),
                 caller: Some(caller),
             }),
@@ -199,7 +202,7 @@ impl MappingTable {
             return self.by_user_id(identity);
         }
         let mut key = Key::default();
-        key.arn(identity.canonical_arn());
+        key.arn(identity);
         let entry = self
             .exact(&self.roles, &self.entries.roles, key.as_str(), identity)
             .or_else(|| self.permission_set(identity))
@@ -298,7 +301,7 @@ impl MappingTable {
             return Found::NotMapped;
         };
         let mut key = Key::default();
-        key.arn(identity.canonical_arn());
+        key.arn(identity);
         if arn.written.is_empty() || arn.key.as_deref() == Some(key.as_str()) {
             Found::Entry(entry)
         } else {
@@ -376,9 +379,13 @@ impl Default for Key {
 }
 
 impl Key {
-    /// A folded ARN, see [`fold`].
-    pub(crate) fn arn(&mut self, arn: &str) {
-        fold(arn, |part, case| self.push(part, case));
+    /// The caller's canonical ARN, folded.
+    pub(crate) fn arn(&mut self, identity: &CallerIdentity) {
+        fold(
+            identity.canonical_arn(),
+            identity.caller().kind(),
+            |part, case| self.push(part, case),
+        );
     }
 
     fn sso(&mut self, partition: &str, account: AccountId, set: &str) {
@@ -508,7 +515,7 @@ impl Names {
         entries: &'t Entries,
     ) -> Option<&'t Entry> {
         let mut key = Key::default();
-        key.arn(identity.canonical_arn());
+        key.arn(identity);
         self.named(identity.account(), identity.caller().name(), entries)
             .take(MAX_SAME_NAME)
             .find(|entry| match &entry.matcher {

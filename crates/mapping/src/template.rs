@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use countersign_arn::{CallerIdentity, CallerKind, SessionFacts, Tag};
 use serde::{Serialize, Serializer};
@@ -13,7 +14,11 @@ use crate::yaml::MAX_VARIABLE;
 /// `{{X}}` that is no variable stays as it is written. Rendering is one pass: what a variable stands for is never
 /// looked at again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Template {
+pub struct Template(Arc<Compiled>);
+
+/// Shared, because thousands of entries have the same few groups.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Compiled {
     text: Box<str>,
     /// Empty when the text has no variables.
     segments: Box<[Segment]>,
@@ -147,21 +152,21 @@ impl Template {
         if !segments.is_empty() && literal < text.len() {
             segments.push(Segment::Literal(narrow(literal..text.len())));
         }
-        Self {
+        Self(Arc::new(Compiled {
             text: text.into(),
             segments: segments.into(),
-        }
+        }))
     }
 
     /// The text as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The variables, in the order of the text.
     pub fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.segments.iter().filter_map(|segment| match segment {
+        self.0.segments.iter().filter_map(|segment| match segment {
             Segment::Variable(variable) => Some(variable),
             Segment::Literal(_) => None,
         })
@@ -169,7 +174,7 @@ impl Template {
 
     /// `{{X}}` in the text that are no variables, without their braces.
     pub fn unknown_variables(&self) -> impl Iterator<Item = &str> {
-        placeholders(&self.text)
+        placeholders(&self.0.text)
             .map(|(_, name)| name)
             .filter(|name| Variable::parse(name).is_none())
     }
@@ -177,8 +182,8 @@ impl Template {
     /// The literal text before the first variable.
     #[must_use]
     pub fn literal_prefix(&self) -> &str {
-        match self.segments.first() {
-            None => &self.text,
+        match self.0.segments.first() {
+            None => &self.0.text,
             Some(Segment::Literal(range)) => self.slice(range),
             Some(Segment::Variable(_)) => "",
         }
@@ -200,11 +205,11 @@ impl Template {
         identity: &CallerIdentity,
         node_name: Option<&str>,
     ) -> Result<String, RenderError> {
-        if self.segments.is_empty() {
-            return Ok(self.text.to_string());
+        if self.0.segments.is_empty() {
+            return Ok(self.0.text.to_string());
         }
-        let mut out = String::with_capacity(self.text.len() + 32);
-        for segment in &self.segments {
+        let mut out = String::with_capacity(self.0.text.len() + 32);
+        for segment in &self.0.segments {
             match segment {
                 Segment::Literal(range) => out.push_str(self.slice(range)),
                 Segment::Variable(variable) => push(&mut out, variable, identity, node_name)?,
@@ -218,7 +223,8 @@ impl Template {
     }
 
     fn slice(&self, range: &Range<u32>) -> &str {
-        self.text
+        self.0
+            .text
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default()
     }
@@ -226,13 +232,13 @@ impl Template {
 
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0.text)
     }
 }
 
 impl Serialize for Template {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(&self.0.text)
     }
 }
 

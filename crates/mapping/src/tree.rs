@@ -69,6 +69,14 @@ const EMPTY: Node<'static> = Node {
 };
 
 impl<'t> Tree<'t> {
+    /// A tree with room for about as many nodes as a text of `len` bytes has.
+    pub(crate) fn for_text(len: usize) -> Self {
+        Self {
+            nodes: Vec::with_capacity((len / 10).min(MAX_NODES)),
+            root: None,
+        }
+    }
+
     /// Adds a node, unless there are too many.
     pub(crate) fn add(&mut self, content: Content<'t>, position: Option<Position>) -> Option<Id> {
         if self.nodes.len() >= MAX_NODES {

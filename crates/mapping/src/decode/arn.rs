@@ -62,7 +62,7 @@ impl Decoder<'_, '_> {
         };
         let mut matcher = ArnMatcher {
             written: text.into(),
-            key: Some(folded(&caller.canonical())),
+            key: Some(folded(caller.canonical(), caller.kind())),
             caller: Some(caller),
             role_path: None,
         };
@@ -162,7 +162,7 @@ impl Decoder<'_, '_> {
             .strip_suffix(caller.name())
             .unwrap_or_default();
         matcher.role_path = Some(path.into());
-        matcher.key = Some(folded(&stripped));
+        matcher.key = Some(folded(stripped.clone(), CallerKind::Role));
         // An entry that is bound to a unique id cannot be inherited by a role of another path.
         if !by_user_id {
             self.findings.push(Code::RolePath, at, || {

@@ -168,6 +168,11 @@ impl ConfigMap {
                     map.users = entries(Section::MapUsers, &value, context, &mut findings);
                 }
                 "mapAccounts" => map.accounts = accounts(&value, context, &mut findings),
+                "mapGroups" => {
+                    findings.push(Code::TopLevelKey, &Place::section(Section::Document), || {
+                        note("`mapGroups` is not read: memberships of IAM groups are not known here")
+                    });
+                }
                 _ => {
                     if let Some(meant) = did_you_mean(key, KEYS) {
                         findings.push(

@@ -112,7 +112,7 @@ impl<'t> Builder<'t> {
         Self {
             text,
             added_quotes,
-            tree: Tree::default(),
+            tree: Tree::for_text(text.len()),
             open: Vec::new(),
             anchors: HashMap::new(),
             has_tab: text.contains('\t'),
