@@ -988,7 +988,7 @@ async fn nothing_is_left_in_an_account_that_is_deleted_while_users_are_created()
         };
         let (created, deleted) = (create.await.unwrap(), delete.await.unwrap());
         assert_ne!(created.is_ok(), deleted.is_ok(), "{created:?} {deleted:?}");
-        let loaded = countersign_store::DirectorySnapshot::load(&*store, &sealer(1))
+        let loaded = countersign_store::DirectorySnapshot::load(&*store, &Arc::new(sealer(1)))
             .await
             .unwrap();
         assert_eq!(

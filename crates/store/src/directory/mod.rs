@@ -198,7 +198,7 @@ fn missing(
 
 async fn checked_load(
     store: &dyn Store,
-    sealer: &Sealer,
+    sealer: &Arc<Sealer>,
 ) -> Result<DirectorySnapshot, OpenDirectoryError> {
     let key = RecordKey::SealCheck
         .to_key()

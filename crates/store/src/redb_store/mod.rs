@@ -148,7 +148,11 @@ impl Store for RedbStore {
             let (begun, revision) = oneshot::channel();
             let (pages, mut receiver) = mpsc::channel(2);
             let database = Arc::clone(&self.database);
-            tokio::task::spawn_blocking(move || read_all(&database, begun, &pages));
+            // A thread of its own: it waits for the reader of its pages, who may need the runtime's blocking threads.
+            std::thread::Builder::new()
+                .name("store-reader".into())
+                .spawn(move || read_all(&database, begun, &pages))
+                .map_err(|error| LoadError::Unavailable(Box::new(error)))?;
             let revision = revision
                 .await
                 .unwrap_or_else(|_| Err(LoadError::Unavailable("the reader was stopped".into())))?;

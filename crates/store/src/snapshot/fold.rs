@@ -7,7 +7,66 @@ use super::{
     UserEntry,
 };
 use crate::records::{AccessKey, AnyRecord, Cluster, RecordKey, SECRET_FIELD, User};
-use crate::{Batch, Change, Key, Revision, Sealer};
+use crate::{Batch, Change, Key, Record, Revision, Sealer};
+
+/// A record as the snapshot takes it: everything that can be done without the snapshot is done.
+pub(super) struct ReadRecord {
+    key: Key,
+    modified: Revision,
+    content: Result<Content, UnusableRecord>,
+}
+
+enum Content {
+    AccessKey(AccessKeyEntry),
+    Plain(AnyRecord),
+}
+
+impl ReadRecord {
+    pub(super) fn new(record: &Record, sealer: &Sealer) -> Self {
+        let Record {
+            key,
+            value,
+            modified,
+        } = record;
+        let content = AnyRecord::decode(key, value)
+            .map_err(UnusableRecord::Decode)
+            .and_then(|decoded| match decoded {
+                AnyRecord::AccessKey(record) => open(key, record, *modified, sealer),
+                other => Ok(Content::Plain(other)),
+            });
+        Self {
+            key: key.clone(),
+            modified: *modified,
+            content,
+        }
+    }
+}
+
+fn open(
+    key: &Key,
+    record: AccessKey,
+    modified: Revision,
+    sealer: &Sealer,
+) -> Result<Content, UnusableRecord> {
+    let secret = sealer.open(key, SECRET_FIELD, &record.secret)?;
+    let AccessKey {
+        id,
+        account,
+        user_id,
+        status,
+        created,
+        secret: _,
+    } = record;
+    Ok(Content::AccessKey(AccessKeyEntry {
+        id: id.into(),
+        account,
+        user_id,
+        status,
+        created,
+        modified,
+        secret,
+    }))
+}
 
 impl DirectorySnapshot {
     /// Makes this the state after `batch`. O(log n) for each change.
@@ -15,7 +74,17 @@ impl DirectorySnapshot {
         self.revision = self.revision.max(batch.revision);
         for change in batch.changes.iter() {
             match change {
-                Change::Put(key, value) => self.put(key, value, batch.revision, sealer),
+                Change::Put(key, value) => {
+                    let (key, value, modified) = (key.clone(), value.clone(), batch.revision);
+                    self.put(ReadRecord::new(
+                        &Record {
+                            key,
+                            value,
+                            modified,
+                        },
+                        sealer,
+                    ));
+                }
                 Change::Delete(key) => self.remove(key),
             }
         }
@@ -23,23 +92,26 @@ impl DirectorySnapshot {
 
     /// A record that cannot be used takes the place of the one before: what it says is not known, so that acting on the
     /// earlier state could grant what was just taken away.
-    pub(super) fn put(&mut self, key: &Key, value: &[u8], modified: Revision, sealer: &Sealer) {
-        self.remove(key);
-        let added = AnyRecord::decode(key, value)
-            .map_err(UnusableRecord::Decode)
-            .and_then(|record| self.add(key, record, modified, sealer));
-        if let Err(reason) = added {
-            self.unusable.insert(key.clone(), reason);
+    pub(super) fn put(&mut self, record: ReadRecord) {
+        let ReadRecord {
+            key,
+            modified,
+            content,
+        } = record;
+        self.remove(&key);
+        match content {
+            Ok(Content::AccessKey(entry)) => {
+                self.access_keys
+                    .insert(Arc::clone(&entry.id), Arc::new(entry));
+            }
+            Ok(Content::Plain(record)) => self.add(record, modified),
+            Err(reason) => {
+                self.unusable.insert(key, reason);
+            }
         }
     }
 
-    fn add(
-        &mut self,
-        key: &Key,
-        record: AnyRecord,
-        modified: Revision,
-        sealer: &Sealer,
-    ) -> Result<(), UnusableRecord> {
+    fn add(&mut self, record: AnyRecord, modified: Revision) {
         match record {
             AnyRecord::SealCheck(check) => self.seal_check = Some((check.sealed, modified)),
             AnyRecord::Account(record) => {
@@ -51,31 +123,10 @@ impl DirectorySnapshot {
                     .insert(record.alias.into(), (record.account, modified));
             }
             AnyRecord::User(record) => self.add_user(record, modified),
-            AnyRecord::AccessKey(record) => {
-                let secret = sealer.open(key, SECRET_FIELD, &record.secret)?;
-                let AccessKey {
-                    id,
-                    account,
-                    user_id,
-                    status,
-                    created,
-                    secret: _,
-                } = record;
-                let id: Arc<str> = id.into();
-                let entry = AccessKeyEntry {
-                    id: Arc::clone(&id),
-                    account,
-                    user_id,
-                    status,
-                    created,
-                    modified,
-                    secret,
-                };
-                self.access_keys.insert(id, Arc::new(entry));
-            }
+            // Read into `Content::AccessKey`, with its secret opened.
+            AnyRecord::AccessKey(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
         }
-        Ok(())
     }
 
     fn add_user(&mut self, record: User, modified: Revision) {

@@ -5,17 +5,19 @@ mod fold;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
-use futures::TryStreamExt;
+use futures::StreamExt;
 use imbl::{HashMap, OrdMap};
 
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
     UnusableRecord, UserEntry,
 };
-use crate::{Key, LoadError, Revision, SealedSecret, Sealer, Store};
+use self::fold::ReadRecord;
+use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
 const NAME_BYTES: usize = 128;
@@ -46,21 +48,30 @@ struct AccountSlot {
 }
 
 impl DirectorySnapshot {
-    /// Reads the whole store.
+    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors.
     ///
     /// # Errors
     /// When the store cannot be read. Records that cannot be used are no error, see
     /// [`unusable_records`](Self::unusable_records).
-    pub async fn load(store: &dyn Store, sealer: &Sealer) -> Result<Self, LoadError> {
-        let mut load = store.load().await?;
+    pub async fn load(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
+        let Load { revision, pages } = store.load().await?;
         let mut snapshot = Self {
-            revision: load.revision,
+            revision,
             ..Self::default()
         };
-        while let Some(page) = load.pages.try_next().await? {
-            for record in page {
-                snapshot.put(&record.key, &record.value, record.modified, sealer);
-            }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut pages = pages
+            .map(|page| {
+                let sealer = Arc::clone(sealer);
+                tokio::task::spawn_blocking(move || {
+                    let read = |record: Record| ReadRecord::new(&record, &sealer);
+                    page.map(|records| records.into_iter().map(read).collect::<Vec<_>>())
+                })
+            })
+            .buffered(processors);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| LoadError::Unavailable(Box::new(error)))?;
+            page?.into_iter().for_each(|record| snapshot.put(record));
         }
         Ok(snapshot)
     }

@@ -316,7 +316,7 @@ proptest! {
             while folded.revision() < last {
                 folded.apply(&watch.next().await.unwrap().unwrap(), &sealer);
             }
-            let loaded = DirectorySnapshot::load(&store, &sealer).await.unwrap();
+            let loaded = DirectorySnapshot::load(&store, &Arc::new(sealer)).await.unwrap();
             assert_eq!(loaded.revision(), folded.revision());
             assert_eq!(contents(&folded), contents(&loaded));
 
