@@ -303,6 +303,20 @@ fn plaintext_that_is_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn a_session_bound_to_a_network_is_used_from_there_alone() {
+    let mut session = role_session();
+    let (inside, outside) = (
+        "192.0.2.7".parse().unwrap(),
+        "198.51.100.7".parse().unwrap(),
+    );
+    assert!(session.allows_address(inside) && session.allows_address(outside));
+    session.network = Some("192.0.2.0/24".parse().unwrap());
+    assert!(session.allows_address(inside));
+    assert!(!session.allows_address(outside));
+    assert!(!session.allows_address("2001:db8::1".parse().unwrap()));
+}
+
+#[test]
 fn decoded_tags_obey_the_rules_of_tags() {
     let tags = |tags: &[(&str, bool, bool)]| {
         SessionTags::new(

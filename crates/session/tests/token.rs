@@ -429,7 +429,8 @@ fn a_token_that_is_too_long_says_by_how_much_and_because_of_what() {
 
 #[test]
 fn records_that_break_a_rule_are_not_sealed() {
-    let broken: [(&str, fn(&mut SessionRecord)); 14] = [
+    type Break = fn(&mut SessionRecord);
+    let broken: [(&str, Break); 14] = [
         ("ends before it begins", |r| r.expires = r.issued),
         ("36 hours and a second", |r| {
             r.expires = at(36 * 3600 + 1);

@@ -10,6 +10,8 @@ mod pack;
 mod principal;
 mod tags;
 
+use std::net::IpAddr;
+
 use countersign_arn::{AccountId, Partition};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -263,6 +265,12 @@ impl SessionRecord {
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires
+    }
+
+    /// Whether the session may be used from `address`, which its network binding may rule out.
+    #[must_use]
+    pub fn allows_address(&self, address: IpAddr) -> bool {
+        self.network.is_none_or(|network| network.contains(address))
     }
 
     /// Checks every rule that the types do not carry. Runs before sealing and after unsealing.

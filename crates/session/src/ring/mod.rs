@@ -355,8 +355,7 @@ impl KeyRing {
     }
 
     fn sort(&mut self) {
-        self.keys
-            .sort_by(|a, b| (a.seals_from, a.kid).cmp(&(b.seals_from, b.kid)));
+        self.keys.sort_by_key(|key| (key.seals_from, key.kid));
     }
 }
 
