@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::bound::DeploymentId;
 use crate::crypto::{DIGEST, sha256};
 use crate::ring::KeyRing;
-use crate::token::{MAX_TOKEN_CHARS, OpenError, Opened, open};
+use crate::token::{MAX_TOKEN_CHARS, OpenError, Opened, open_hashed};
 
 /// Entries unless configured otherwise.
 pub const DEFAULT_CAPACITY: usize = 4096;
@@ -51,10 +51,10 @@ impl OpenCache {
         }
     }
 
-    /// Opens `token` as [`open`] does, at most once as long as it is remembered.
+    /// Opens `token` as [`open`](crate::open) does, at most once as long as it is remembered.
     ///
     /// # Errors
-    /// As [`open`]; a remembered token that is over or whose key was retired since is forgotten and refused.
+    /// As [`open`](crate::open); a remembered token that is over or whose key was retired since is forgotten and refused.
     pub fn open(
         &self,
         token: &[u8],
@@ -78,7 +78,14 @@ impl OpenCache {
             self.shard(&digest).remove(&digest);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let opened = Arc::new(open(token, access_key_id, ring, &self.deployment, now)?);
+        let opened = Arc::new(open_hashed(
+            token,
+            digest,
+            access_key_id,
+            ring,
+            &self.deployment,
+            now,
+        )?);
         self.shard(&digest).insert(digest, Arc::clone(&opened));
         Ok(opened)
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::bound::{Bound, DeploymentId};
-use crate::crypto::{NONCE, SEED, TAG};
+use crate::crypto::{DIGEST, NONCE, SEED, TAG, sha256};
 use crate::error::{Code, Refusal};
 use crate::packed;
 use crate::record::{self, DecodeRecordError, InvalidRecord, MAX_PLAINTEXT, SessionRecord};
@@ -224,6 +224,7 @@ pub struct Opened {
     secret: SecretAccessKey,
     kid: Kid,
     fingerprint: [u8; 8],
+    sha256: [u8; DIGEST],
     chars: usize,
 }
 
@@ -251,6 +252,13 @@ impl Opened {
     #[must_use]
     pub fn kid(&self) -> &Kid {
         &self.kid
+    }
+
+    /// The SHA-256 of the token: what signing keys derived from the secret are cached under (SigV4 spec, section 3.1),
+    /// and what may stand for the token in a log.
+    #[must_use]
+    pub fn token_sha256(&self) -> [u8; DIGEST] {
+        self.sha256
     }
 
     /// The number of characters of the token.
@@ -322,7 +330,7 @@ impl OpenError {
 ///
 /// Costs one pass over at most 2,400 bytes; hostile tokens cost less than genuine ones and allocate nothing. Whether the
 /// session was revoked, and whether its principal still exists, are separate questions:
-/// [`RevocationList::consult`](crate::RevocationList::consult) and [`identity`](crate::identity).
+/// [`RevocationList::consult`](crate::RevocationList::consult) and [`check_principal`](crate::check_principal).
 ///
 /// # Errors
 /// Says why the token does not open.
@@ -336,6 +344,18 @@ pub fn open(
     if token.len() > MAX_TOKEN_CHARS {
         return Err(OpenError::Malformed);
     }
+    open_hashed(token, sha256(token), access_key_id, ring, deployment, now)
+}
+
+/// [`open`] for a token whose length was checked and whose digest is known.
+pub(crate) fn open_hashed(
+    token: &[u8],
+    sha256: [u8; DIGEST],
+    access_key_id: &str,
+    ring: &KeyRing,
+    deployment: &DeploymentId,
+    now: Timestamp,
+) -> Result<Opened, OpenError> {
     if Kind::of(access_key_id) != Some(Kind::TemporaryAccessKey) {
         return Err(OpenError::NotTemporary);
     }
@@ -377,6 +397,7 @@ pub fn open(
         record,
         kid,
         fingerprint: material.fingerprint(),
+        sha256,
         chars: token.len(),
     })
 }

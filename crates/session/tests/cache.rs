@@ -33,6 +33,16 @@ fn a_token_is_opened_once() {
     let first = open_in(&cache, &credentials, 1).unwrap();
     let second = open_in(&cache, &credentials, 2).unwrap();
     assert!(Arc::ptr_eq(&first, &second));
+    let token = credentials.token.expose().as_bytes();
+    let uncached = countersign_session::open(
+        token,
+        &credentials.access_key_id,
+        &ring(),
+        &deployment(),
+        at(1),
+    )
+    .unwrap();
+    assert_eq!(first.token_sha256(), uncached.token_sha256());
     assert_eq!(cache.hits_and_misses(), (1, 1));
 }
 
