@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "helpers beside the tests"
+    reason = "functions beside the tests"
 )]
 
 mod common;

@@ -5,7 +5,7 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "helpers of several test files"
+    reason = "used by several test files"
 )]
 
 use countersign_arn::{AccountId, Partition, Tag};
