@@ -10,7 +10,8 @@
 //!   init ──────── pki ── certificates and the webhook's kubeconfig; the server starts with the same functions
 //! ```
 //!
-//! The commands are functions that write to the streams they are given and return an exit code; the binary mounts them.
+//! The commands are functions that write to the streams they are given and return an exit code; the binary mounts them. They block, and
+//! start a runtime of their own where they need one: call them outside of any.
 
 pub mod cache;
 mod chain;

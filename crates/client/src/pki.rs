@@ -16,36 +16,23 @@
 //! first), `ca-key.pem`, and between 2/3 and 5/6 `next-ca.pem` and `next-ca-key.pem`. Keys have mode 0600, certificates 0644; each file is
 //! written atomically. A `cert.pem` without a `ca.pem` beside it is somebody else's and is used as it is, as the reference would.
 
-use std::net::IpAddr;
+mod authority;
+mod names;
+
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
-};
+use jiff::Timestamp;
+use rcgen::KeyPair;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::files::{self, Mode};
+use authority::{Authority, Validity, to_pem};
+use names::hosts_of;
 
-/// How long certificates are valid.
-const YEARS: i32 = 10;
-
-/// Names that the serving certificate is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    hosts: Vec<Host>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Host {
-    Address(IpAddr),
-    Dns(String),
-}
+pub use names::Names;
 
 /// What a webhook serves with, and what its clients trust.
 pub struct Serving {
@@ -110,43 +97,6 @@ pub enum PkiError {
     /// The random source failed.
     #[error("no random numbers")]
     Random,
-}
-
-impl Names {
-    /// The bind address, unless it is unspecified (`0.0.0.0`, `::`), and the host name, which may be an address; not twice.
-    ///
-    /// # Errors
-    /// When the address is none, or the host name could not be in a certificate.
-    pub fn new(address: &str, hostname: &str) -> Result<Self, PkiError> {
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| PkiError::Address(address.chars().take(64).collect()))?;
-        let mut hosts = Vec::new();
-        if !address.is_unspecified() {
-            hosts.push(Host::Address(address));
-        }
-        let host = match hostname.parse::<IpAddr>() {
-            Ok(ip) => Host::Address(ip),
-            Err(_) if is_dns_name(hostname) => Host::Dns(hostname.to_ascii_lowercase()),
-            Err(_) => return Err(PkiError::Hostname(hostname.chars().take(256).collect())),
-        };
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-        Ok(Self { hosts })
-    }
-}
-
-fn is_dns_name(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
 }
 
 /// Loads the certificates of the state directory; makes what is missing, renews what is due.
@@ -245,6 +195,8 @@ struct Own {
     next: Option<Authority>,
     /// Older CA certificates, still in the bundle.
     older: Vec<CertificateDer<'static>>,
+    /// A crash in the middle of taking over left the next CA's key beside the old bundle.
+    interrupted: bool,
 }
 
 impl Own {
@@ -275,6 +227,7 @@ impl Own {
             current,
             next,
             older,
+            interrupted,
         })
     }
 
@@ -294,9 +247,13 @@ impl Own {
             let old = std::mem::replace(&mut self.current, next);
             self.older.push(old.der);
             store.write("ca-key.pem", &self.current.key_pem(), Mode::Private)?;
+            self.interrupted = true;
+        }
+        if self.interrupted {
             store.write("ca.pem", &self.bundle(now), Mode::Public)?;
             store.remove("next-ca.pem")?;
             store.remove("next-ca-key.pem")?;
+            self.interrupted = false;
             changed = true;
         } else if changed {
             store.write("ca.pem", &self.bundle(now), Mode::Public)?;
@@ -357,222 +314,12 @@ impl Own {
     }
 }
 
-/// A CA with its key.
-struct Authority {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: KeyPair,
-    name: DistinguishedName,
-    validity: Validity,
-}
-
-impl Authority {
-    fn generate(now: Timestamp) -> Result<Self, PkiError> {
-        let key = KeyPair::generate()?;
-        let name = common_name(&format!(
-            "countersign webhook CA {}",
-            now.strftime("%Y-%m-%d")
-        ));
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name.clone();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        set_life(&mut params, now, None)?;
-        let certificate = params.self_signed(&key)?;
-        let der = certificate.der().clone();
-        Ok(Self {
-            validity: Validity::of_der(&der).unwrap_or(Validity { from: 0, to: 0 }),
-            pem: to_pem(&der),
-            der,
-            key,
-            name,
-        })
-    }
-
-    fn load(
-        store: &Store<'_>,
-        file: &'static str,
-        certificates: &[CertificateDer<'static>],
-        key: &str,
-    ) -> Result<Self, PkiError> {
-        let content = |expected| PkiError::Content {
-            path: store.path(file),
-            expected,
-        };
-        let der = certificates
-            .first()
-            .ok_or_else(|| content("a certificate"))?
-            .clone();
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| content("a certificate"))?;
-        let key = KeyPair::from_pem(key).map_err(|_| content("the certificate of its key"))?;
-        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err(content("the certificate of its key"));
-        }
-        let name = parsed
-            .subject()
-            .iter_common_name()
-            .next()
-            .and_then(|name| name.as_str().ok())
-            .map(common_name)
-            .ok_or_else(|| content("a CA certificate made by this program"))?;
-        Ok(Self {
-            validity: Validity::of_der(&der).ok_or_else(|| content("a certificate"))?,
-            pem: to_pem(&der),
-            name,
-            key,
-            der,
-        })
-    }
-
-    fn key_pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.key.serialize_pem())
-    }
-
-    /// A serving certificate with the CA's behind it.
-    fn sign_serving(
-        &self,
-        pair: &KeyPair,
-        names: &Names,
-        now: Timestamp,
-    ) -> Result<String, PkiError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = common_name("countersign webhook");
-        params.subject_alt_names = names
-            .hosts
-            .iter()
-            .map(|host| {
-                Ok(match host {
-                    Host::Address(ip) => SanType::IpAddress(*ip),
-                    Host::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
-                })
-            })
-            .collect::<Result<_, rcgen::Error>>()?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        set_life(&mut params, now, Some(self.validity.to))?;
-        let mut issuer = CertificateParams::default();
-        issuer.distinguished_name = self.name.clone();
-        let issuer = Issuer::new(issuer, &self.key);
-        let certificate = params.signed_by(pair, &issuer)?;
-        Ok(format!("{}{}", to_pem(certificate.der()), self.pem))
-    }
-}
-
-/// The span in which a certificate is valid, in seconds since the epoch.
-#[derive(Clone, Copy)]
-struct Validity {
-    from: i64,
-    to: i64,
-}
-
-impl Validity {
-    fn of_der(der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(der).ok()?;
-        Some(Self {
-            from: parsed.validity().not_before.timestamp(),
-            to: parsed.validity().not_after.timestamp(),
-        })
-    }
-
-    fn of(
-        chain: &[CertificateDer<'_>],
-        store: &Store<'_>,
-        file: &'static str,
-    ) -> Result<Self, PkiError> {
-        let first = chain.first().and_then(Self::of_der);
-        first.ok_or_else(|| PkiError::Content {
-            path: store.path(file),
-            expected: "a certificate",
-        })
-    }
-
-    /// The moment at which `part` of `whole` parts have passed.
-    fn at(self, part: i64, whole: i64) -> Timestamp {
-        let span = self.to.saturating_sub(self.from).max(0);
-        let second = self.from.saturating_add(span / whole * part);
-        Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
-    }
-}
-
-/// From the beginning of the day, so that a clock that runs a little behind accepts it, for ten years, but not beyond `limit`.
-fn set_life(
-    params: &mut CertificateParams,
-    now: Timestamp,
-    limit: Option<i64>,
-) -> Result<(), PkiError> {
-    let first = now.to_zoned(TimeZone::UTC).date();
-    let mut last = first.saturating_add(YEARS.years());
-    if let Some(limit) = limit.and_then(|limit| Timestamp::from_second(limit).ok()) {
-        last = last.min(limit.to_zoned(TimeZone::UTC).date());
-    }
-    let at = |date: jiff::civil::Date| {
-        let month = u8::try_from(date.month()).unwrap_or(1);
-        let day = u8::try_from(date.day()).unwrap_or(1);
-        rcgen::date_time_ymd(date.year().into(), month, day)
-    };
-    params.not_before = at(first);
-    params.not_after = at(last);
-    let mut serial = [0; 16];
-    aws_lc_rs::rand::fill(&mut serial).map_err(|_| PkiError::Random)?;
-    // Positive and not zero in the first octet, so that its encoding is never longer than 16 octets.
-    if let Some(first) = serial.first_mut() {
-        *first = (*first & 0x7f) | 0x40;
-    }
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    Ok(())
-}
-
-fn common_name(text: &str) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, text);
-    name
-}
-
-fn hosts_of(certificate: &X509Certificate<'_>) -> Vec<Host> {
-    let Ok(Some(names)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(Host::Dns((*name).to_owned())),
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| Host::Address(b.into())),
-                _ => <[u8; 16]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| Host::Address(b.into())),
-            },
-            _ => None,
-        })
-        .collect()
-}
-
 /// Whether the key is that of the first certificate, for keys in PKCS#8, PKCS#1 and SEC 1.
 fn belong_together(chain: &[CertificateDer<'static>], key: &str) -> bool {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     PrivateKeyDer::from_pem_slice(key.as_bytes()).is_ok_and(|key| {
         rustls::sign::CertifiedKey::from_der(chain.to_vec(), key, &provider).is_ok()
     })
-}
-
-fn to_pem(der: &CertificateDer<'_>) -> String {
-    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in encoded.as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 /// The state directory.

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Fake, KEY, NOW, SECRET, Shell, mode};
+use common::{Fake, KEY, NOW, SECRET, Shell, mode, sts};
 use countersign_sigv4::{KeyLookup, Presigned, SecretKey, ServicePolicy};
 use countersign_token::{EndpointKind, Options, Parameter, PresignedToken, Rules};
 
@@ -690,5 +690,83 @@ fn without_credentials_the_error_says_where_they_were_sought() {
             .contains("the config profile (nobody) could not be found"),
         "{}",
         out.stderr
+    );
+}
+
+#[test]
+fn a_private_ca_is_trusted_only_when_it_is_named() {
+    let state = tempfile::tempdir().unwrap();
+    let names = countersign_client::pki::Names::new("127.0.0.1", "localhost").unwrap();
+    let today = jiff::Timestamp::now();
+    let serving = countersign_client::pki::ensure(state.path(), &names, today).unwrap();
+    let fake = Fake::over_tls(
+        &serving,
+        sts(SESSION_ARN, "AROA:ana", "2026-01-02T04:04:05Z"),
+    );
+    let line = ["-i", "demo", "-r", ROLE, "-s", "ana"];
+    let shell = with_sts(&fake).set("NO_PROXY", "localhost");
+    let out = shell.token(&line);
+    assert_eq!((out.code, out.stdout.as_str()), (1, ""));
+    assert!(
+        out.stderr.contains("could not reach localhost"),
+        "{}",
+        out.stderr
+    );
+    assert!(out.stderr.contains("certificate"), "{}", out.stderr);
+    let ca = state.path().join("ca.pem");
+    let shell = shell.set("AWS_CA_BUNDLE", ca.to_str().unwrap());
+    assert_eq!(shell.token(&line).code, 0, "{:?}", shell.token(&line));
+    let shell = shell.set("AWS_CA_BUNDLE", "/nonexistent");
+    let out = shell.token(&line);
+    assert!(
+        out.stderr
+            .contains("could not read the CA bundle /nonexistent"),
+        "{}",
+        out.stderr
+    );
+    let shell = shell.file("empty.pem", "");
+    let empty = shell.path("empty.pem");
+    let shell = shell.set("AWS_CA_BUNDLE", empty.to_str().unwrap());
+    assert!(
+        shell
+            .token(&line)
+            .stderr
+            .contains("the file has no certificate")
+    );
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_unless_the_host_is_excepted() {
+    // The proxy answers for the host behind it: what follows CONNECT on the connection is the request itself.
+    let answer = sts(SESSION_ARN, "AROA:ana", "2026-01-02T04:04:05Z");
+    let proxy = Fake::new(move |seen| match seen.line.starts_with("CONNECT ") {
+        true => (200, String::new()),
+        false => answer(seen),
+    });
+    let line = ["-i", "demo", "-r", ROLE, "-s", "ana"];
+    let shell = Shell::with_keys()
+        .set("AWS_REGION", "eu-west-1")
+        .set("AWS_ENDPOINT_URL_STS", "http://sts.cs.example:8080/")
+        .set("http_proxy", &proxy.url.replace("http://", "http://me:pw@"));
+    shell.token(&line).token();
+    let seen = proxy.seen();
+    assert_eq!(seen[0].line, "CONNECT sts.cs.example:8080 HTTP/1.1");
+    assert_eq!(seen[0].header("proxy-authorization"), "Basic bWU6cHc=");
+    assert_eq!(seen[1].parameter("Action"), Some("AssumeRole"));
+    assert_eq!(seen[1].header("host"), "sts.cs.example:8080");
+    let direct = Fake::sts(SESSION_ARN, "AROA:ana", "2026-01-02T04:04:05Z");
+    let shell = shell
+        .set("AWS_ENDPOINT_URL_STS", &direct.url)
+        .set("NO_PROXY", "127.0.0.1");
+    shell.token(&line).token();
+    assert_eq!((proxy.seen().len(), direct.seen().len()), (2, 1));
+    let socks = shell
+        .set("http_proxy", "socks5://me:secret@127.0.0.1:1")
+        .set("NO_PROXY", "")
+        .token(&line);
+    assert!(
+        socks.stderr.contains("is not supported") && !socks.stderr.contains("secret"),
+        "{}",
+        socks.stderr
     );
 }

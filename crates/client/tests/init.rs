@@ -170,6 +170,9 @@ fn a_takeover_that_was_interrupted_is_finished() {
     let serving = pki::ensure(directory.path(), &local(), now).unwrap();
     assert!(trusted(&overlap.ca_bundle_pem, &serving, "localhost", now));
     assert!(trusted(&serving.ca_bundle_pem, &serving, "localhost", now));
+    let bundle = std::fs::read_to_string(path("ca.pem")).unwrap();
+    assert_eq!(bundle, serving.ca_bundle_pem);
+    assert!(!path("next-ca.pem").exists() && !path("next-ca-key.pem").exists());
     let again = pki::ensure(directory.path(), &local(), now).unwrap();
     assert_eq!(again.certificate_pem, serving.certificate_pem);
 }

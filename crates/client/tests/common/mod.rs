@@ -8,8 +8,8 @@
     reason = "helpers of tests: not every test uses all, and a test that fails should panic"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,8 @@ use clap::Args;
 use countersign_client::get_token::{self, GetTokenArgs, Style};
 use countersign_client::{Environment, Io, Process};
 use jiff::Timestamp;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub const NOW: &str = "2026-01-02T03:04:05Z";
 pub const KEY: &str = "AKIDCOUNTERSIGN00001";
@@ -161,14 +163,48 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self::start(answer, None)
+    }
+
+    /// The same over TLS, with a certificate for `localhost`.
+    pub fn over_tls(
+        serving: &countersign_client::pki::Serving,
+        answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let chain = CertificateDer::pem_slice_iter(serving.certificate_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(serving.key_pem.as_bytes()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        let mut fake = Self::start(answer, Some(Arc::new(config)));
+        fake.url = fake.url.replace("http://127.0.0.1", "https://localhost");
+        fake
+    }
+
+    fn start(
+        answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        let answer: Box<Answer> = Box::new(answer);
+        let answer: Arc<Answer> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let _ = serve(stream.unwrap(), &answer, &log);
+                let stream = stream.unwrap();
+                let (answer, log, tls) = (Arc::clone(&answer), Arc::clone(&log), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve(stream, &*answer, &log),
+                    Some(config) => {
+                        let tls = rustls::ServerConnection::new(config).unwrap();
+                        serve(rustls::StreamOwned::new(tls, stream), &*answer, &log)
+                    }
+                });
             }
         });
         Self { url, seen }
@@ -176,26 +212,7 @@ impl Fake {
 
     /// An STS that knows one caller and assumes every role until `expiration`.
     pub fn sts(caller_arn: &str, user_id: &str, expiration: &str) -> Self {
-        let (arn, user_id, expiration) = (
-            caller_arn.to_owned(),
-            user_id.to_owned(),
-            expiration.to_owned(),
-        );
-        Self::new(move |seen| match seen.parameter("Action") {
-            Some("GetCallerIdentity") => (
-                200,
-                format!(
-                    "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{arn}</Arn><UserId>{user_id}</UserId><Account>444455556666</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
-                ),
-            ),
-            Some("AssumeRole") => (
-                200,
-                format!(
-                    "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><AssumedRoleUser><Arn>x</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAASSUMED000000001</AccessKeyId><SecretAccessKey>assumed+secret</SecretAccessKey><SessionToken>assumed/token==</SessionToken><Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
-                ),
-            ),
-            _ => (400, String::new()),
-        })
+        Self::new(sts(caller_arn, user_id, expiration))
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -210,7 +227,39 @@ impl Fake {
     }
 }
 
-fn serve(stream: TcpStream, answer: &Answer, log: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+/// The answers of an STS that knows one caller and assumes every role until `expiration`.
+pub fn sts(
+    caller_arn: &str,
+    user_id: &str,
+    expiration: &str,
+) -> impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static {
+    let (arn, user_id, expiration) = (
+        caller_arn.to_owned(),
+        user_id.to_owned(),
+        expiration.to_owned(),
+    );
+    move |seen: &Seen| match seen.parameter("Action") {
+        Some("GetCallerIdentity") => (
+            200,
+            format!(
+                "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{arn}</Arn><UserId>{user_id}</UserId><Account>444455556666</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+            ),
+        ),
+        Some("AssumeRole") => (
+            200,
+            format!(
+                "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><AssumedRoleUser><Arn>x</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAASSUMED000000001</AccessKeyId><SecretAccessKey>assumed+secret</SecretAccessKey><SessionToken>assumed/token==</SessionToken><Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+            ),
+        ),
+        _ => (400, String::new()),
+    }
+}
+
+fn serve(
+    stream: impl Read + Write,
+    answer: &Answer,
+    log: &Mutex<Vec<Seen>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -239,7 +288,7 @@ fn serve(stream: TcpStream, answer: &Answer, log: &Mutex<Vec<Seen>>) -> std::io:
         log.lock().unwrap().push(seen);
         write!(
             reader.get_mut(),
-            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status} X\r\nx-aws-ec2-metadata-token-ttl-seconds: 60\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )?;
     }
