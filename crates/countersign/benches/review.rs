@@ -244,13 +244,15 @@ async fn review(target: &Target, request: &[u8]) {
 
 /// A TLS server that forwards to our STS after a delay: real STS answers take a round trip.
 async fn delayed_sts(dir: &Path, upstream: String, delay: Duration) -> (String, String) {
-    let names = ["sts.us-east-1.amazonaws.com".to_owned()];
-    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = parameters.self_signed(&key).unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca = dir.join("sts-ca.pem");
-    std::fs::write(&ca, certificate.pem()).unwrap();
+    std::fs::write(&ca, authority.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = ["sts.us-east-1.amazonaws.com".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

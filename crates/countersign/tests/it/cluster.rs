@@ -73,7 +73,7 @@ impl Cluster {
             format!("--token-auth-file={}", at("tokens.csv")),
             format!("--service-account-issuer={server}"),
             format!("--service-account-signing-key-file={}", at("sa.key")),
-            format!("--service-account-key-file={}", at("sa.key")),
+            format!("--service-account-key-file={}", at("sa.pub")),
             format!("--api-audiences={server}"),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--endpoint-reconciler-type=none".into(),
@@ -186,5 +186,7 @@ fn write_certificates(dir: &Path) {
     let certificate = parameters.self_signed(&key).unwrap();
     std::fs::write(dir.join("apiserver.crt"), certificate.pem()).unwrap();
     std::fs::write(dir.join("apiserver.key"), key.serialize_pem()).unwrap();
-    std::fs::write(dir.join("sa.key"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let signer = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(dir.join("sa.key"), signer.serialize_pem()).unwrap();
+    std::fs::write(dir.join("sa.pub"), signer.public_key_pem()).unwrap();
 }

@@ -114,7 +114,10 @@ fn cluster_webhook_restart_and_certificate_rotation_fail_no_login() {
 
         // Rotation: a new leaf under the same CA, picked up while connections go on.
         let before = std::fs::read(data.join("cert.pem")).unwrap();
-        let renew = countersign(&["init", "--renew", "--state-dir", data.to_str().unwrap()], &Default::default());
+        let kubeconfig = data.join("rotated.kubeconfig").display().to_string();
+        let state = data.display().to_string();
+        let rotate = ["init", "-i", "demo", "--hostname", "rotated.example", "--state-dir", &state, "--generate-kubeconfig", &kubeconfig];
+        let renew = countersign(&rotate, &Default::default());
         assert!(renew.status.success(), "{}", String::from_utf8_lossy(&renew.stderr));
         assert_ne!(std::fs::read(data.join("cert.pem")).unwrap(), before);
         first.wait_for_log("serving certificate reloaded");
@@ -124,9 +127,11 @@ fn cluster_webhook_restart_and_certificate_rotation_fail_no_login() {
         // Restart: the new process binds beside the old one and waits for its store.
         let mut takeover = vec!["--takeover", "--data-dir", data.to_str().unwrap()];
         takeover.extend(args);
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("stderr.log");
         let second = std::thread::scope(|inner| {
-            let starting = inner.spawn(|| Running::start_in(tempfile::tempdir().unwrap(), "up", &takeover));
-            first.wait_for_log("another process wants this data directory");
+            let starting = inner.spawn(|| Running::start_in(home, "up", &takeover));
+            wait_until(|| std::fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for the running instance")));
             first.signal("TERM");
             starting.join().unwrap()
         });

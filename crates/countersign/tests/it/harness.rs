@@ -39,8 +39,12 @@ impl Running {
         let mut process = Command::new(BINARY);
         process.arg(command);
         if command == "up" {
-            process.arg("--data-dir").arg(dir.path().join("data"));
-            process.args(["--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"]);
+            let data = dir.path().join("data").display().to_string();
+            for (flag, value) in [("--data-dir", data.as_str()), ("--listen", "127.0.0.1:0"), ("--webhook-listen", "127.0.0.1:0")] {
+                if !args.contains(&flag) {
+                    process.args([flag, value]);
+                }
+            }
         }
         process.arg("--ready-file").arg(&ready_file).args(args);
         process.stdin(Stdio::null()).stdout(Stdio::null());
@@ -126,6 +130,13 @@ impl Running {
         std::fs::read_to_string(&self.stderr).unwrap()
     }
 
+    /// The end of the log, for messages of failing tests.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
     /// Waits until the log contains `text`.
     pub fn wait_for_log(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -134,7 +145,7 @@ impl Running {
             if log.contains(text) {
                 return log;
             }
-            assert!(Instant::now() < deadline, "`{text}` never came into the log:\n{log}");
+            assert!(Instant::now() < deadline, "`{text}` never came into the log:\n{}", self.log_tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -142,26 +153,6 @@ impl Running {
     /// Sends a signal, such as `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Ends the process with SIGTERM and gives its directory and exit code.
-    pub fn stop(mut self) -> (tempfile::TempDir, Option<i32>) {
-        self.signal("TERM");
-        let code = self.child.wait().unwrap().code();
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
-        (dir, code)
-    }
-
-    /// Kills the process with SIGKILL and gives its directory.
-    pub fn kill(mut self) -> tempfile::TempDir {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
-    }
-
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 }
 

@@ -5,26 +5,32 @@ use std::path::Path;
 
 use crate::harness::{Running, countersign, exec_token};
 
-/// A certificate for the names of STS, and its key.
-fn sts_certificate(dir: &Path) -> (String, String) {
+/// A CA and a certificate for the names of STS under it; gives the paths of certificate, key and CA.
+fn sts_certificate(dir: &Path) -> [String; 3] {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca = authority.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(authority, ca_key);
     let names = ["sts.us-east-1.amazonaws.com", "sts.amazonaws.com", "sts.eu-west-1.amazonaws.com"].map(str::to_owned);
-    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
-    let (cert_file, key_file) = (dir.join("sts.crt"), dir.join("sts.key"));
-    std::fs::write(&cert_file, parameters.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    (cert_file.display().to_string(), key_file.display().to_string())
+    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let files = [("sts.crt", certificate.pem()), ("sts.key", key.serialize_pem()), ("sts-ca.crt", ca.pem())];
+    files.map(|(name, text)| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    })
 }
 
 /// Our own STS over TLS, as the upstream.
 fn upstream() -> (Running, String) {
     let dir = tempfile::tempdir().unwrap();
-    let (cert, key) = sts_certificate(dir.path());
+    let [cert, key, ca] = sts_certificate(dir.path());
     let config = dir.path().join("up.yaml");
     std::fs::write(&config, format!("countersign:\n  awsTls: {{certFile: {cert}, keyFile: {key}}}\n")).unwrap();
     let running = Running::start_in(dir, "up", &["--config", config.to_str().unwrap()]);
-    (running, cert)
+    (running, ca)
 }
 
 fn reference_config(dir: &Path, sts: &Running, ca: &str, more: &str) -> String {
@@ -58,7 +64,7 @@ fn serve_takes_a_reference_configuration_and_asks_sts() {
     let token = exec_token(&countersign(&["token", "-i", "demo"], &aws_host_environment(&sts)));
     for round in 0..3 {
         let (status, review) = server.review("/authenticate", &token);
-        assert_eq!(status, 200, "{round}: {review}\n{}", server.log());
+        assert_eq!(status, 200, "{round}: {review}\n{}", server.log_tail());
         assert_eq!(review["status"]["user"]["username"], "admin:111122223333");
         assert_eq!(review["status"]["user"]["groups"], serde_json::json!(["ops"]));
     }
@@ -113,7 +119,7 @@ fn serve_reloads_its_mappings_and_keeps_the_last_good_ones() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let groups = |server: &Running| server.review("/authenticate", &token).1["status"]["user"]["groups"].clone();
     while groups(&server) != serde_json::json!(["ops", "dev"]) {
-        assert!(std::time::Instant::now() < deadline, "{}", server.log());
+        assert!(std::time::Instant::now() < deadline, "{}", server.log_tail());
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     std::fs::write(&config, good.replace("  mapUsers:", "\tmapUsers:")).unwrap();

@@ -7,7 +7,7 @@ use crate::harness::{Running, aws_cli, clean_environment, client, countersign, e
 
 fn assert_is_admin(server: &Running, token: &str) {
     let (status, review) = server.review("/authenticate", token);
-    assert_eq!(status, 200, "{review}\n{}", server.log());
+    assert_eq!(status, 200, "{review}\n{}", server.log_tail());
     assert_eq!(review["apiVersion"], "authentication.k8s.io/v1");
     assert_eq!(review["status"]["authenticated"], true, "{review}");
     let user = &review["status"]["user"];

@@ -69,6 +69,10 @@ pub fn parse(body: &[u8]) -> Result<ReviewRequest<'_>, MalformedReview> {
     if body.is_empty() {
         return Err(MalformedReview::Empty);
     }
+    // serde reads structs from arrays as well.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(MalformedReview::NotATokenReview);
+    }
     let review: Review<'_> =
         serde_json::from_slice(body).map_err(|_| MalformedReview::NotATokenReview)?;
     let version = match review.api_version.as_deref() {

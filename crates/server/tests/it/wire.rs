@@ -15,7 +15,7 @@ fn reviews_are_read_leniently_in_fields_and_strictly_in_kind() {
         let review = wire::parse(body.as_bytes()).unwrap();
         assert_eq!((review.version, review.token.as_ref()), (version, token), "{body}");
     }
-    for body in ["x", "1", "\"x\"", "{\"spec\":1}", "{\"kind\":\"Pod\"}", "{\"apiVersion\":\"v1\"}", "{\"spec\":{\"token\":null},\"spec\":{}}"] {
+    for body in ["x", "1", "[]", "[null,null,{\"token\":\"t\"}]", "\"x\"", "{\"spec\":1}", "{\"kind\":\"Pod\"}", "{\"apiVersion\":\"v1\"}", "{\"spec\":{\"token\":null},\"spec\":{}}"] {
         assert_eq!(wire::parse(body.as_bytes()).unwrap_err(), MalformedReview::NotATokenReview, "{body}");
     }
     assert_eq!(wire::parse(b"").unwrap_err(), MalformedReview::Empty);
