@@ -7,6 +7,8 @@ pub mod events;
 pub mod health;
 pub mod listen;
 pub mod metrics;
+#[doc(hidden)]
+pub mod fuzz;
 mod limiter;
 mod request_id;
 pub mod webhook;

@@ -233,7 +233,11 @@ impl ClusterAuthenticator {
                 (Verifier::Embedded(keys), EndpointKind::Trusted) => {
                     review.cache = Some("embedded");
                     return keys.verify_token(token, &self.0.cluster_id, now).map_err(|error| {
-                        let (code, message) = error.wire();
+                        let (code, mut message) = error.wire();
+                        if code == "SignatureDoesNotMatch" {
+                            // By far the most common cause, and the one thing the caller cannot see.
+                            message.push_str(&format!(" This server expects tokens for cluster `{}`.", self.0.cluster_id));
+                        }
                         rejected(code, "sts_rejected", &message)
                     });
                 }

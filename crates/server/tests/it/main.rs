@@ -11,4 +11,5 @@
 )]
 
 mod embedded;
+mod fuzz;
 mod wire;
