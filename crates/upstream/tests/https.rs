@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::tls::{Reaction, TlsServer, answer, certificate, proxy};
 use common::{CLUSTER, HOST, TestClock, signed_at, token, token_for};
+use countersign_upstream::ec2::{Ec2, HttpNames};
 use countersign_upstream::http::{HttpsClient, HttpsClientBuilder, TrustError};
 use countersign_upstream::sts::{HttpsSts, StsOptions, StsVerifier};
 
@@ -280,6 +281,26 @@ async fn a_proxy_is_asked_to_connect_and_sees_nothing_else() {
         .await
         .unwrap_err();
     assert!(error.is_outage(), "407 of the proxy");
+}
+
+#[tokio::test]
+async fn no_proxy_names_hosts_that_are_asked_directly() {
+    let name = |_: &str, _| Reaction::Send(answer("200 OK", r#"{"privateDnsName":"worker-1"}"#));
+    let server = TlsServer::start(&["localhost"], name).await;
+    let (address, heads) = proxy(server.address, None).await;
+    let id = countersign_mapping::Ec2InstanceId::parse("i-12345678").unwrap();
+    for (no_proxy, proxied) in [("", 1), ("example.com,localhost", 1), ("example.com", 2)] {
+        let http = HttpsClient::builder()
+            .roots_pem(server.ca_pem.as_bytes())
+            .unwrap()
+            .proxy(&format!("http://{address}"), no_proxy)
+            .build()
+            .unwrap();
+        let url = format!("https://localhost:{}/{{instanceId}}", server.address.port());
+        let names = HttpNames::new(http, &url).unwrap();
+        assert_eq!(names.describe_instances(&[id]).await.unwrap().len(), 1);
+        assert_eq!(heads.lock().unwrap().len(), proxied, "{no_proxy}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ pub(crate) const USER_AGENT: HeaderValue =
 ///
 /// It follows no redirect, caps every body, and sends a request a second time only if the connection was reset before
 /// any byte of an answer. `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` (either case) are honoured through `CONNECT`;
-/// requests to `http://` origins, which only an overridden EC2 endpoint or a node-name lookup can have, go direct.
+/// requests to `http://` origins, which only an overridden EC2 endpoint or a node-name lookup can have, go direct. SOCKS proxies
+/// are not supported: a connection through one fails.
 #[derive(Debug, Clone)]
 pub struct HttpsClient {
     client: Client<Observed<hyper_rustls::HttpsConnector<Dialer>>, Full<Bytes>>,
