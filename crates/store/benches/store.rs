@@ -2,7 +2,12 @@
 //!
 //! `COUNTERSIGN_BENCH_KEYS` sets the number of access keys (default 100,000), `COUNTERSIGN_BENCH_DIR` the directory of
 //! the files: what a commit costs is decided by the disk below it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -14,12 +19,12 @@ use std::time::{Duration, Instant};
 use countersign_arn::unique_id::{self, Kind};
 use countersign_arn::{AccountId, Partition};
 use countersign_store::records::{
-    AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster, Creator, RecordKey,
-    SECRET_FIELD, User,
+    AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster, Creator,
+    RecordKey, SECRET_FIELD, User,
 };
 use countersign_store::{
-    Batch, Change, DirectorySnapshot, Key, RedbOptions, RedbStore, RootKey, Sealer, SecretString, Store,
-    Transaction, Value,
+    Batch, Change, DirectorySnapshot, Key, RedbOptions, RedbStore, RootKey, Sealer, SecretString,
+    Store, Transaction, Value,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -55,7 +60,10 @@ fn main() {
         Ok(parent) => tempfile::tempdir_in(parent).unwrap(),
         Err(_) => tempfile::tempdir().unwrap(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         fsyncs(directory.path());
         for writers in [1, 16, 64] {
@@ -94,18 +102,27 @@ async fn commits(directory: &Path, writers: usize) {
             let key = Key::new(format!("k/{writer}")).unwrap();
             while start.elapsed() < Duration::from_secs(2) {
                 let begun = Instant::now();
-                store.commit(Transaction::new().put(&key, vec![7; 300])).await.unwrap();
+                store
+                    .commit(Transaction::new().put(&key, vec![7; 300]))
+                    .await
+                    .unwrap();
                 latencies.push(begun.elapsed());
             }
             latencies
         })
     });
-    let mut latencies: Vec<Duration> = join_all(tasks).await.into_iter().flat_map(Result::unwrap).collect();
+    let mut latencies: Vec<Duration> = join_all(tasks)
+        .await
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .collect();
     let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
     latencies.sort();
     let median = latencies[latencies.len() / 2];
     let p99 = latencies[latencies.len() * 99 / 100];
-    println!("commits, {writers:>2} writers              {rate:>10.0} /s   median {median:?}, p99 {p99:?}");
+    println!(
+        "commits, {writers:>2} writers              {rate:>10.0} /s   median {median:?}, p99 {p99:?}"
+    );
 }
 
 fn some_account(n: u64) -> AccountId {
@@ -123,8 +140,17 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
     for n in 0..keys / 2 {
         let account = some_account(n / USERS_PER_ACCOUNT);
         if n % USERS_PER_ACCOUNT == 0 {
-            let record = Account { id: account, partition, alias: None, organization_id: None, created: now };
-            records.push((RecordKey::Account(account).to_key().unwrap(), record.encode()));
+            let record = Account {
+                id: account,
+                partition,
+                alias: None,
+                organization_id: None,
+                created: now,
+            };
+            records.push((
+                RecordKey::Account(account).to_key().unwrap(),
+                record.encode(),
+            ));
         }
         // An id takes five bits of each byte.
         let random = |salt: u8| {
@@ -153,7 +179,12 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             ids.push(id);
         }
         let name = format!("Some.User-{n:07}");
-        let key = RecordKey::User { account, name: &name }.to_key().unwrap();
+        let key = RecordKey::User {
+            account,
+            name: &name,
+        }
+        .to_key()
+        .unwrap();
         let record = User {
             account,
             partition,
@@ -168,7 +199,13 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
     }
     for n in 0..100 {
         let (account, region, name) = (some_account(0), "eu-central-1", format!("cluster-{n}"));
-        let key = RecordKey::Cluster { account, region, name: &name }.to_key().unwrap();
+        let key = RecordKey::Cluster {
+            account,
+            region,
+            name: &name,
+        }
+        .to_key()
+        .unwrap();
         let record = Cluster {
             account,
             partition,
@@ -177,7 +214,10 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             id: "0".repeat(32).into(),
             authentication_mode: AuthenticationMode::Api,
             bootstrap_creator_admin: true,
-            creator: Creator { principal_arn: "arn".into(), principal_id: "id".into() },
+            creator: Creator {
+                principal_arn: "arn".into(),
+                principal_id: "id".into(),
+            },
             endpoint: None,
             certificate_authority: None,
             created: now,
@@ -187,30 +227,42 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
     let chunks: Vec<_> = records.chunks(128).collect();
     for several in chunks.chunks(64) {
         let commits = several.iter().map(|chunk| {
-            let transaction =
-                chunk.iter().fold(Transaction::new(), |t, (key, value)| t.put(key, value.clone()));
+            let transaction = chunk.iter().fold(Transaction::new(), |t, (key, value)| {
+                t.put(key, value.clone())
+            });
             store.commit(transaction)
         });
         for result in join_all(commits).await {
             result.unwrap();
         }
     }
-    println!("{keys} access keys written          {:>10.2?}", start.elapsed());
+    println!(
+        "{keys} access keys written          {:>10.2?}",
+        start.elapsed()
+    );
     // What a process that was killed leaves behind: the file as it is while the store is open.
     std::fs::copy(path, path.with_file_name("killed.redb")).unwrap();
     ids
 }
 
 async fn load(directory: &Path, sealer: &Arc<Sealer>) -> DirectorySnapshot {
-    let bytes = std::fs::metadata(directory.join("full.redb")).unwrap().len();
+    let bytes = std::fs::metadata(directory.join("full.redb"))
+        .unwrap()
+        .len();
     println!("file                             {:>10} MB", bytes >> 20);
     let start = Instant::now();
     drop(RedbStore::open(&directory.join("killed.redb"), &RedbOptions::default()).unwrap());
-    println!("open after a kill                {:>10.2?}", start.elapsed());
+    println!(
+        "open after a kill                {:>10.2?}",
+        start.elapsed()
+    );
     let before = resident();
     let start = Instant::now();
     let store = RedbStore::open(&directory.join("full.redb"), &RedbOptions::default()).unwrap();
-    println!("open                             {:>10.2?}", start.elapsed());
+    println!(
+        "open                             {:>10.2?}",
+        start.elapsed()
+    );
     let (start, started) = (Instant::now(), busy());
     let snapshot = DirectorySnapshot::load(&store, sealer).await.unwrap();
     println!(
@@ -218,7 +270,10 @@ async fn load(directory: &Path, sealer: &Arc<Sealer>) -> DirectorySnapshot {
         start.elapsed(),
         busy() - started
     );
-    println!("resident memory grew by          {:>10} MB", resident().saturating_sub(before) >> 20);
+    println!(
+        "resident memory grew by          {:>10} MB",
+        resident().saturating_sub(before) >> 20
+    );
     stages(&store, sealer).await;
     snapshot
 }
@@ -235,16 +290,27 @@ async fn stages(store: &RedbStore, sealer: &Sealer) {
     let started = busy();
     let decoded: Vec<_> = records
         .iter()
-        .filter_map(|record| Some((&record.key, AnyRecord::decode(&record.key, &record.value).ok()?)))
+        .filter_map(|record| {
+            Some((
+                &record.key,
+                AnyRecord::decode(&record.key, &record.value).ok()?,
+            ))
+        })
         .collect();
-    println!("  decoding                       {:>10.2?}", busy() - started);
+    println!(
+        "  decoding                       {:>10.2?}",
+        busy() - started
+    );
     let started = busy();
     for (key, record) in &decoded {
         if let AnyRecord::AccessKey(record) = record {
             black_box(sealer.open(key, SECRET_FIELD, &record.secret).unwrap());
         }
     }
-    println!("  opening secrets                {:>10.2?}", busy() - started);
+    println!(
+        "  opening secrets                {:>10.2?}",
+        busy() - started
+    );
 }
 
 fn lookups(snapshot: &DirectorySnapshot, ids: &[String]) {
@@ -260,7 +326,10 @@ fn lookups(snapshot: &DirectorySnapshot, ids: &[String]) {
         assert!(black_box(snapshot.principal(&users[n % users.len()].record.id)).is_some());
     });
     measure("user by name", |n| {
-        assert!(black_box(snapshot.user(some_account(0), &users[n % users.len()].record.name)).is_some());
+        assert!(
+            black_box(snapshot.user(some_account(0), &users[n % users.len()].record.name))
+                .is_some()
+        );
     });
     measure("cluster by name", |_| {
         assert!(black_box(snapshot.cluster_named(black_box("cluster-77"))).is_ok());
@@ -271,9 +340,16 @@ fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
     let found = snapshot.access_key(&ids[0]).unwrap();
     let mut record = found.owner.record.clone();
     record.path = "/other/".into();
-    let key = RecordKey::User { account: record.account, name: &record.name }.to_key().unwrap();
-    let batch =
-        Batch { revision: snapshot.revision().next(), changes: [Change::Put(key, record.encode())].into() };
+    let key = RecordKey::User {
+        account: record.account,
+        name: &record.name,
+    }
+    .to_key()
+    .unwrap();
+    let batch = Batch {
+        revision: snapshot.revision().next(),
+        changes: [Change::Put(key, record.encode())].into(),
+    };
     let changes = 10_000_u32;
     let start = busy();
     for _ in 0..changes {
@@ -281,7 +357,10 @@ fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
         next.apply(&batch, sealer);
         black_box(&next);
     }
-    println!("one change, to a new snapshot    {:>10.2?}", (busy() - start) / changes);
+    println!(
+        "one change, to a new snapshot    {:>10.2?}",
+        (busy() - start) / changes
+    );
 }
 
 fn measure(what: &str, mut lookup: impl FnMut(usize)) {
@@ -298,7 +377,11 @@ fn measure(what: &str, mut lookup: impl FnMut(usize)) {
 /// How long this thread has had a processor: on a shared machine that says more than the wall clock.
 fn busy() -> Duration {
     let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = times.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default();
+    let nanos = times
+        .split(' ')
+        .next()
+        .and_then(|nanos| nanos.parse().ok())
+        .unwrap_or_default();
     Duration::from_nanos(nanos)
 }
 
@@ -306,5 +389,6 @@ fn busy() -> Duration {
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kb| kb << 10)
+    line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map_or(0, |kb| kb << 10)
 }

@@ -70,11 +70,17 @@ impl DataDir {
             RootKeySource::DataDir => {
                 let path = directory.join("root.key");
                 if store.exists() && !path.exists() {
-                    return Err(OpenDataDirError::RootKeyMissing { store, root_key: path });
+                    return Err(OpenDataDirError::RootKeyMissing {
+                        store,
+                        root_key: path,
+                    });
                 }
                 RootKey::read_or_generate(&path, random)?
             }
         };
-        Ok(Self { store: RedbStore::open(&store, options)?, root_key })
+        Ok(Self {
+            store: RedbStore::open(&store, options)?,
+            root_key,
+        })
     }
 }

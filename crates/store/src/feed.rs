@@ -62,16 +62,29 @@ impl SnapshotFeed {
     }
 
     /// Follows the store from a snapshot of it.
-    pub(crate) fn follow(store: Arc<dyn Store>, sealer: Arc<Sealer>, snapshot: DirectorySnapshot) -> Self {
+    pub(crate) fn follow(
+        store: Arc<dyn Store>,
+        sealer: Arc<Sealer>,
+        snapshot: DirectorySnapshot,
+    ) -> Self {
         report_unusable(0, &snapshot);
         let (sender, revision) = watch::channel(snapshot.revision());
         let published = Arc::new(Published {
             snapshot: ArcSwap::from_pointee(snapshot),
             state: ArcSwap::from_pointee(FeedState::Live),
         });
-        let follower = Follower { store, sealer, published: Arc::clone(&published), revision: sender };
+        let follower = Follower {
+            store,
+            sealer,
+            published: Arc::clone(&published),
+            revision: sender,
+        };
         let task = tokio::spawn(follower.run()).abort_handle();
-        Self(Arc::new(Running { published, revision, task }))
+        Self(Arc::new(Running {
+            published,
+            revision,
+            task,
+        }))
     }
 
     /// The snapshot of this moment, to use for one request. Takes no lock; hold it briefly.
@@ -92,7 +105,10 @@ impl SnapshotFeed {
     /// When the feed has stopped.
     pub async fn wait_for(&self, revision: Revision) -> Result<(), FeedStopped> {
         let mut reached = self.0.revision.clone();
-        reached.wait_for(|reached| *reached >= revision).await.map_err(|_| FeedStopped)?;
+        reached
+            .wait_for(|reached| *reached >= revision)
+            .await
+            .map_err(|_| FeedStopped)?;
         Ok(())
     }
 
@@ -120,7 +136,9 @@ impl SnapshotFeed {
 
 impl fmt::Debug for SnapshotFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnapshotFeed").field("revision", &self.revision()).finish_non_exhaustive()
+        f.debug_struct("SnapshotFeed")
+            .field("revision", &self.revision())
+            .finish_non_exhaustive()
     }
 }
 
@@ -218,7 +236,9 @@ impl Follower {
             FeedState::Live => Instant::now(),
             FeedState::Behind { since, .. } => *since,
         };
-        self.published.state.store(Arc::new(FeedState::Behind { since, reason }));
+        self.published
+            .state
+            .store(Arc::new(FeedState::Behind { since, reason }));
     }
 }
 

@@ -22,7 +22,11 @@ pub fn record(data: &[u8]) {
         AnyRecord::AccessKey(record) => record.encode(),
         AnyRecord::Cluster(record) => record.encode(),
     };
-    assert_eq!(AnyRecord::decode(&key, &again), Ok(record), "a record that was read is written the same");
+    assert_eq!(
+        AnyRecord::decode(&key, &again),
+        Ok(record),
+        "a record that was read is written the same"
+    );
 }
 
 /// The text of a root key.
@@ -39,5 +43,8 @@ pub fn sealed_secret(data: &[u8]) {
         return;
     };
     let sealed = SealedSecret::from_stored(String::from_utf8_lossy(data));
-    assert!(sealer.open(&key, "secret", &sealed).is_err(), "nobody seals without the root key");
+    assert!(
+        sealer.open(&key, "secret", &sealed).is_err(),
+        "nobody seals without the root key"
+    );
 }

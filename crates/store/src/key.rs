@@ -14,7 +14,10 @@ pub struct Key(Arc<str>);
 
 /// The text cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is 1 to {} bytes of text without control characters", limits::KEY_BYTES)]
+#[error(
+    "a key is 1 to {} bytes of text without control characters",
+    limits::KEY_BYTES
+)]
 pub struct InvalidKey;
 
 impl Key {

@@ -37,8 +37,8 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster, NewUser,
-    OpenDirectoryError, Quotas,
+    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
+    NewUser, OpenDirectoryError, Quotas,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -48,11 +48,11 @@ pub use root_key::{RootKey, RootKeyError};
 pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, DirectorySnapshot,
-    Principal, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError,
+    DirectorySnapshot, Principal, UnusableRecord, UserEntry,
 };
 pub use store::{
-    Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture, WatchError,
-    WatchStream,
+    Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,
+    WatchError, WatchStream,
 };
 pub use transaction::{Compare, InvalidTransaction, Operation, Transaction, limits};

@@ -18,7 +18,9 @@ impl Random {
     /// The random generator of the cryptography library.
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(|bytes| aws_lc_rs::rand::fill(bytes).map_err(|_| RandomUnavailable)))
+        Self(Arc::new(|bytes| {
+            aws_lc_rs::rand::fill(bytes).map_err(|_| RandomUnavailable)
+        }))
     }
 
     /// Bytes chosen by the caller. For tests: whoever can foresee them knows every secret made with them.

@@ -49,7 +49,9 @@ pub enum RootKeyError {
         want: u32,
     },
     /// The text is not a key.
-    #[error("{origin} is not a root key: expected 32 bytes, written as base64 or as 64 hexadecimal digits")]
+    #[error(
+        "{origin} is not a root key: expected 32 bytes, written as base64 or as 64 hexadecimal digits"
+    )]
     Malformed {
         /// Where the text is from: a file name in backticks, or a word such as `the given value`.
         origin: String,
@@ -71,7 +73,9 @@ impl RootKey {
     /// # Errors
     /// When it is neither, or not 32 bytes.
     pub fn parse(text: &str, origin: &str) -> Result<Self, RootKeyError> {
-        let malformed = || RootKeyError::Malformed { origin: origin.to_owned() };
+        let malformed = || RootKeyError::Malformed {
+            origin: origin.to_owned(),
+        };
         let text = text.trim();
         let mut key = Self([0; KEY_BYTES]);
         if text.len() == 2 * KEY_BYTES {
@@ -110,11 +114,16 @@ impl RootKey {
             other => return other,
         }
         let key = Self(random.bytes()?);
-        let failed = |source| RootKeyError::File { path: path.to_owned(), source };
+        let failed = |source| RootKeyError::File {
+            path: path.to_owned(),
+            source,
+        };
         match write_new(path, &key, random) {
             Ok(()) => Ok(key),
             // Another process was first; its key counts.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_file(path, 0o077, 0o600),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                read_file(path, 0o077, 0o600)
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -123,7 +132,10 @@ impl RootKey {
     #[must_use]
     pub fn id(&self) -> String {
         let tag = self.derive("key id");
-        tag.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        tag.iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// A key for one purpose. Keys of different purposes tell nothing about each other or about the root key.
@@ -154,7 +166,10 @@ fn hex_byte(pair: [u8; 2]) -> Option<u8> {
 }
 
 fn read_file(path: &Path, forbidden: u32, want: u32) -> Result<RootKey, RootKeyError> {
-    let failed = |source| RootKeyError::File { path: path.to_owned(), source };
+    let failed = |source| RootKeyError::File {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(failed)?;
     #[cfg(unix)]
     {
@@ -162,19 +177,30 @@ fn read_file(path: &Path, forbidden: u32, want: u32) -> Result<RootKey, RootKeyE
         // Of the open file and not of the path, so that what is checked is what is read.
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & forbidden != 0 {
-            return Err(RootKeyError::Exposed { path: path.to_owned(), mode, want });
+            return Err(RootKeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+                want,
+            });
         }
     }
     let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES as usize + 1));
-    file.take(FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
+    file.take(FILE_BYTES)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
     let origin = format!("`{}`", path.display());
-    let text = std::str::from_utf8(&text).map_err(|_| RootKeyError::Malformed { origin: origin.clone() })?;
+    let text = std::str::from_utf8(&text).map_err(|_| RootKeyError::Malformed {
+        origin: origin.clone(),
+    })?;
     RootKey::parse(text, &origin)
 }
 
 /// Writes the file so that it is there with the whole key, or not there: it gets its name only after it is on the disk.
 fn write_new(path: &Path, key: &RootKey, random: &Random) -> io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     crate::redb_store::create_directory(directory)?;
     let suffix = u64::from_le_bytes(random.bytes().map_err(io::Error::other)?);
     let temporary = path.with_extension(format!("{suffix:016x}.tmp"));

@@ -65,7 +65,10 @@ impl Sealer {
     pub fn new(current: &RootKey, previous: &[RootKey]) -> Result<Self, SealError> {
         Ok(Self {
             current: SealingKey::new(current)?,
-            previous: previous.iter().map(SealingKey::new).collect::<Result<_, _>>()?,
+            previous: previous
+                .iter()
+                .map(SealingKey::new)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -85,7 +88,12 @@ impl Sealer {
     ///
     /// # Errors
     /// When the cryptography library fails.
-    pub fn seal(&self, record: &Key, field: &str, secret: &SecretString) -> Result<SealedSecret, SealError> {
+    pub fn seal(
+        &self,
+        record: &Key,
+        field: &str,
+        secret: &SecretString,
+    ) -> Result<SealedSecret, SealError> {
         let mut in_out = Zeroizing::new(Vec::with_capacity(secret.expose().len() + TAG_LEN));
         in_out.extend_from_slice(secret.expose().as_bytes());
         let place = place(&self.current.id, record, field);
@@ -97,7 +105,11 @@ impl Sealer {
         let mut sealed = Vec::with_capacity(NONCE_LEN + in_out.len());
         sealed.extend_from_slice(nonce.as_ref());
         sealed.extend_from_slice(&in_out);
-        let text = format!("{FORMAT}.{}.{}", self.current.id, STANDARD_NO_PAD.encode(sealed));
+        let text = format!(
+            "{FORMAT}.{}.{}",
+            self.current.id,
+            STANDARD_NO_PAD.encode(sealed)
+        );
         Ok(SealedSecret(text.into()))
     }
 
@@ -105,22 +117,41 @@ impl Sealer {
     ///
     /// # Errors
     /// When the root key is missing, or anything about the secret or its place is not as it was.
-    pub fn open(&self, record: &Key, field: &str, sealed: &SealedSecret) -> Result<SecretString, SealError> {
+    pub fn open(
+        &self,
+        record: &Key,
+        field: &str,
+        sealed: &SealedSecret,
+    ) -> Result<SecretString, SealError> {
         let (key_id, body) = sealed.parts()?;
-        let key = self.find(key_id).ok_or_else(|| SealError::UnknownKey { key_id: key_id.to_owned() })?;
-        let mut body = Zeroizing::new(STANDARD_NO_PAD.decode(body).map_err(|_| SealError::Malformed)?);
-        let (nonce, in_out) = body.split_first_chunk_mut::<NONCE_LEN>().ok_or(SealError::Malformed)?;
+        let key = self.find(key_id).ok_or_else(|| SealError::UnknownKey {
+            key_id: key_id.to_owned(),
+        })?;
+        let mut body = Zeroizing::new(
+            STANDARD_NO_PAD
+                .decode(body)
+                .map_err(|_| SealError::Malformed)?,
+        );
+        let (nonce, in_out) = body
+            .split_first_chunk_mut::<NONCE_LEN>()
+            .ok_or(SealError::Malformed)?;
         let place = place(&key.id, record, field);
         let secret = key
             .key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place.as_slice()), in_out)
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(place.as_slice()),
+                in_out,
+            )
             .map_err(|_| SealError::NotAuthentic)?;
         let secret = std::str::from_utf8(secret).map_err(|_| SealError::Malformed)?;
         Ok(SecretString::new(secret))
     }
 
     fn find(&self, key_id: &str) -> Option<&SealingKey> {
-        std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == key_id)
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|key| key.id == key_id)
     }
 }
 
@@ -176,13 +207,15 @@ impl fmt::Debug for SealedSecret {
 impl SealingKey {
     fn new(root: &RootKey) -> Result<Self, SealError> {
         let derived = root.derive("seal records");
-        let key =
-            RandomizedNonceKey::new(&AES_256_GCM_SIV, derived.as_slice()).map_err(|_| SealError::Failed)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, derived.as_slice())
+            .map_err(|_| SealError::Failed)?;
         Ok(Self { id: root.id(), key })
     }
 }
 
 /// What is authenticated beside the secret. A key has no control characters, so the separators cannot be forged.
 fn place(key_id: &str, record: &Key, field: &str) -> Vec<u8> {
-    [FORMAT, key_id, record.as_str(), field].join("\0").into_bytes()
+    [FORMAT, key_id, record.as_str(), field]
+        .join("\0")
+        .into_bytes()
 }

@@ -89,7 +89,9 @@ impl Load {
 
 impl fmt::Debug for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Load").field("revision", &self.revision).finish_non_exhaustive()
+        f.debug_struct("Load")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,7 +181,9 @@ pub enum CommitError {
 #[non_exhaustive]
 pub enum WatchError {
     /// The changes behind the given revision are not known (any more): load, and watch from there.
-    #[error("the changes behind revision {after} are not available, the store has to be loaded again")]
+    #[error(
+        "the changes behind revision {after} are not available, the store has to be loaded again"
+    )]
     Compacted {
         /// Where the reader was.
         after: Revision,

@@ -80,7 +80,10 @@ pub struct Transaction {
 #[non_exhaustive]
 pub enum InvalidTransaction {
     /// More compares or more writes than [`limits::OPERATIONS`].
-    #[error("{count} {what} in one transaction, at most {} are allowed", limits::OPERATIONS)]
+    #[error(
+        "{count} {what} in one transaction, at most {} are allowed",
+        limits::OPERATIONS
+    )]
     TooManyOperations {
         /// `compares` or `writes`.
         what: &'static str,
@@ -88,7 +91,10 @@ pub enum InvalidTransaction {
         count: usize,
     },
     /// A value above [`limits::VALUE_BYTES`].
-    #[error("the value of `{key}` has {bytes} bytes, at most {} are allowed", limits::VALUE_BYTES)]
+    #[error(
+        "the value of `{key}` has {bytes} bytes, at most {} are allowed",
+        limits::VALUE_BYTES
+    )]
     ValueTooLarge {
         /// The record.
         key: Key,
@@ -96,7 +102,10 @@ pub enum InvalidTransaction {
         bytes: usize,
     },
     /// All keys and values together are above [`limits::TRANSACTION_BYTES`].
-    #[error("the transaction has {bytes} bytes, at most {} are allowed", limits::TRANSACTION_BYTES)]
+    #[error(
+        "the transaction has {bytes} bytes, at most {} are allowed",
+        limits::TRANSACTION_BYTES
+    )]
     TooLarge {
         /// Size of all keys and values.
         bytes: usize,
@@ -126,21 +135,24 @@ impl Transaction {
     /// Adds the condition [`Compare::Unchanged`].
     #[must_use]
     pub fn if_unchanged(mut self, key: &Key, revision: Revision) -> Self {
-        self.compares.push(Compare::Unchanged(key.clone(), revision));
+        self.compares
+            .push(Compare::Unchanged(key.clone(), revision));
         self
     }
 
     /// Adds the condition [`Compare::PrefixUntouched`].
     #[must_use]
     pub fn if_prefix_untouched(mut self, prefix: Key, since: Revision) -> Self {
-        self.compares.push(Compare::PrefixUntouched { prefix, since });
+        self.compares
+            .push(Compare::PrefixUntouched { prefix, since });
         self
     }
 
     /// Adds a put.
     #[must_use]
     pub fn put(mut self, key: &Key, value: impl Into<Value>) -> Self {
-        self.operations.push(Operation::Put(key.clone(), value.into()));
+        self.operations
+            .push(Operation::Put(key.clone(), value.into()));
         self
     }
 
@@ -179,7 +191,10 @@ impl Transaction {
     /// # Errors
     /// The first limit that is broken.
     pub fn check(&self) -> Result<(), InvalidTransaction> {
-        for (what, count) in [("compares", self.compares.len()), ("writes", self.operations.len())] {
+        for (what, count) in [
+            ("compares", self.compares.len()),
+            ("writes", self.operations.len()),
+        ] {
             if count > limits::OPERATIONS {
                 return Err(InvalidTransaction::TooManyOperations { what, count });
             }
@@ -189,10 +204,15 @@ impl Transaction {
             if let Operation::Put(key, value) = operation
                 && value.len() > limits::VALUE_BYTES
             {
-                return Err(InvalidTransaction::ValueTooLarge { key: key.clone(), bytes: value.len() });
+                return Err(InvalidTransaction::ValueTooLarge {
+                    key: key.clone(),
+                    bytes: value.len(),
+                });
             }
             if !written.insert(operation.key()) {
-                return Err(InvalidTransaction::DuplicateKey { key: operation.key().clone() });
+                return Err(InvalidTransaction::DuplicateKey {
+                    key: operation.key().clone(),
+                });
             }
         }
         let bytes = self.bytes();

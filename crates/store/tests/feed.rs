@@ -8,8 +8,8 @@ use std::time::Duration;
 use countersign_arn::{AccountId, Partition};
 use countersign_store::records::{Account, RecordKey};
 use countersign_store::{
-    CommitError, FeedState, FeedStopped, Load, LoadError, RedbStore, Revision, RootKey, Sealer, SnapshotFeed,
-    Store, StoreFuture, Transaction, WatchError, WatchStream,
+    CommitError, FeedState, FeedStopped, Load, LoadError, RedbStore, Revision, RootKey, Sealer,
+    SnapshotFeed, Store, StoreFuture, Transaction, WatchError, WatchStream,
 };
 use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
@@ -40,7 +40,13 @@ impl Flaky {
 
     /// Ends the watch that runs.
     fn cut(&self, error: WatchError) {
-        self.cut.lock().unwrap().take().unwrap().send(error).unwrap();
+        self.cut
+            .lock()
+            .unwrap()
+            .take()
+            .unwrap()
+            .send(error)
+            .unwrap();
     }
 
     async fn put(&self, n: u64) -> Revision {
@@ -52,7 +58,10 @@ impl Flaky {
             created: jiff::Timestamp::UNIX_EPOCH,
         };
         let key = RecordKey::Account(account.id).to_key().unwrap();
-        self.inner.commit(Transaction::new().put(&key, account.encode())).await.unwrap()
+        self.inner
+            .commit(Transaction::new().put(&key, account.encode()))
+            .await
+            .unwrap()
     }
 }
 
@@ -71,7 +80,10 @@ impl Store for Flaky {
 
     fn watch(&self, after: Revision) -> WatchStream {
         self.watches.fetch_add(1, Ordering::SeqCst);
-        assert!(!self.panic_on_watch.load(Ordering::SeqCst), "the watch panics, as the test wants");
+        assert!(
+            !self.panic_on_watch.load(Ordering::SeqCst),
+            "the watch panics, as the test wants"
+        );
         if self.refuse_watch.load(Ordering::SeqCst) {
             return stream::iter([Err(WatchError::Unavailable("no watch".into()))]).boxed();
         }
@@ -96,11 +108,15 @@ impl Store for Flaky {
 
 async fn start(store: &Arc<Flaky>) -> SnapshotFeed {
     let sealer = Sealer::new(&RootKey::from_bytes([1; 32]), &[]).unwrap();
-    SnapshotFeed::start(Arc::clone(store) as Arc<dyn Store>, Arc::new(sealer)).await.unwrap()
+    SnapshotFeed::start(Arc::clone(store) as Arc<dyn Store>, Arc::new(sealer))
+        .await
+        .unwrap()
 }
 
 fn has(feed: &SnapshotFeed, n: u64) -> bool {
-    feed.current().account(AccountId::from_number(n).unwrap()).is_some()
+    feed.current()
+        .account(AccountId::from_number(n).unwrap())
+        .is_some()
 }
 
 /// Lets the feed run until the condition holds. With the clock paused, its pauses take no time.
@@ -126,7 +142,10 @@ async fn what_was_there_and_what_comes_is_in_the_snapshot() {
     feed.wait_for(revision).await.unwrap();
     assert!(has(&feed, 2));
     assert!(feed.revision() >= revision);
-    assert!(kept.revision() < revision, "a snapshot that is held does not change");
+    assert!(
+        kept.revision() < revision,
+        "a snapshot that is held does not change"
+    );
     assert_eq!(*feed.state(), FeedState::Live);
     assert_eq!(feed.staleness(), Duration::ZERO);
 }
@@ -146,7 +165,9 @@ async fn compacted_watch_leads_to_a_new_load() {
     let feed = start(&store).await;
     until(|| store.cut.lock().unwrap().is_some()).await;
     store.refuse_watch.store(true, Ordering::SeqCst);
-    store.cut(WatchError::Compacted { after: Revision::ZERO });
+    store.cut(WatchError::Compacted {
+        after: Revision::ZERO,
+    });
     until(|| *feed.state() != FeedState::Live).await;
     let revision = store.put(1).await;
     store.inner.compact_history();
@@ -168,22 +189,33 @@ async fn lost_store_leaves_the_last_snapshot_in_force_and_is_taken_up_again() {
     store.refuse_watch.store(true, Ordering::SeqCst);
     store.cut(WatchError::Unavailable("cut".into()));
     until(|| *feed.state() != FeedState::Live).await;
-    let FeedState::Behind { since, reason } = (*feed.state()).clone() else { panic!("not behind") };
+    let FeedState::Behind { since, reason } = (*feed.state()).clone() else {
+        panic!("not behind")
+    };
     assert!(reason.contains("cut"), "{reason}");
     let revision = store.put(2).await;
     assert!(has(&feed, 1) && !has(&feed, 2));
 
     let tried = store.watches.load(Ordering::SeqCst);
     until(|| store.watches.load(Ordering::SeqCst) >= tried + 8).await;
-    assert!(feed.staleness() >= Duration::from_secs(5), "pauses between attempts grow");
-    let FeedState::Behind { since: still, .. } = (*feed.state()).clone() else { panic!("not behind") };
+    assert!(
+        feed.staleness() >= Duration::from_secs(5),
+        "pauses between attempts grow"
+    );
+    let FeedState::Behind { since: still, .. } = (*feed.state()).clone() else {
+        panic!("not behind")
+    };
     assert_eq!(since, still, "it counts from when the store was lost");
 
     store.refuse_watch.store(false, Ordering::SeqCst);
     feed.wait_for(revision).await.unwrap();
     assert!(has(&feed, 2));
     assert_eq!(*feed.state(), FeedState::Live);
-    assert_eq!(store.loads.load(Ordering::SeqCst), 1, "what the history has is not loaded again");
+    assert_eq!(
+        store.loads.load(Ordering::SeqCst),
+        1,
+        "what the history has is not loaded again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,10 +235,14 @@ async fn failed_reload_is_tried_again() {
     let feed = start(&store).await;
     until(|| store.cut.lock().unwrap().is_some()).await;
     store.refuse_load.store(true, Ordering::SeqCst);
-    store.cut(WatchError::Compacted { after: Revision::ZERO });
+    store.cut(WatchError::Compacted {
+        after: Revision::ZERO,
+    });
     until(|| store.loads.load(Ordering::SeqCst) >= 4).await;
     assert!(has(&feed, 1));
-    assert!(matches!(&*feed.state(), FeedState::Behind { reason, .. } if reason.contains("no load")));
+    assert!(
+        matches!(&*feed.state(), FeedState::Behind { reason, .. } if reason.contains("no load"))
+    );
     let revision = store.put(2).await;
     store.refuse_load.store(false, Ordering::SeqCst);
     feed.wait_for(revision).await.unwrap();

@@ -9,8 +9,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_store::{
-    DataDir, Key, OpenDataDirError, OpenStoreError, Random, RandomUnavailable, RedbOptions, RedbStore,
-    Revision, RootKey, RootKeyError, RootKeySource, Store, Transaction,
+    DataDir, Key, OpenDataDirError, OpenStoreError, Random, RandomUnavailable, RedbOptions,
+    RedbStore, Revision, RootKey, RootKeyError, RootKeySource, Store, Transaction,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -18,7 +18,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn open(directory: &Path, root_key: RootKeySource) -> Result<DataDir, OpenDataDirError> {
-    DataDir::open(directory, root_key, &Random::system(), &RedbOptions::default())
+    DataDir::open(
+        directory,
+        root_key,
+        &Random::system(),
+        &RedbOptions::default(),
+    )
 }
 
 #[test]
@@ -29,19 +34,38 @@ fn first_start_makes_everything_private() {
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("store.redb")), 0o600);
     assert_eq!(mode(&directory.join("root.key")), 0o600);
-    let mut names: Vec<_> = fs::read_dir(&directory).unwrap().map(|f| f.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|f| f.unwrap().file_name())
+        .collect();
     names.sort();
-    assert_eq!(names, ["root.key", "store.redb"], "nothing else is left behind");
+    assert_eq!(
+        names,
+        ["root.key", "store.redb"],
+        "nothing else is left behind"
+    );
 }
 
 #[test]
 fn second_start_has_the_same_root_key() {
     let directory = tempfile::tempdir().unwrap();
-    let first = open(directory.path(), RootKeySource::DataDir).unwrap().root_key.id();
-    let second = open(directory.path(), RootKeySource::DataDir).unwrap().root_key.id();
+    let first = open(directory.path(), RootKeySource::DataDir)
+        .unwrap()
+        .root_key
+        .id();
+    let second = open(directory.path(), RootKeySource::DataDir)
+        .unwrap()
+        .root_key
+        .id();
     assert_eq!(first, second);
     let elsewhere = tempfile::tempdir().unwrap();
-    assert_ne!(first, open(elsewhere.path(), RootKeySource::DataDir).unwrap().root_key.id());
+    assert_ne!(
+        first,
+        open(elsewhere.path(), RootKeySource::DataDir)
+            .unwrap()
+            .root_key
+            .id()
+    );
 }
 
 #[test]
@@ -52,9 +76,18 @@ fn root_key_that_others_can_read_is_refused_and_the_error_says_what_to_run() {
     for exposed in [0o640, 0o604, 0o620, 0o660, 0o644, 0o777, 0o601] {
         fs::set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
         let error = open(directory.path(), RootKeySource::DataDir).unwrap_err();
-        assert!(matches!(error, OpenDataDirError::RootKey(RootKeyError::Exposed { .. })), "{exposed:o}");
+        assert!(
+            matches!(
+                error,
+                OpenDataDirError::RootKey(RootKeyError::Exposed { .. })
+            ),
+            "{exposed:o}"
+        );
         let text = error.to_string();
-        assert!(text.contains(&format!("chmod 0600 {}", path.display())), "{text}");
+        assert!(
+            text.contains(&format!("chmod 0600 {}", path.display())),
+            "{text}"
+        );
     }
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     open(directory.path(), RootKeySource::DataDir).unwrap();
@@ -71,7 +104,10 @@ fn given_root_key_file_may_be_read_by_its_group_as_mounted_secrets_are() {
     }
     for exposed in [0o444, 0o460, 0o644, 0o604, 0o602] {
         fs::set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
-        assert!(matches!(RootKey::read(&path), Err(RootKeyError::Exposed { .. })), "{exposed:o}");
+        assert!(
+            matches!(RootKey::read(&path), Err(RootKeyError::Exposed { .. })),
+            "{exposed:o}"
+        );
     }
 }
 
@@ -100,7 +136,10 @@ fn lost_root_key_is_not_replaced() {
 fn missing_given_file_is_an_error_and_is_not_generated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("given.key");
-    assert!(matches!(RootKey::read(&path), Err(RootKeyError::File { .. })));
+    assert!(matches!(
+        RootKey::read(&path),
+        Err(RootKeyError::File { .. })
+    ));
     assert!(!path.exists());
 }
 
@@ -110,10 +149,18 @@ fn root_key_texts() {
     let id = RootKey::from_bytes(bytes).id();
     let base64 = STANDARD.encode(bytes);
     let hex = "a5".repeat(32);
-    for good in
-        [base64.clone(), hex.clone(), hex.to_uppercase(), format!("  {base64}\r\n"), format!("{hex}\n")]
-    {
-        assert_eq!(RootKey::parse(&good, "the input").unwrap().id(), id, "{good:?}");
+    for good in [
+        base64.clone(),
+        hex.clone(),
+        hex.to_uppercase(),
+        format!("  {base64}\r\n"),
+        format!("{hex}\n"),
+    ] {
+        assert_eq!(
+            RootKey::parse(&good, "the input").unwrap().id(),
+            id,
+            "{good:?}"
+        );
     }
     let bad = [
         String::new(),
@@ -131,9 +178,17 @@ fn root_key_texts() {
         "a".repeat(100_000),
     ];
     for text in bad {
-        let error = RootKey::parse(&text, "the given value").unwrap_err().to_string();
-        assert!(error.starts_with("the given value is not a root key"), "{error}");
-        assert!(text.len() < 3 || !error.contains(&text), "an error does not show the key");
+        let error = RootKey::parse(&text, "the given value")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("the given value is not a root key"),
+            "{error}"
+        );
+        assert!(
+            text.len() < 3 || !error.contains(&text),
+            "an error does not show the key"
+        );
     }
 }
 
@@ -144,9 +199,18 @@ fn racing_first_starts_agree_on_one_root_key() {
         let path = directory.path().join("root.key");
         let ids: Vec<String> = std::thread::scope(|scope| {
             let starts: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| RootKey::read_or_generate(&path, &Random::system()).unwrap().id()))
+                .map(|_| {
+                    scope.spawn(|| {
+                        RootKey::read_or_generate(&path, &Random::system())
+                            .unwrap()
+                            .id()
+                    })
+                })
                 .collect();
-            starts.into_iter().map(|start| start.join().unwrap()).collect()
+            starts
+                .into_iter()
+                .map(|start| start.join().unwrap())
+                .collect()
         });
         let stored = RootKey::read(&path).unwrap().id();
         assert!(ids.iter().all(|id| *id == stored));
@@ -159,7 +223,10 @@ fn no_random_bytes_means_no_root_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("root.key");
     let none = Random::danger_predictable(|_| Err(RandomUnavailable));
-    assert!(matches!(RootKey::read_or_generate(&path, &none), Err(RootKeyError::Random(_))));
+    assert!(matches!(
+        RootKey::read_or_generate(&path, &none),
+        Err(RootKeyError::Random(_))
+    ));
     assert!(!path.exists());
 }
 
@@ -170,7 +237,12 @@ fn store_in_use_says_what_to_do() {
     let first = RedbStore::open(&path, &RedbOptions::default()).unwrap();
     let error = RedbStore::open(&path, &RedbOptions::default()).unwrap_err();
     assert!(matches!(error, OpenStoreError::InUse { .. }));
-    assert!(error.to_string().contains("stop that one, or use another data directory"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("stop that one, or use another data directory"),
+        "{error}"
+    );
     drop(first);
     RedbStore::open(&path, &RedbOptions::default()).unwrap();
 }
@@ -189,7 +261,11 @@ fn store_file_that_became_readable_is_made_private_again() {
 fn file_that_is_no_store_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.redb");
-    fs::write(&path, "not a database, but longer than any header of one".repeat(500)).unwrap();
+    fs::write(
+        &path,
+        "not a database, but longer than any header of one".repeat(500),
+    )
+    .unwrap();
     let before = fs::read(&path).unwrap();
     assert!(matches!(
         RedbStore::open(&path, &RedbOptions::default()).unwrap_err(),
@@ -219,12 +295,18 @@ async fn records_and_revisions_survive_a_restart_and_history_does_not() {
         let (revision, records) = store.load().await.unwrap().collect().await.unwrap();
         assert_eq!(revision, last);
         assert_eq!(records.len(), usize::from(n > 0));
-        last = store.commit(Transaction::new().put(&key, vec![n])).await.unwrap();
+        last = store
+            .commit(Transaction::new().put(&key, vec![n]))
+            .await
+            .unwrap();
         assert!(last > revision);
     }
     let store = RedbStore::open(&path, &RedbOptions::default()).unwrap();
     let first = futures::StreamExt::next(&mut store.watch(Revision::ZERO)).await;
-    assert!(matches!(first, Some(Err(countersign_store::WatchError::Compacted { .. }))));
+    assert!(matches!(
+        first,
+        Some(Err(countersign_store::WatchError::Compacted { .. }))
+    ));
 }
 
 #[tokio::test]
@@ -234,11 +316,24 @@ async fn secrets_are_not_in_the_file() {
     let sealer = countersign_store::Sealer::new(&opened.root_key, &[]).unwrap();
     let secret = "a secret that is easily found in a file";
     let key = Key::new("access-key/AKIA1").unwrap();
-    let sealed = sealer.seal(&key, "secret", &countersign_store::SecretString::new(secret)).unwrap();
-    opened.store.commit(Transaction::new().put(&key, sealed.as_stored().as_bytes())).await.unwrap();
+    let sealed = sealer
+        .seal(
+            &key,
+            "secret",
+            &countersign_store::SecretString::new(secret),
+        )
+        .unwrap();
+    opened
+        .store
+        .commit(Transaction::new().put(&key, sealed.as_stored().as_bytes()))
+        .await
+        .unwrap();
     drop(opened);
     let file = fs::read(directory.path().join("store.redb")).unwrap();
-    let find = |what: &str| file.windows(what.len()).any(|window| window == what.as_bytes());
+    let find = |what: &str| {
+        file.windows(what.len())
+            .any(|window| window == what.as_bytes())
+    };
     assert!(find("access-key/AKIA1"));
     assert!(!find(secret));
 }

@@ -29,7 +29,9 @@ const ROUND: &str = "COUNTERSIGN_TEST_KILL_ROUND";
 fn no_acknowledged_write_is_lost_over_two_hundred_kills() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.redb");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut acknowledged: HashMap<String, (u64, u64)> = HashMap::new();
     let mut acknowledgements = 0;
@@ -44,7 +46,10 @@ fn no_acknowledged_write_is_lost_over_two_hundred_kills() {
         }
         runtime.block_on(check(&path, round, &acknowledged));
     }
-    assert!(acknowledgements as u64 > ROUNDS, "the child was killed before it did anything");
+    assert!(
+        acknowledgements as u64 > ROUNDS,
+        "the child was killed before it did anything"
+    );
     println!("{acknowledgements} acknowledged writes over {ROUNDS} kills");
 }
 
@@ -57,7 +62,12 @@ struct Report {
 /// Runs a child until it has acknowledged so many writes, and then a little longer; all that it has reported.
 fn killed_after(path: &Path, round: u64, acknowledgements: u64, spin: u64) -> Vec<Report> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["child_writes_until_it_is_killed", "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            "child_writes_until_it_is_killed",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(STORE, path)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -108,7 +118,10 @@ async fn check(path: &Path, round: u64, acknowledged: &HashMap<String, (u64, u64
         .iter()
         .map(|record| {
             let value = u64::from_be_bytes((*record.value).try_into().unwrap());
-            assert!(record.modified <= revision, "a record is newer than the store");
+            assert!(
+                record.modified <= revision,
+                "a record is newer than the store"
+            );
             (record.key.as_str(), (record.modified.get(), value))
         })
         .collect();
@@ -116,9 +129,9 @@ async fn check(path: &Path, round: u64, acknowledged: &HashMap<String, (u64, u64
         let found = records.get(key.as_str());
         // A later write to the same key may have happened without its acknowledgement.
         assert!(
-            found.is_some_and(
-                |(modified, now)| (modified, now) == (at, value) || (modified > at && now > value)
-            ),
+            found
+                .is_some_and(|(modified, now)| (modified, now) == (at, value)
+                    || (modified > at && now > value)),
             "round {round}: `{key}` was acknowledged at revision {at} as {value}, and is {found:?}"
         );
     }
@@ -128,7 +141,10 @@ async fn check(path: &Path, round: u64, acknowledged: &HashMap<String, (u64, u64
             assert_eq!(right, Some(record), "round {round}: half of a transaction");
         }
     }
-    let deleted = records.keys().filter(|key| key.starts_with("temporary/")).count() as u64;
+    let deleted = records
+        .keys()
+        .filter(|key| key.starts_with("temporary/"))
+        .count() as u64;
     assert!(deleted <= WRITERS, "round {round}: deletions came back");
 }
 
@@ -139,7 +155,9 @@ fn child_writes_until_it_is_killed() {
         return;
     };
     let round: u64 = round.parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let store = Arc::new(RedbStore::open(Path::new(&path), &RedbOptions::default()).unwrap());
         let writers = (0..WRITERS).map(|writer| write(Arc::clone(&store), round, writer));
@@ -155,12 +173,21 @@ async fn write(store: Arc<RedbStore>, round: u64, writer: u64) {
     for n in 0.. {
         let value = round * 1_000_000 + n;
         let bytes = value.to_be_bytes();
-        let both = Transaction::new().put(&left, bytes.as_slice()).put(&right, bytes.as_slice());
-        let both = if n % 2 == 0 { both.put(&temporary, bytes.as_slice()) } else { both.delete(&temporary) };
+        let both = Transaction::new()
+            .put(&left, bytes.as_slice())
+            .put(&right, bytes.as_slice());
+        let both = if n % 2 == 0 {
+            both.put(&temporary, bytes.as_slice())
+        } else {
+            both.delete(&temporary)
+        };
         let own = key(format!("own/{}/{writer}/{}", round % 8, n % 8));
         let revision = store.commit(both).await.unwrap();
         acknowledge(&[&left, &right], revision, value);
-        let revision = store.commit(Transaction::new().put(&own, bytes.as_slice())).await.unwrap();
+        let revision = store
+            .commit(Transaction::new().put(&own, bytes.as_slice()))
+            .await
+            .unwrap();
         acknowledge(&[&own], revision, value);
     }
 }
@@ -169,7 +196,8 @@ async fn write(store: Arc<RedbStore>, round: u64, writer: u64) {
 fn acknowledge(keys: &[&Key], revision: Revision, value: u64) {
     let mut out = std::io::stdout().lock();
     for key in keys {
-        out.write_all(format!("ack {key} {revision} {value}\n").as_bytes()).unwrap();
+        out.write_all(format!("ack {key} {revision} {value}\n").as_bytes())
+            .unwrap();
     }
     out.flush().unwrap();
 }

@@ -1,10 +1,15 @@
 //! Records: what is read, what is refused, and that reading and writing agree.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use countersign_arn::Tag;
 use countersign_store::records::{
-    AnyRecord, AuthenticationMode, RecordKey, check_account_alias, check_cluster_name, check_organization_id,
-    check_path, check_region, check_tags, check_user_name,
+    AnyRecord, AuthenticationMode, RecordKey, check_account_alias, check_cluster_name,
+    check_organization_id, check_path, check_region, check_tags, check_user_name,
 };
 use countersign_store::{Key, Value, fuzz, limits};
 use serde::Deserialize;
@@ -43,10 +48,19 @@ fn table_of_records() {
             (Ok(record), Some(kind), None) => {
                 let (is, value) = encode(&record);
                 assert_eq!(is, kind, "{}", case.name);
-                assert_eq!(AnyRecord::decode(&key, &value).unwrap(), record, "{}", case.name);
+                assert_eq!(
+                    AnyRecord::decode(&key, &value).unwrap(),
+                    record,
+                    "{}",
+                    case.name
+                );
             }
             (Err(error), None, Some(text)) => {
-                assert!(error.to_string().starts_with(&text), "{}: {error}", case.name);
+                assert!(
+                    error.to_string().starts_with(&text),
+                    "{}: {error}",
+                    case.name
+                );
             }
             (got, ..) => panic!("{}: {got:?}", case.name),
         }
@@ -56,8 +70,12 @@ fn table_of_records() {
 #[test]
 fn what_is_written_today_is_read_as_it_was_written() {
     // A change here is a change of the format: records written before it must still be read.
-    let user = cases().into_iter().find(|case| case.name == "user").unwrap();
-    let record = AnyRecord::decode(&Key::new(user.key).unwrap(), user.value.get().as_bytes()).unwrap();
+    let user = cases()
+        .into_iter()
+        .find(|case| case.name == "user")
+        .unwrap();
+    let record =
+        AnyRecord::decode(&Key::new(user.key).unwrap(), user.value.get().as_bytes()).unwrap();
     let text = String::from_utf8(encode(&record).1.to_vec()).unwrap();
     assert_eq!(
         text,
@@ -80,13 +98,25 @@ fn keys_are_put_together_as_they_are_taken_apart() {
         assert_eq!(RecordKey::parse(&key).unwrap().to_key().unwrap(), key);
     }
     let account = "111122223333".parse().unwrap();
-    let user = RecordKey::User { account, name: "MiXed" }.to_key().unwrap();
+    let user = RecordKey::User {
+        account,
+        name: "MiXed",
+    }
+    .to_key()
+    .unwrap();
     assert_eq!(user.as_str(), "user/111122223333/mixed");
 }
 
 #[test]
 fn texts_that_are_no_keys() {
-    for bad in ["", "\0", "a\nb", "a\u{7f}", "a\u{85}", &"k".repeat(limits::KEY_BYTES + 1)] {
+    for bad in [
+        "",
+        "\0",
+        "a\nb",
+        "a\u{7f}",
+        "a\u{85}",
+        &"k".repeat(limits::KEY_BYTES + 1),
+    ] {
         assert!(Key::new(bad).is_err(), "{bad:?}");
     }
     for good in ["a", "ä", " ", &"k".repeat(limits::KEY_BYTES)] {
@@ -106,7 +136,16 @@ fn names() {
     for good in ["/", "/a/", "/a/b/", "/!~/", &format!("/{}/", long(510))] {
         assert!(check_path(good).is_ok(), "{good}");
     }
-    for bad in ["", "a", "/a", "a/", "//", "/a b/", "/ä/", &format!("/{}/", long(511))] {
+    for bad in [
+        "",
+        "a",
+        "/a",
+        "a/",
+        "//",
+        "/a b/",
+        "/ä/",
+        &format!("/{}/", long(511)),
+    ] {
         assert!(check_path(bad).is_err(), "{bad}");
     }
     for good in ["a", "9", "A-b_c", &long(100)] {
@@ -130,14 +169,24 @@ fn names() {
     for good in ["o-abcdefghij", &format!("o-{}", long(32))] {
         assert!(check_organization_id(good).is_ok(), "{good}");
     }
-    for bad in ["", "o-", "o-abc", "abcdefghijkl", "o-ABCDEFGHIJ", &format!("o-{}", long(33))] {
+    for bad in [
+        "",
+        "o-",
+        "o-abc",
+        "abcdefghijkl",
+        "o-ABCDEFGHIJ",
+        &format!("o-{}", long(33)),
+    ] {
         assert!(check_organization_id(bad).is_err(), "{bad}");
     }
 }
 
 #[test]
 fn tags() {
-    let tag = |key: &str, value: &str| Tag { key: key.into(), value: value.into() };
+    let tag = |key: &str, value: &str| Tag {
+        key: key.into(),
+        value: value.into(),
+    };
     let long = |n: usize| "ä".repeat(n);
     assert!(check_tags(&[]).is_ok());
     assert!(check_tags(&[tag("a", ""), tag("b", "x"), tag(&long(128), &long(256))]).is_ok());
@@ -166,7 +215,10 @@ fn authentication_modes_move_one_step_forward_only() {
         .flat_map(|from| modes.iter().map(move |to| (*from, *to)))
         .filter(|(from, to)| from.may_become(*to))
         .collect();
-    assert_eq!(allowed, [(ConfigMap, ApiAndConfigMap), (ApiAndConfigMap, Api)]);
+    assert_eq!(
+        allowed,
+        [(ConfigMap, ApiAndConfigMap), (ApiAndConfigMap, Api)]
+    );
     for mode in modes {
         assert_eq!(mode.as_str().parse(), Ok(mode));
     }
@@ -211,8 +263,10 @@ fn fuzzed(target: fn(&[u8]), seeds: &[Vec<u8>]) {
 
 #[test]
 fn hostile_records_do_not_panic() {
-    let mut seeds: Vec<Vec<u8>> =
-        cases().iter().map(|case| format!("{}\n{}", case.key, case.value.get()).into_bytes()).collect();
+    let mut seeds: Vec<Vec<u8>> = cases()
+        .iter()
+        .map(|case| format!("{}\n{}", case.key, case.value.get()).into_bytes())
+        .collect();
     seeds.push(format!("account/111122223333\n{}", "[".repeat(5_000)).into_bytes());
     seeds.push(Vec::new());
     fuzzed(fuzz::record, &seeds);
@@ -220,7 +274,13 @@ fn hostile_records_do_not_panic() {
 
 #[test]
 fn hostile_root_keys_and_sealed_secrets_do_not_panic() {
-    let seeds = ["", "s1.00000000.AAAA", "s1.0.", "s1....", "s2.00000000.AAAA"];
+    let seeds = [
+        "",
+        "s1.00000000.AAAA",
+        "s1.0.",
+        "s1....",
+        "s2.00000000.AAAA",
+    ];
     let mut seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     seeds.push(format!("s1.00000000.{}", "A".repeat(200)).into_bytes());
     seeds.push("a5".repeat(32).into_bytes());

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use crate::{Batch, Change, CommitError, Key, Record, Revision, Store, Transaction, WatchError, WatchStream};
+use crate::{
+    Batch, Change, CommitError, Key, Record, Revision, Store, Transaction, WatchError, WatchStream,
+};
 
 /// Longer than anything a working store takes.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -89,7 +91,9 @@ fn key(text: &str) -> Key {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future).await.expect("an answer in time")
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .expect("an answer in time")
 }
 
 async fn commit(store: &impl Store, transaction: Transaction) -> Revision {
@@ -101,11 +105,24 @@ async fn put(store: &impl Store, at: &str, value: &str) -> Revision {
 }
 
 async fn load(store: &impl Store) -> (Revision, Vec<Record>) {
-    within(async { store.load().await.expect("a load").collect().await.expect("all pages") }).await
+    within(async {
+        store
+            .load()
+            .await
+            .expect("a load")
+            .collect()
+            .await
+            .expect("all pages")
+    })
+    .await
 }
 
 async fn get(store: &impl Store, at: &str) -> Option<Record> {
-    load(store).await.1.into_iter().find(|record| record.key.as_str() == at)
+    load(store)
+        .await
+        .1
+        .into_iter()
+        .find(|record| record.key.as_str() == at)
 }
 
 async fn text(store: &impl Store, at: &str) -> Option<String> {
@@ -124,7 +141,10 @@ async fn conflict(store: &impl Store, transaction: Transaction) -> (String, Revi
 /// The next batch that has changes.
 async fn next(watch: &mut WatchStream) -> Batch {
     loop {
-        let batch = within(watch.next()).await.expect("an item").expect("a batch");
+        let batch = within(watch.next())
+            .await
+            .expect("an item")
+            .expect("a batch");
         if !batch.changes.is_empty() {
             return batch;
         }
@@ -136,7 +156,10 @@ async fn expect_compacted(watch: &mut WatchStream, at: Revision) {
         Some(Err(WatchError::Compacted { after })) => assert_eq!(after, at),
         other => panic!("expected the history to be compacted, got {other:?}"),
     }
-    assert!(within(watch.next()).await.is_none(), "an error is the last item");
+    assert!(
+        within(watch.next()).await.is_none(),
+        "an error is the last item"
+    );
 }
 
 /// A batch as sorted text: `+key=value`, `-key`.

@@ -49,7 +49,10 @@ impl Directory {
         self.write(|snapshot| {
             let (user_key, user) = find_user(snapshot, account, user_name)?;
             if user.record.access_keys.len() >= limit {
-                return Err(DirectoryError::QuotaExceeded { quota: "AccessKeysPerUser", limit });
+                return Err(DirectoryError::QuotaExceeded {
+                    quota: "AccessKeysPerUser",
+                    limit,
+                });
             }
             let id = self.new_id(Kind::AccessKey, account, |id| {
                 snapshot.has_access_key_id(id) || is_unusable(snapshot, RecordKey::AccessKey(id))
@@ -106,8 +109,9 @@ impl Directory {
                 status,
                 created: entry.created,
             };
-            let transaction =
-                Transaction::new().if_unchanged(&key, entry.modified).put(&key, record.encode());
+            let transaction = Transaction::new()
+                .if_unchanged(&key, entry.modified)
+                .put(&key, record.encode());
             Ok((transaction, ()))
         })
         .await
@@ -170,7 +174,11 @@ pub(super) fn find_user<'s>(
 ) -> Result<(crate::Key, &'s UserEntry), DirectoryError> {
     let key = RecordKey::User { account, name };
     let Some(user) = snapshot.user(account, name) else {
-        return Err(missing(snapshot, key, DirectoryError::NoSuchUser(name.into())));
+        return Err(missing(
+            snapshot,
+            key,
+            DirectoryError::NoSuchUser(name.into()),
+        ));
     };
     Ok((key.to_key()?, user))
 }

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use super::{Directory, DirectoryError, readable};
 use crate::Transaction;
-use crate::records::{Account, AccountAlias, RecordKey, check_account_alias, check_organization_id};
+use crate::records::{
+    Account, AccountAlias, RecordKey, check_account_alias, check_organization_id,
+};
 
 /// An account to create.
 #[derive(Debug, Clone)]
@@ -25,27 +27,47 @@ impl Directory {
     ///
     /// # Errors
     /// When it, or the alias, exists; see [`DirectoryError`].
-    pub async fn create_account(&self, new: NewAccount, now: Timestamp) -> Result<Account, DirectoryError> {
+    pub async fn create_account(
+        &self,
+        new: NewAccount,
+        now: Timestamp,
+    ) -> Result<Account, DirectoryError> {
         if let Some(alias) = &new.alias {
             check_account_alias(alias)?;
         }
         if let Some(id) = &new.organization_id {
             check_organization_id(id)?;
         }
-        let NewAccount { id, partition, alias, organization_id } = new;
-        let account = Account { id, partition, alias, organization_id, created: now };
+        let NewAccount {
+            id,
+            partition,
+            alias,
+            organization_id,
+        } = new;
+        let account = Account {
+            id,
+            partition,
+            alias,
+            organization_id,
+            created: now,
+        };
         self.write(|snapshot| {
             if snapshot.account(account.id).is_some() {
                 return Err(DirectoryError::AccountExists(account.id));
             }
             let key = readable(snapshot, RecordKey::Account(account.id))?;
-            let mut transaction = Transaction::new().if_absent(&key).put(&key, account.encode());
+            let mut transaction = Transaction::new()
+                .if_absent(&key)
+                .put(&key, account.encode());
             if let Some(alias) = &account.alias {
                 if snapshot.account_of_alias(alias).is_some() {
                     return Err(DirectoryError::AliasTaken(alias.clone()));
                 }
                 let key = readable(snapshot, RecordKey::AccountAlias(alias))?;
-                let record = AccountAlias { alias: alias.clone(), account: account.id };
+                let record = AccountAlias {
+                    alias: alias.clone(),
+                    account: account.id,
+                };
                 transaction = transaction.if_absent(&key).put(&key, record.encode());
             }
             Ok((transaction, account.clone()))
@@ -60,17 +82,26 @@ impl Directory {
     pub async fn delete_account(&self, id: AccountId) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let key = readable(snapshot, RecordKey::Account(id))?;
-            let account = snapshot.account(id).ok_or(DirectoryError::NoSuchAccount(id))?;
+            let account = snapshot
+                .account(id)
+                .ok_or(DirectoryError::NoSuchAccount(id))?;
             if snapshot.user_count(id) > 0 {
                 return Err(DirectoryError::DeleteConflict { what: "users" });
             }
-            if snapshot.clusters().any(|cluster| cluster.record.account == id) {
+            if snapshot
+                .clusters()
+                .any(|cluster| cluster.record.account == id)
+            {
                 return Err(DirectoryError::DeleteConflict { what: "clusters" });
             }
-            let mut transaction = Transaction::new().if_unchanged(&key, account.modified).delete(&key);
+            let mut transaction = Transaction::new()
+                .if_unchanged(&key, account.modified)
+                .delete(&key);
             for prefix in RecordKey::account_prefixes(id)? {
                 if snapshot.has_unusable_below(&prefix) {
-                    return Err(DirectoryError::DeleteConflict { what: "records of a later version" });
+                    return Err(DirectoryError::DeleteConflict {
+                        what: "records of a later version",
+                    });
                 }
                 // Creating a user does not change the account's record, so that users of one account can be created at
                 // the same time; this is what notices one that was created just now.

@@ -4,7 +4,9 @@ use countersign_arn::AccountId;
 use jiff::Timestamp;
 
 use super::{Directory, DirectoryError, missing, readable};
-use crate::records::{AuthenticationMode, Cluster, Creator, RecordKey, check_cluster_name, check_region};
+use crate::records::{
+    AuthenticationMode, Cluster, Creator, RecordKey, check_cluster_name, check_region,
+};
 use crate::snapshot::ClusterEntry;
 use crate::{DirectorySnapshot, Key, Transaction};
 
@@ -34,29 +36,52 @@ impl Directory {
     ///
     /// # Errors
     /// When the account is not there, or has a cluster of this name in the region; see [`DirectoryError`].
-    pub async fn create_cluster(&self, new: NewCluster, now: Timestamp) -> Result<Cluster, DirectoryError> {
+    pub async fn create_cluster(
+        &self,
+        new: NewCluster,
+        now: Timestamp,
+    ) -> Result<Cluster, DirectoryError> {
         check_cluster_name(&new.name)?;
         check_region(&new.region)?;
-        if new.authentication_mode == AuthenticationMode::ConfigMap && !new.bootstrap_creator_admin {
+        if new.authentication_mode == AuthenticationMode::ConfigMap && !new.bootstrap_creator_admin
+        {
             return Err(DirectoryError::CreatorMustBeAdmin);
         }
-        let id: String = self.0.random.bytes::<16>()?.iter().map(|byte| format!("{byte:02X}")).collect();
+        let id: String = self
+            .0
+            .random
+            .bytes::<16>()?
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
         let limit = self.0.quotas.clusters_per_region;
         self.write(|snapshot| {
             let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot.account(new.account).ok_or(DirectoryError::NoSuchAccount(new.account))?;
+            let account = snapshot
+                .account(new.account)
+                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
             let key = readable(
                 snapshot,
-                RecordKey::Cluster { account: new.account, region: &new.region, name: &new.name },
+                RecordKey::Cluster {
+                    account: new.account,
+                    region: &new.region,
+                    name: &new.name,
+                },
             )?;
-            if snapshot.cluster(new.account, &new.region, &new.name).is_some() {
+            if snapshot
+                .cluster(new.account, &new.region, &new.name)
+                .is_some()
+            {
                 return Err(DirectoryError::ClusterExists(new.name.clone()));
             }
             let neighbours = snapshot.clusters().filter(|cluster| {
                 cluster.record.account == new.account && cluster.record.region == new.region
             });
             if neighbours.count() >= limit {
-                return Err(DirectoryError::QuotaExceeded { quota: "ClustersPerRegion", limit });
+                return Err(DirectoryError::QuotaExceeded {
+                    quota: "ClustersPerRegion",
+                    limit,
+                });
             }
             let cluster = Cluster {
                 account: new.account,
@@ -138,7 +163,12 @@ impl Directory {
     ) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, cluster) = find_cluster(snapshot, account, region, name)?;
-            Ok((Transaction::new().if_unchanged(&key, cluster.modified).delete(&key), ()))
+            Ok((
+                Transaction::new()
+                    .if_unchanged(&key, cluster.modified)
+                    .delete(&key),
+                (),
+            ))
         })
         .await
     }
@@ -154,8 +184,9 @@ impl Directory {
             let (key, entry) = find_cluster(snapshot, account, region, name)?;
             let mut cluster = entry.record.clone();
             change(&mut cluster)?;
-            let transaction =
-                Transaction::new().if_unchanged(&key, entry.modified).put(&key, cluster.encode());
+            let transaction = Transaction::new()
+                .if_unchanged(&key, entry.modified)
+                .put(&key, cluster.encode());
             Ok((transaction, cluster))
         })
         .await
@@ -168,9 +199,17 @@ fn find_cluster<'s>(
     region: &str,
     name: &str,
 ) -> Result<(Key, &'s ClusterEntry), DirectoryError> {
-    let key = RecordKey::Cluster { account, region, name };
+    let key = RecordKey::Cluster {
+        account,
+        region,
+        name,
+    };
     let Some(cluster) = snapshot.cluster(account, region, name) else {
-        return Err(missing(snapshot, key, DirectoryError::NoSuchCluster(name.into())));
+        return Err(missing(
+            snapshot,
+            key,
+            DirectoryError::NoSuchCluster(name.into()),
+        ));
     };
     Ok((key.to_key()?, cluster))
 }

@@ -64,7 +64,11 @@ pub struct Quotas {
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { users_per_account: 5000, access_keys_per_user: 2, clusters_per_region: 100 }
+        Self {
+            users_per_account: 5000,
+            access_keys_per_user: 2,
+            clusters_per_region: 100,
+        }
     }
 }
 
@@ -84,7 +88,13 @@ impl Directory {
         let sealer = Arc::new(sealer);
         let snapshot = checked_load(&*store, &sealer).await?;
         let feed = SnapshotFeed::follow(Arc::clone(&store), Arc::clone(&sealer), snapshot);
-        Ok(Self(Arc::new(Inner { store, sealer, feed, random, quotas })))
+        Ok(Self(Arc::new(Inner {
+            store,
+            sealer,
+            feed,
+            random,
+            quotas,
+        })))
     }
 
     /// The directory as it is known here now.
@@ -144,7 +154,10 @@ impl Directory {
     }
 
     async fn visible(&self, revision: Revision) -> bool {
-        matches!(tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await, Ok(Ok(())))
+        matches!(
+            tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
+            Ok(Ok(()))
+        )
     }
 }
 
@@ -171,7 +184,11 @@ fn is_unusable(snapshot: &DirectorySnapshot, key: RecordKey<'_>) -> bool {
 }
 
 /// What to say about a record that is not in the snapshot: `error`, unless it is there and cannot be read.
-fn missing(snapshot: &DirectorySnapshot, key: RecordKey<'_>, error: DirectoryError) -> DirectoryError {
+fn missing(
+    snapshot: &DirectorySnapshot,
+    key: RecordKey<'_>,
+    error: DirectoryError,
+) -> DirectoryError {
     match key.to_key() {
         Ok(key) if snapshot.is_unusable(&key) => DirectoryError::Unreadable { key },
         // A name that fits into no key is one that nothing has.
@@ -183,7 +200,9 @@ async fn checked_load(
     store: &dyn Store,
     sealer: &Arc<Sealer>,
 ) -> Result<DirectorySnapshot, OpenDirectoryError> {
-    let key = RecordKey::SealCheck.to_key().map_err(|_| OpenDirectoryError::CheckMissing)?;
+    let key = RecordKey::SealCheck
+        .to_key()
+        .map_err(|_| OpenDirectoryError::CheckMissing)?;
     for _ in 0..ATTEMPTS {
         let snapshot = DirectorySnapshot::load(store, sealer).await?;
         let check = SecretString::new(SEAL_CHECK_TEXT);
@@ -197,7 +216,10 @@ async fn checked_load(
                     });
                 }
                 sealer.open(&key, SEAL_CHECK_FIELD, sealed)?;
-                (Transaction::new().if_unchanged(&key, *modified), used == sealer.key_id())
+                (
+                    Transaction::new().if_unchanged(&key, *modified),
+                    used == sealer.key_id(),
+                )
             }
             None if snapshot.is_empty() => (Transaction::new().if_absent(&key), false),
             None => return Err(OpenDirectoryError::CheckMissing),
@@ -206,7 +228,10 @@ async fn checked_load(
             return Ok(snapshot);
         }
         let sealed = sealer.seal(&key, SEAL_CHECK_FIELD, &check)?;
-        match store.commit(transaction.put(&key, SealCheck { sealed }.encode())).await {
+        match store
+            .commit(transaction.put(&key, SealCheck { sealed }.encode()))
+            .await
+        {
             // Either way the next load has a check record.
             Ok(_) | Err(CommitError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

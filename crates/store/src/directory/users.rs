@@ -34,15 +34,28 @@ impl Directory {
         let limit = self.0.quotas.users_per_account;
         self.write(|snapshot| {
             let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot.account(new.account).ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(snapshot, RecordKey::User { account: new.account, name: &new.name })?;
+            let account = snapshot
+                .account(new.account)
+                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
+            let key = readable(
+                snapshot,
+                RecordKey::User {
+                    account: new.account,
+                    name: &new.name,
+                },
+            )?;
             if snapshot.user(new.account, &new.name).is_some() {
                 return Err(DirectoryError::UserExists(new.name.clone()));
             }
             if snapshot.user_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded { quota: "UsersPerAccount", limit });
+                return Err(DirectoryError::QuotaExceeded {
+                    quota: "UsersPerAccount",
+                    limit,
+                });
             }
-            let id = self.new_id(Kind::User, new.account, |id| snapshot.principal(id).is_some())?;
+            let id = self.new_id(Kind::User, new.account, |id| {
+                snapshot.principal(id).is_some()
+            })?;
             let user = User {
                 account: new.account,
                 partition: account.record.partition,
@@ -70,9 +83,16 @@ impl Directory {
         self.write(|snapshot| {
             let (key, user) = find_user(snapshot, account, name)?;
             if !user.record.access_keys.is_empty() {
-                return Err(DirectoryError::DeleteConflict { what: "access keys" });
+                return Err(DirectoryError::DeleteConflict {
+                    what: "access keys",
+                });
             }
-            Ok((Transaction::new().if_unchanged(&key, user.modified).delete(&key), ()))
+            Ok((
+                Transaction::new()
+                    .if_unchanged(&key, user.modified)
+                    .delete(&key),
+                (),
+            ))
         })
         .await
     }

@@ -61,13 +61,19 @@ impl Account {
 impl AccountAlias {
     pub(super) fn decode(alias: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let body: AliasBody = decode_body(value)?;
-        Ok(Self { alias: alias.into(), account: body.account })
+        Ok(Self {
+            alias: alias.into(),
+            account: body.account,
+        })
     }
 
     /// The value to store.
     #[must_use]
     pub fn encode(&self) -> Value {
-        encode_body(&AliasBody { v: AliasBody::VERSION, account: self.account })
+        encode_body(&AliasBody {
+            v: AliasBody::VERSION,
+            account: self.account,
+        })
     }
 }
 

@@ -81,7 +81,10 @@ impl AuthenticationMode {
     /// Whether EKS changes from this mode to `next`: one step forward, never back, never over a step.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
-        matches!((self, next), (Self::ConfigMap, Self::ApiAndConfigMap) | (Self::ApiAndConfigMap, Self::Api))
+        matches!(
+            (self, next),
+            (Self::ConfigMap, Self::ApiAndConfigMap) | (Self::ApiAndConfigMap, Self::Api)
+        )
     }
 }
 
@@ -106,7 +109,10 @@ impl Cluster {
     /// `arn:P:eks:R:A:cluster/NAME`
     #[must_use]
     pub fn arn(&self) -> String {
-        format!("arn:{}:eks:{}:{}:cluster/{}", self.partition, self.region, self.account, self.name)
+        format!(
+            "arn:{}:eks:{}:{}:cluster/{}",
+            self.partition, self.region, self.account, self.name
+        )
     }
 
     pub(super) fn decode(

@@ -41,9 +41,16 @@ impl<'a> RecordKey<'a> {
     /// # Errors
     /// [`DecodeError::UnknownKind`] for a kind of a later version, [`DecodeError::Key`] for a malformed key of a known one.
     pub fn parse(key: &'a Key) -> Result<Self, DecodeError> {
-        let (kind, rest) = key.as_str().split_once('/').ok_or(DecodeError::UnknownKind)?;
+        let (kind, rest) = key
+            .as_str()
+            .split_once('/')
+            .ok_or(DecodeError::UnknownKind)?;
         let part = |text: &'a str| {
-            if text.is_empty() || text.contains('/') { Err(DecodeError::Key) } else { Ok(text) }
+            if text.is_empty() || text.contains('/') {
+                Err(DecodeError::Key)
+            } else {
+                Ok(text)
+            }
         };
         Ok(match kind {
             "meta" if rest == "seal-check" => Self::SealCheck,
@@ -55,13 +62,20 @@ impl<'a> RecordKey<'a> {
                 if name.bytes().any(|b| b.is_ascii_uppercase()) {
                     return Err(DecodeError::Key);
                 }
-                Self::User { account: account(id)?, name: part(name)? }
+                Self::User {
+                    account: account(id)?,
+                    name: part(name)?,
+                }
             }
             "access-key" => Self::AccessKey(part(rest)?),
             "cluster" => {
                 let (id, rest) = rest.split_once('/').ok_or(DecodeError::Key)?;
                 let (region, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
-                Self::Cluster { account: account(id)?, region: part(region)?, name: part(name)? }
+                Self::Cluster {
+                    account: account(id)?,
+                    region: part(region)?,
+                    name: part(name)?,
+                }
             }
             _ => return Err(DecodeError::UnknownKind),
         })
@@ -78,7 +92,11 @@ impl<'a> RecordKey<'a> {
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),
             Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),
             Self::AccessKey(id) => format!("access-key/{id}"),
-            Self::Cluster { account, region, name } => format!("cluster/{account}/{region}/{name}"),
+            Self::Cluster {
+                account,
+                region,
+                name,
+            } => format!("cluster/{account}/{region}/{name}"),
         })
     }
 
@@ -87,7 +105,10 @@ impl<'a> RecordKey<'a> {
     /// # Errors
     /// Never, as an account id fits into a key.
     pub fn account_prefixes(account: AccountId) -> Result<[Key; 2], InvalidKey> {
-        Ok([Key::new(format!("user/{account}/"))?, Key::new(format!("cluster/{account}/"))?])
+        Ok([
+            Key::new(format!("user/{account}/"))?,
+            Key::new(format!("cluster/{account}/"))?,
+        ])
     }
 }
 

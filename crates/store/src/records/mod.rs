@@ -27,8 +27,8 @@ pub use self::account::{Account, AccountAlias};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
 pub use self::layout::RecordKey;
 pub use self::names::{
-    InvalidField, check_account_alias, check_cluster_name, check_organization_id, check_path, check_region,
-    check_tags, check_user_name, fold_name,
+    InvalidField, check_account_alias, check_cluster_name, check_organization_id, check_path,
+    check_region, check_tags, check_user_name, fold_name,
 };
 pub use self::user::User;
 use crate::{Key, SealedSecret, Value};
@@ -93,12 +93,16 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
-            RecordKey::AccountAlias(alias) => Self::AccountAlias(AccountAlias::decode(alias, value)?),
+            RecordKey::AccountAlias(alias) => {
+                Self::AccountAlias(AccountAlias::decode(alias, value)?)
+            }
             RecordKey::User { account, name } => Self::User(User::decode(account, name, value)?),
             RecordKey::AccessKey(id) => Self::AccessKey(AccessKey::decode(id, value)?),
-            RecordKey::Cluster { account, region, name } => {
-                Self::Cluster(Cluster::decode(account, region, name, value)?)
-            }
+            RecordKey::Cluster {
+                account,
+                region,
+                name,
+            } => Self::Cluster(Cluster::decode(account, region, name, value)?),
         })
     }
 }
@@ -106,13 +110,18 @@ impl AnyRecord {
 impl SealCheck {
     fn decode(value: &[u8]) -> Result<Self, DecodeError> {
         let body: SealCheckBody = decode_body(value)?;
-        Ok(Self { sealed: body.sealed })
+        Ok(Self {
+            sealed: body.sealed,
+        })
     }
 
     /// The value to store.
     #[must_use]
     pub fn encode(&self) -> Value {
-        encode_body(&SealCheckBody { v: SealCheckBody::VERSION, sealed: self.sealed.clone() })
+        encode_body(&SealCheckBody {
+            v: SealCheckBody::VERSION,
+            sealed: self.sealed.clone(),
+        })
     }
 }
 
@@ -159,7 +168,12 @@ fn decode_body<'a, T: Body + Deserialize<'a>>(value: &'a [u8]) -> Result<T, Deco
     match serde_json::from_slice::<Version>(value) {
         Ok(Version { v }) if v != T::VERSION => Err(wrong_version(v, T::VERSION)),
         _ => Err(DecodeError::Malformed {
-            what: format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()),
+            what: format!(
+                "{:?} error at line {} column {}",
+                error.classify(),
+                error.line(),
+                error.column()
+            ),
         }),
     }
 }
@@ -168,6 +182,8 @@ fn wrong_version(found: u32, known: u32) -> DecodeError {
     if found > known {
         DecodeError::Newer { found, known }
     } else {
-        DecodeError::Malformed { what: format!("version {found} was never written") }
+        DecodeError::Malformed {
+            what: format!("version {found} was never written"),
+        }
     }
 }

@@ -60,7 +60,10 @@ pub fn check_cluster_name(name: &str) -> Result<(), InvalidField> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     check(
         name.len() <= 100
-            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_alphanumeric())
             && name.bytes().all(allowed),
         "the cluster name",
         "1 to 100 letters, digits, `-` or `_`, and begin with a letter or digit",
@@ -103,9 +106,16 @@ pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
 /// When it is not.
 pub fn check_organization_id(id: &str) -> Result<(), InvalidField> {
     let shaped = id.strip_prefix("o-").is_some_and(|rest| {
-        (10..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        (10..=32).contains(&rest.len())
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     });
-    check(shaped, "the organization id", "`o-` and 10 to 32 lower-case letters or digits")
+    check(
+        shaped,
+        "the organization id",
+        "`o-` and 10 to 32 lower-case letters or digits",
+    )
 }
 
 /// At most 50, keys of 1 to 128 and values of at most 256 characters, keys unique ignoring case (IAM API spec, section
@@ -121,9 +131,9 @@ pub fn check_tags(tags: &[Tag]) -> Result<(), InvalidField> {
         tags.len() <= TAGS
             && keys.len() == tags.len()
             && keys.iter().all(|key| !key.starts_with("aws:"))
-            && tags
-                .iter()
-                .all(|tag| (1..=128).contains(&tag.key.chars().count()) && tag.value.chars().count() <= 256),
+            && tags.iter().all(|tag| {
+                (1..=128).contains(&tag.key.chars().count()) && tag.value.chars().count() <= 256
+            }),
         "tags",
         "at most 50, with distinct keys (ignoring case) of 1 to 128 characters not beginning with `aws:`, and values \
          of at most 256 characters",
@@ -131,5 +141,9 @@ pub fn check_tags(tags: &[Tag]) -> Result<(), InvalidField> {
 }
 
 fn check(holds: bool, field: &'static str, expected: &'static str) -> Result<(), InvalidField> {
-    if holds { Ok(()) } else { Err(InvalidField { field, expected }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(InvalidField { field, expected })
+    }
 }

@@ -37,10 +37,17 @@ impl User {
     /// `arn:P:iam::A:user/path/Name`
     #[must_use]
     pub fn arn(&self) -> String {
-        format!("arn:{}:iam::{}:user{}{}", self.partition, self.account, self.path, self.name)
+        format!(
+            "arn:{}:iam::{}:user{}{}",
+            self.partition, self.account, self.path, self.name
+        )
     }
 
-    pub(super) fn decode(account: AccountId, folded: &str, value: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(
+        account: AccountId,
+        folded: &str,
+        value: &[u8],
+    ) -> Result<Self, DecodeError> {
         let body: UserBody<'_> = decode_body(value)?;
         if fold_name(&body.name) != folded {
             return Err(DecodeError::Key);

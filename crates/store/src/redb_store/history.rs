@@ -47,7 +47,11 @@ struct Reader {
 struct Closed;
 
 /// A history that begins at `revision`: what was before is compacted.
-pub(super) fn history(revision: Revision, max_batches: usize, max_bytes: usize) -> (Publisher, History) {
+pub(super) fn history(
+    revision: Revision,
+    max_batches: usize,
+    max_bytes: usize,
+) -> (Publisher, History) {
     let ring = Arc::new(Mutex::new(Ring {
         batches: VecDeque::new(),
         floor: revision,
@@ -57,7 +61,16 @@ pub(super) fn history(revision: Revision, max_batches: usize, max_bytes: usize) 
         max_bytes,
     }));
     let (sender, receiver) = watch::channel(revision);
-    (Publisher { ring: Arc::clone(&ring), reached: sender }, History { ring, reached: receiver })
+    (
+        Publisher {
+            ring: Arc::clone(&ring),
+            reached: sender,
+        },
+        History {
+            ring,
+            reached: receiver,
+        },
+    )
 }
 
 impl Publisher {
@@ -78,8 +91,13 @@ impl Publisher {
 
 impl History {
     pub(super) fn watch(&self, after: Revision) -> WatchStream {
-        let reader =
-            Reader { history: self.clone(), after, ready: VecDeque::new(), greeted: false, ended: false };
+        let reader = Reader {
+            history: self.clone(),
+            after,
+            ready: VecDeque::new(),
+            greeted: false,
+            ended: false,
+        };
         Box::pin(stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await?;
             Some((item, reader))
@@ -124,7 +142,10 @@ impl Reader {
             }
             if !self.greeted {
                 self.greeted = true;
-                return Some(Ok(Batch { revision: self.after, changes: Arc::default() }));
+                return Some(Ok(Batch {
+                    revision: self.after,
+                    changes: Arc::default(),
+                }));
             }
             if self.ready.is_empty() && self.history.reached.changed().await.is_err() {
                 self.ended = true;
@@ -152,8 +173,16 @@ impl Ring {
         if after < self.floor || after > self.reached {
             return Err(WatchError::Compacted { after });
         }
-        let first = self.batches.partition_point(|batch| batch.revision <= after);
-        Ok(self.batches.iter().skip(first).take(CHUNK).cloned().collect())
+        let first = self
+            .batches
+            .partition_point(|batch| batch.revision <= after);
+        Ok(self
+            .batches
+            .iter()
+            .skip(first)
+            .take(CHUNK)
+            .cloned()
+            .collect())
     }
 }
 
@@ -164,7 +193,9 @@ fn size(batch: &Batch) -> usize {
             Change::Put(_, value) => value.len(),
             Change::Delete(_) => 0,
         };
-        sum.saturating_add(change.key().as_str().len()).saturating_add(value).saturating_add(64)
+        sum.saturating_add(change.key().as_str().len())
+            .saturating_add(value)
+            .saturating_add(64)
     })
 }
 

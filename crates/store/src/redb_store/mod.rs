@@ -20,7 +20,8 @@ use self::open::{META, RECORDS, REVISION, open_file, prepare};
 pub(crate) use self::open::{create_directory, private};
 use self::writer::{Request, Writer, split};
 use crate::{
-    CommitError, Key, Load, LoadError, Record, Revision, Store, StoreFuture, Transaction, WatchStream,
+    CommitError, Key, Load, LoadError, Record, Revision, Store, StoreFuture, Transaction,
+    WatchStream,
 };
 
 /// Transactions that may wait for the writer; further callers wait to be queued.
@@ -41,7 +42,11 @@ pub struct RedbOptions {
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, history_batches: 16_384, history_bytes: 64 << 20 }
+        Self {
+            cache_bytes: 64 << 20,
+            history_batches: 16_384,
+            history_bytes: 64 << 20,
+        }
     }
 }
 
@@ -113,14 +118,27 @@ impl RedbStore {
         path: &Path,
     ) -> Result<Self, OpenStoreError> {
         let database = Arc::new(database);
-        let (publisher, history) = history(revision, options.history_batches, options.history_bytes);
+        let (publisher, history) =
+            history(revision, options.history_batches, options.history_bytes);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { database: Arc::clone(&database), revision, publisher };
+        let writer = Writer {
+            database: Arc::clone(&database),
+            revision,
+            publisher,
+        };
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(receiver))
-            .map_err(|source| OpenStoreError::File { path: path.to_owned(), source })?;
-        Ok(Self { database, history, requests: Some(sender), writer: Some(writer) })
+            .map_err(|source| OpenStoreError::File {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            database,
+            history,
+            requests: Some(sender),
+            writer: Some(writer),
+        })
     }
 }
 
@@ -141,7 +159,10 @@ impl Store for RedbStore {
             // The view may already have a transaction that is being published; a watch from here must know it.
             self.history.reaches(revision).await?;
             let pages = stream::poll_fn(move |cx| receiver.poll_recv(cx));
-            Ok(Load { revision, pages: Box::pin(pages) })
+            Ok(Load {
+                revision,
+                pages: Box::pin(pages),
+            })
         })
     }
 
@@ -151,9 +172,14 @@ impl Store for RedbStore {
             let (reply, answer) = oneshot::channel();
             let stopped = || CommitError::Unavailable(Box::new(WriterStopped));
             let requests = self.requests.as_ref().ok_or_else(stopped)?;
-            requests.send(Request { transaction, reply }).await.map_err(|_| stopped())?;
+            requests
+                .send(Request { transaction, reply })
+                .await
+                .map_err(|_| stopped())?;
             // The writer had the transaction and is gone without an answer.
-            answer.await.map_err(|_| CommitError::Indeterminate(Box::new(WriterStopped)))?
+            answer
+                .await
+                .map_err(|_| CommitError::Indeterminate(Box::new(WriterStopped)))?
         })
     }
 
@@ -180,12 +206,22 @@ impl fmt::Debug for RedbStore {
 type Pages = mpsc::Sender<Result<Vec<Record>, LoadError>>;
 
 /// Sends the revision of a frozen view, then its records, until the receiver is gone.
-fn read_all(database: &Database, begun: oneshot::Sender<Result<Revision, LoadError>>, pages: &Pages) {
-    let view = database.begin_read().map_err(redb::Error::from).and_then(|transaction| {
-        let records = transaction.open_table(RECORDS)?;
-        let revision = transaction.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value());
-        Ok((records, Revision::new(revision)))
-    });
+fn read_all(
+    database: &Database,
+    begun: oneshot::Sender<Result<Revision, LoadError>>,
+    pages: &Pages,
+) {
+    let view = database
+        .begin_read()
+        .map_err(redb::Error::from)
+        .and_then(|transaction| {
+            let records = transaction.open_table(RECORDS)?;
+            let revision = transaction
+                .open_table(META)?
+                .get(REVISION)?
+                .map_or(0, |v| v.value());
+            Ok((records, Revision::new(revision)))
+        });
     let records = match view {
         Ok((records, revision)) => {
             if begun.send(Ok(revision)).is_err() {
@@ -226,8 +262,14 @@ fn send_pages(
 }
 
 fn record(key: &str, stored: &[u8]) -> Result<Record, LoadError> {
-    let damaged = || LoadError::Damaged { what: format!("record `{}`", key.escape_debug()) };
+    let damaged = || LoadError::Damaged {
+        what: format!("record `{}`", key.escape_debug()),
+    };
     let (modified, value) = split(stored).ok_or_else(damaged)?;
     let key = Key::new(key).map_err(|_| damaged())?;
-    Ok(Record { key, value: value.into(), modified })
+    Ok(Record {
+        key,
+        value: value.into(),
+        modified,
+    })
 }

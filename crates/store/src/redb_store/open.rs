@@ -60,28 +60,55 @@ pub enum OpenStoreError {
 }
 
 /// Opens or creates the file, takes its lock and repairs what a crash left.
-pub(super) fn open_file(path: &Path, cache_bytes: usize) -> Result<(Database, Revision), OpenStoreError> {
-    let failed = |source| OpenStoreError::File { path: path.to_owned(), source };
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_directory(directory)
-        .map_err(|source| OpenStoreError::File { path: directory.to_owned(), source })?;
+pub(super) fn open_file(
+    path: &Path,
+    cache_bytes: usize,
+) -> Result<(Database, Revision), OpenStoreError> {
+    let failed = |source| OpenStoreError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let directory = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    create_directory(directory).map_err(|source| OpenStoreError::File {
+        path: directory.to_owned(),
+        source,
+    })?;
     // The file is made here and not by the database, so that it never exists with wider permissions.
-    private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
-        .open(path)
-        .and_then(|file| restrict(&file))
-        .map_err(failed)?;
+    private(
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false),
+    )
+    .open(path)
+    .and_then(|file| restrict(&file))
+    .map_err(failed)?;
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
     builder.set_repair_callback(|session| {
-        tracing::info!(progress = session.progress(), "checking the store after an unclean stop");
+        tracing::info!(
+            progress = session.progress(),
+            "checking the store after an unclean stop"
+        );
     });
     let opened = builder.create(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenStoreError::InUse { path: path.to_owned() },
+        DatabaseError::DatabaseAlreadyOpen => OpenStoreError::InUse {
+            path: path.to_owned(),
+        },
         other => damaged(path)(other.into()),
     })?;
     let revision = prepare(&opened, path)?;
-    // Without this the file's name may not survive a power failure, although its contents would.
-    File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
+    // Without this the file's name may not survive a power failure, although its contents would. Nothing is acknowledged
+    // before it has happened once.
+    if revision == Revision::ZERO {
+        File::open(directory)
+            .and_then(|d| d.sync_all())
+            .map_err(failed)?;
+    }
     Ok((opened, revision))
 }
 
@@ -90,7 +117,10 @@ pub(super) fn prepare(database: &Database, path: &Path) -> Result<Revision, Open
     let (format, revision) = read_meta(database).map_err(damaged(path))?;
     match format {
         Some(FORMAT_NOW) => Ok(Revision::new(revision)),
-        Some(found) => Err(OpenStoreError::Newer { path: path.to_owned(), found }),
+        Some(found) => Err(OpenStoreError::Newer {
+            path: path.to_owned(),
+            found,
+        }),
         None => {
             create_tables(database).map_err(damaged(path))?;
             Ok(Revision::ZERO)
@@ -124,8 +154,14 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
 
 fn damaged(path: &Path) -> impl Fn(redb::Error) -> OpenStoreError {
     |source| match source {
-        redb::Error::Io(source) => OpenStoreError::File { path: path.to_owned(), source },
-        source => OpenStoreError::Damaged { path: path.to_owned(), source: Box::new(source) },
+        redb::Error::Io(source) => OpenStoreError::File {
+            path: path.to_owned(),
+            source,
+        },
+        source => OpenStoreError::Damaged {
+            path: path.to_owned(),
+            source: Box::new(source),
+        },
     }
 }
 

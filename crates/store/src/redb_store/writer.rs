@@ -83,7 +83,8 @@ impl Writer {
                         failed = Some(Arc::clone(&reason));
                     }
                     for request in group {
-                        let source: Box<dyn std::error::Error + Send + Sync> = reason.to_string().into();
+                        let source: Box<dyn std::error::Error + Send + Sync> =
+                            reason.to_string().into();
                         let _ = request.reply.send(Err(if unknown {
                             CommitError::Indeterminate(source)
                         } else {
@@ -97,14 +98,23 @@ impl Writer {
 
     fn write(&self, group: &[Request]) -> Result<(Vec<Outcome>, Vec<Batch>), GroupError> {
         let not_written = |error: redb::Error| GroupError::NotWritten(error);
-        let transaction = self.database.begin_write().map_err(|e| not_written(e.into()))?;
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|e| not_written(e.into()))?;
         let (outcomes, batches) = {
-            let mut records = transaction.open_table(RECORDS).map_err(|e| not_written(e.into()))?;
-            let (outcomes, batches) =
-                self.apply_all(group, &mut records).map_err(|e| not_written(e.into()))?;
+            let mut records = transaction
+                .open_table(RECORDS)
+                .map_err(|e| not_written(e.into()))?;
+            let (outcomes, batches) = self
+                .apply_all(group, &mut records)
+                .map_err(|e| not_written(e.into()))?;
             if let Some(last) = batches.last() {
-                let mut meta = transaction.open_table(META).map_err(|e| not_written(e.into()))?;
-                meta.insert(REVISION, last.revision.get()).map_err(|e| not_written(e.into()))?;
+                let mut meta = transaction
+                    .open_table(META)
+                    .map_err(|e| not_written(e.into()))?;
+                meta.insert(REVISION, last.revision.get())
+                    .map_err(|e| not_written(e.into()))?;
             }
             (outcomes, batches)
         };
@@ -112,7 +122,9 @@ impl Writer {
             transaction.abort().map_err(|e| not_written(e.into()))?;
         } else {
             // Durability is `Immediate` by default: this returns after fsync.
-            transaction.commit().map_err(|e| GroupError::Unknown(e.into()))?;
+            transaction
+                .commit()
+                .map_err(|e| GroupError::Unknown(e.into()))?;
         }
         Ok((outcomes, batches))
     }
@@ -133,7 +145,10 @@ impl Writer {
             let changes = apply(&request.transaction, revision.next(), records)?;
             if !changes.is_empty() {
                 revision = revision.next();
-                batches.push(Batch { revision, changes: changes.into() });
+                batches.push(Batch {
+                    revision,
+                    changes: changes.into(),
+                });
             }
             outcomes.push(Outcome::Done(revision));
         }

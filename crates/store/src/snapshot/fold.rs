@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, Principal, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, Principal, UnusableRecord,
+    UserEntry,
 };
 use crate::records::{AccessKey, AnyRecord, Cluster, RecordKey, SECRET_FIELD, User};
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
@@ -22,13 +23,22 @@ enum Content {
 
 impl ReadRecord {
     pub(super) fn new(record: &Record, sealer: &Sealer) -> Self {
-        let Record { key, value, modified } = record;
-        let content =
-            AnyRecord::decode(key, value).map_err(UnusableRecord::Decode).and_then(|decoded| match decoded {
+        let Record {
+            key,
+            value,
+            modified,
+        } = record;
+        let content = AnyRecord::decode(key, value)
+            .map_err(UnusableRecord::Decode)
+            .and_then(|decoded| match decoded {
                 AnyRecord::AccessKey(record) => open(key, record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
-        Self { key: key.clone(), modified: *modified, content }
+        Self {
+            key: key.clone(),
+            modified: *modified,
+            content,
+        }
     }
 }
 
@@ -39,7 +49,14 @@ fn open(
     sealer: &Sealer,
 ) -> Result<Content, UnusableRecord> {
     let secret = sealer.open(key, SECRET_FIELD, &record.secret)?;
-    let AccessKey { id, account, user_id, status, created, secret: _ } = record;
+    let AccessKey {
+        id,
+        account,
+        user_id,
+        status,
+        created,
+        secret: _,
+    } = record;
     Ok(Content::AccessKey(AccessKeyEntry {
         id: id.into(),
         account,
@@ -59,7 +76,14 @@ impl DirectorySnapshot {
             match change {
                 Change::Put(key, value) => {
                     let (key, value, modified) = (key.clone(), value.clone(), batch.revision);
-                    self.put(ReadRecord::new(&Record { key, value, modified }, sealer));
+                    self.put(ReadRecord::new(
+                        &Record {
+                            key,
+                            value,
+                            modified,
+                        },
+                        sealer,
+                    ));
                 }
                 Change::Delete(key) => self.remove(key),
             }
@@ -69,11 +93,16 @@ impl DirectorySnapshot {
     /// A record that cannot be used takes the place of the one before: what it says is not known, so that acting on the
     /// earlier state could grant what was just taken away.
     pub(super) fn put(&mut self, record: ReadRecord) {
-        let ReadRecord { key, modified, content } = record;
+        let ReadRecord {
+            key,
+            modified,
+            content,
+        } = record;
         self.remove(&key);
         match content {
             Ok(Content::AccessKey(entry)) => {
-                self.access_keys.insert(Arc::clone(&entry.id), Arc::new(entry));
+                self.access_keys
+                    .insert(Arc::clone(&entry.id), Arc::new(entry));
             }
             Ok(Content::Plain(record)) => self.add(record, modified),
             Err(reason) => {
@@ -90,7 +119,8 @@ impl DirectorySnapshot {
                 slot.account = Some(Arc::new(AccountEntry { record, modified }));
             }
             AnyRecord::AccountAlias(record) => {
-                self.aliases.insert(record.alias.into(), (record.account, modified));
+                self.aliases
+                    .insert(record.alias.into(), (record.account, modified));
             }
             AnyRecord::User(record) => self.add_user(record, modified),
             // Read into `Content::AccessKey`, with its secret opened.
@@ -103,14 +133,22 @@ impl DirectorySnapshot {
         let folded = record.name.to_ascii_lowercase();
         let id: Arc<str> = Arc::from(&*record.id);
         let slot = self.accounts.entry(record.account).or_default();
-        let entry = Arc::new(UserEntry { arn: record.arn().into(), record, modified });
+        let entry = Arc::new(UserEntry {
+            arn: record.arn().into(),
+            record,
+            modified,
+        });
         slot.users.insert(folded.into(), Arc::clone(&entry));
         self.principals.insert(id, Principal::User(entry));
     }
 
     fn add_cluster(&mut self, record: Cluster, modified: Revision) {
         let name: Arc<str> = Arc::from(&*record.name);
-        let entry = Arc::new(ClusterEntry { arn: record.arn().into(), record, modified });
+        let entry = Arc::new(ClusterEntry {
+            arn: record.arn().into(),
+            record,
+            modified,
+        });
         let mut clusters = self.clusters_named(&name).to_vec();
         clusters.push(entry);
         clusters.sort_by(|a, b| place(a).cmp(&place(b)));
@@ -135,7 +173,11 @@ impl DirectorySnapshot {
             Ok(RecordKey::AccessKey(id)) => {
                 self.access_keys.remove(id);
             }
-            Ok(RecordKey::Cluster { account, region, name }) => {
+            Ok(RecordKey::Cluster {
+                account,
+                region,
+                name,
+            }) => {
                 let mut clusters = self.clusters_named(name).to_vec();
                 clusters.retain(|c| c.record.account != account || *c.record.region != *region);
                 if clusters.is_empty() {

@@ -13,8 +13,8 @@ use futures::StreamExt;
 use imbl::{HashMap, OrdMap};
 
 pub use self::entry::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal, UnusableRecord,
-    UserEntry,
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
+    UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
@@ -55,7 +55,10 @@ impl DirectorySnapshot {
     /// [`unusable_records`](Self::unusable_records).
     pub async fn load(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
         let Load { revision, pages } = store.load().await?;
-        let mut snapshot = Self { revision, ..Self::default() };
+        let mut snapshot = Self {
+            revision,
+            ..Self::default()
+        };
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut pages = pages
             .map(|page| {
@@ -88,7 +91,11 @@ impl DirectorySnapshot {
         let Some(Principal::User(owner)) = self.principals.get(&*key.user_id) else {
             return None;
         };
-        let listed = owner.record.access_keys.iter().any(|listed| **listed == *id);
+        let listed = owner
+            .record
+            .access_keys
+            .iter()
+            .any(|listed| **listed == *id);
         (listed && owner.record.account == key.account).then_some(AccessKeyLookup { key, owner })
     }
 
@@ -107,21 +114,32 @@ impl DirectorySnapshot {
     }
 
     /// All users of an account in the order of their folded names, behind `after` if given.
-    pub fn users(&self, account: AccountId, after: Option<&str>) -> impl Iterator<Item = &Arc<UserEntry>> {
+    pub fn users(
+        &self,
+        account: AccountId,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &Arc<UserEntry>> {
         let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
         let from = match after {
             Some(name) => std::ops::Bound::Excluded(name),
             None => std::ops::Bound::Unbounded,
         };
-        self.accounts.get(&account).into_iter().flat_map(move |slot| {
-            slot.users.range((from.clone(), std::ops::Bound::Unbounded)).map(|(_, user)| user)
-        })
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |slot| {
+                slot.users
+                    .range((from.clone(), std::ops::Bound::Unbounded))
+                    .map(|(_, user)| user)
+            })
     }
 
     /// How many users an account has.
     #[must_use]
     pub fn user_count(&self, account: AccountId) -> usize {
-        self.accounts.get(&account).map_or(0, |slot| slot.users.len())
+        self.accounts
+            .get(&account)
+            .map_or(0, |slot| slot.users.len())
     }
 
     /// The access keys of a user, in the order they were made.
@@ -129,7 +147,10 @@ impl DirectorySnapshot {
         &'a self,
         user: &'a UserEntry,
     ) -> impl Iterator<Item = &'a Arc<AccessKeyEntry>> {
-        user.record.access_keys.iter().filter_map(|id| self.access_keys.get(&**id))
+        user.record
+            .access_keys
+            .iter()
+            .filter_map(|id| self.access_keys.get(&**id))
     }
 
     /// How many access keys there are in all accounts.
@@ -146,7 +167,9 @@ impl DirectorySnapshot {
 
     /// All accounts, by id.
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<AccountEntry>> {
-        self.accounts.values().filter_map(|slot| slot.account.as_ref())
+        self.accounts
+            .values()
+            .filter_map(|slot| slot.account.as_ref())
     }
 
     /// The account with this alias.
@@ -157,8 +180,15 @@ impl DirectorySnapshot {
 
     /// The cluster of this account, region and name. O(clusters of this name).
     #[must_use]
-    pub fn cluster(&self, account: AccountId, region: &str, name: &str) -> Option<&Arc<ClusterEntry>> {
-        self.clusters_named(name).iter().find(|c| c.record.account == account && *c.record.region == *region)
+    pub fn cluster(
+        &self,
+        account: AccountId,
+        region: &str,
+        name: &str,
+    ) -> Option<&Arc<ClusterEntry>> {
+        self.clusters_named(name)
+            .iter()
+            .find(|c| c.record.account == account && *c.record.region == *region)
     }
 
     /// The one cluster of this name. O(1).
@@ -169,7 +199,9 @@ impl DirectorySnapshot {
         match self.clusters_named(name) {
             [] => Err(ClusterNameError::Unknown),
             [cluster] => Ok(cluster),
-            several => Err(ClusterNameError::Ambiguous { count: several.len() }),
+            several => Err(ClusterNameError::Ambiguous {
+                count: several.len(),
+            }),
         }
     }
 

@@ -7,21 +7,49 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::records::{
-    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator, SECRET_FIELD,
-    User,
+    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator,
+    SECRET_FIELD, User,
 };
 use crate::{Change, RedbStore, RootKey, SecretString, Transaction, Value};
 
 /// One write, chosen from few names so that writes meet.
 #[derive(Debug, Clone)]
 enum Step {
-    Account { account: u8, alias: Option<u8> },
-    Alias { alias: u8, account: u8 },
-    User { account: u8, name: u8, generation: u8, keys: Vec<u8> },
-    AccessKey { id: u8, account: u8, owner: u8, generation: u8, active: bool, sealed_for: u8 },
-    Cluster { account: u8, region: u8, name: u8, mode: u8 },
-    Garbage { at: u8, value: u8 },
-    Delete { at: u8 },
+    Account {
+        account: u8,
+        alias: Option<u8>,
+    },
+    Alias {
+        alias: u8,
+        account: u8,
+    },
+    User {
+        account: u8,
+        name: u8,
+        generation: u8,
+        keys: Vec<u8>,
+    },
+    AccessKey {
+        id: u8,
+        account: u8,
+        owner: u8,
+        generation: u8,
+        active: bool,
+        sealed_for: u8,
+    },
+    Cluster {
+        account: u8,
+        region: u8,
+        name: u8,
+        mode: u8,
+    },
+    Garbage {
+        at: u8,
+        value: u8,
+    },
+    Delete {
+        at: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,15 +58,44 @@ fn step() -> impl Strategy<Value = Step> {
         (few.clone(), proptest::option::of(few.clone()))
             .prop_map(|(account, alias)| Step::Account { account, alias }),
         (few.clone(), few.clone()).prop_map(|(alias, account)| Step::Alias { alias, account }),
-        (few.clone(), few.clone(), few.clone(), proptest::collection::vec(0..6_u8, 0..3))
-            .prop_map(|(account, name, generation, keys)| Step::User { account, name, generation, keys }),
-        (0..6_u8, few.clone(), few.clone(), few.clone(), any::<bool>(), 0..8_u8).prop_map(
-            |(id, account, owner, generation, active, sealed_for)| {
-                Step::AccessKey { id, account, owner, generation, active, sealed_for }
+        (
+            few.clone(),
+            few.clone(),
+            few.clone(),
+            proptest::collection::vec(0..6_u8, 0..3)
+        )
+            .prop_map(|(account, name, generation, keys)| Step::User {
+                account,
+                name,
+                generation,
+                keys
+            }),
+        (
+            0..6_u8,
+            few.clone(),
+            few.clone(),
+            few.clone(),
+            any::<bool>(),
+            0..8_u8
+        )
+            .prop_map(|(id, account, owner, generation, active, sealed_for)| {
+                Step::AccessKey {
+                    id,
+                    account,
+                    owner,
+                    generation,
+                    active,
+                    sealed_for,
+                }
+            }),
+        (few.clone(), few.clone(), few.clone(), few.clone()).prop_map(
+            |(account, region, name, mode)| Step::Cluster {
+                account,
+                region,
+                name,
+                mode
             }
         ),
-        (few.clone(), few.clone(), few.clone(), few.clone())
-            .prop_map(|(account, region, name, mode)| Step::Cluster { account, region, name, mode }),
         (any::<u8>(), few).prop_map(|(at, value)| Step::Garbage { at, value }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
@@ -89,10 +146,18 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
             (format!("account/{}", record.id), record.encode())
         }
         Step::Alias { alias, account: id } => {
-            let record = AccountAlias { alias: format!("alias-{alias}").into(), account: account(id) };
+            let record = AccountAlias {
+                alias: format!("alias-{alias}").into(),
+                account: account(id),
+            };
             (format!("account-alias/{}", record.alias), record.encode())
         }
-        Step::User { account: id, name, generation, keys } => {
+        Step::User {
+            account: id,
+            name,
+            generation,
+            keys,
+        } => {
             let record = User {
                 account: account(id),
                 partition: Partition::Aws,
@@ -103,9 +168,19 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 tags: Vec::new(),
                 access_keys: keys.iter().map(|n| key_id(*n).into()).collect(),
             };
-            (format!("user/{}/name-{name}", record.account), record.encode())
+            (
+                format!("user/{}/name-{name}", record.account),
+                record.encode(),
+            )
         }
-        Step::AccessKey { id, account: owner_account, owner, generation, active, sealed_for } => {
+        Step::AccessKey {
+            id,
+            account: owner_account,
+            owner,
+            generation,
+            active,
+            sealed_for,
+        } => {
             let place = Key::new(format!("access-key/{}", key_id(sealed_for.min(5)))).unwrap();
             let secret = SecretString::new(format!("secret {id} {generation}"));
             let record = AccessKey {
@@ -113,14 +188,26 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 account: account(owner_account),
                 user_id: user_id(owner_account, owner, generation),
                 secret: sealer.seal(&place, SECRET_FIELD, &secret).unwrap(),
-                status: if active { AccessKeyStatus::Active } else { AccessKeyStatus::Inactive },
+                status: if active {
+                    AccessKeyStatus::Active
+                } else {
+                    AccessKeyStatus::Inactive
+                },
                 created,
             };
             (format!("access-key/{}", record.id), record.encode())
         }
-        Step::Cluster { account: id, region, name, mode } => {
-            let modes =
-                [AuthenticationMode::ConfigMap, AuthenticationMode::ApiAndConfigMap, AuthenticationMode::Api];
+        Step::Cluster {
+            account: id,
+            region,
+            name,
+            mode,
+        } => {
+            let modes = [
+                AuthenticationMode::ConfigMap,
+                AuthenticationMode::ApiAndConfigMap,
+                AuthenticationMode::Api,
+            ];
             let record = Cluster {
                 account: account(id),
                 partition: Partition::Aws,
@@ -129,12 +216,21 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 id: "0".repeat(32).into(),
                 authentication_mode: modes[usize::from(mode)],
                 bootstrap_creator_admin: true,
-                creator: Creator { principal_arn: "arn".into(), principal_id: "id".into() },
+                creator: Creator {
+                    principal_arn: "arn".into(),
+                    principal_id: "id".into(),
+                },
                 endpoint: None,
                 certificate_authority: None,
                 created,
             };
-            (format!("cluster/{}/{}/{}", record.account, record.region, record.name), record.encode())
+            (
+                format!(
+                    "cluster/{}/{}/{}",
+                    record.account, record.region, record.name
+                ),
+                record.encode(),
+            )
         }
         Step::Garbage { at, value } => {
             let values: [&[u8]; 3] = [b"{\"v\":2,\"later\":true}", b"", b"{\"v\":1}"];
@@ -150,15 +246,42 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (id, slot) in &snapshot.accounts {
         all.insert(format!("slot {id} {:?}", slot.account));
-        all.extend(slot.users.iter().map(|(name, user)| format!("user {id} {name} {user:?}")));
+        all.extend(
+            slot.users
+                .iter()
+                .map(|(name, user)| format!("user {id} {name} {user:?}")),
+        );
     }
-    all.extend(snapshot.aliases.iter().map(|entry| format!("alias {entry:?}")));
-    all.extend(snapshot.principals.iter().map(|entry| format!("principal {entry:?}")));
     all.extend(
-        snapshot.access_keys.iter().map(|(id, key)| format!("key {id} {key:?} {}", key.secret.expose())),
+        snapshot
+            .aliases
+            .iter()
+            .map(|entry| format!("alias {entry:?}")),
     );
-    all.extend(snapshot.clusters.iter().map(|entry| format!("clusters {entry:?}")));
-    all.extend(snapshot.unusable.iter().map(|entry| format!("unusable {entry:?}")));
+    all.extend(
+        snapshot
+            .principals
+            .iter()
+            .map(|entry| format!("principal {entry:?}")),
+    );
+    all.extend(
+        snapshot
+            .access_keys
+            .iter()
+            .map(|(id, key)| format!("key {id} {key:?} {}", key.secret.expose())),
+    );
+    all.extend(
+        snapshot
+            .clusters
+            .iter()
+            .map(|entry| format!("clusters {entry:?}")),
+    );
+    all.extend(
+        snapshot
+            .unusable
+            .iter()
+            .map(|entry| format!("unusable {entry:?}")),
+    );
     all
 }
 
@@ -211,7 +334,12 @@ proptest! {
 #[test]
 fn earlier_snapshot_is_not_touched_by_a_later_one() {
     let sealer = Sealer::new(&RootKey::from_bytes([1; 32]), &[]).unwrap();
-    let step = Step::User { account: 0, name: 0, generation: 0, keys: vec![1] };
+    let step = Step::User {
+        account: 0,
+        name: 0,
+        generation: 0,
+        keys: vec![1],
+    };
     let (key, value) = write(&step, &sealer);
     let mut earlier = DirectorySnapshot::default();
     earlier.apply(&batch(1, Change::Put(key.clone(), value.unwrap())), &sealer);
@@ -225,10 +353,21 @@ fn earlier_snapshot_is_not_touched_by_a_later_one() {
 #[test]
 fn record_of_a_later_version_takes_the_place_of_the_one_before() {
     let sealer = Sealer::new(&RootKey::from_bytes([1; 32]), &[]).unwrap();
-    let (key, value) = write(&Step::User { account: 0, name: 0, generation: 0, keys: Vec::new() }, &sealer);
+    let (key, value) = write(
+        &Step::User {
+            account: 0,
+            name: 0,
+            generation: 0,
+            keys: Vec::new(),
+        },
+        &sealer,
+    );
     let mut snapshot = DirectorySnapshot::default();
     snapshot.apply(&batch(1, Change::Put(key.clone(), value.unwrap())), &sealer);
-    snapshot.apply(&batch(2, Change::Put(key.clone(), b"{\"v\":2}".as_slice().into())), &sealer);
+    snapshot.apply(
+        &batch(2, Change::Put(key.clone(), b"{\"v\":2}".as_slice().into())),
+        &sealer,
+    );
     assert!(snapshot.user(account(0), "name-0").is_none());
     assert!(snapshot.is_unusable(&key));
     assert_eq!(snapshot.unusable_count(), 1);
@@ -240,49 +379,89 @@ fn record_of_a_later_version_takes_the_place_of_the_one_before() {
 #[test]
 fn access_key_authenticates_only_through_a_user_that_lists_it() {
     let sealer = Sealer::new(&RootKey::from_bytes([1; 32]), &[]).unwrap();
-    let access_key =
-        Step::AccessKey { id: 1, account: 0, owner: 0, generation: 0, active: true, sealed_for: 1 };
+    let access_key = Step::AccessKey {
+        id: 1,
+        account: 0,
+        owner: 0,
+        generation: 0,
+        active: true,
+        sealed_for: 1,
+    };
     let owners = [
         ("no user", None, false),
         ("listed", Some((0, 0, vec![1])), true),
         ("not listed", Some((0, 0, vec![2])), false),
-        ("recreated under the same name", Some((0, 1, vec![1])), false),
+        (
+            "recreated under the same name",
+            Some((0, 1, vec![1])),
+            false,
+        ),
         ("same name in another account", Some((1, 0, vec![1])), false),
     ];
     for (case, owner, authenticates) in owners {
         let mut steps = vec![access_key.clone()];
         if let Some((account, generation, keys)) = owner {
-            steps.push(Step::User { account, name: 0, generation, keys });
+            steps.push(Step::User {
+                account,
+                name: 0,
+                generation,
+                keys,
+            });
         }
         let mut snapshot = DirectorySnapshot::default();
         for (n, step) in steps.iter().enumerate() {
             let (key, value) = write(step, &sealer);
-            snapshot.apply(&batch(n as u64 + 1, Change::Put(key, value.unwrap())), &sealer);
+            snapshot.apply(
+                &batch(n as u64 + 1, Change::Put(key, value.unwrap())),
+                &sealer,
+            );
         }
-        assert_eq!(snapshot.access_key(&key_id(1)).is_some(), authenticates, "{case}");
+        assert_eq!(
+            snapshot.access_key(&key_id(1)).is_some(),
+            authenticates,
+            "{case}"
+        );
     }
 }
 
 #[test]
 fn secret_moved_from_another_record_is_not_used() {
     let sealer = Sealer::new(&RootKey::from_bytes([1; 32]), &[]).unwrap();
-    let moved = Step::AccessKey { id: 1, account: 0, owner: 0, generation: 0, active: true, sealed_for: 2 };
+    let moved = Step::AccessKey {
+        id: 1,
+        account: 0,
+        owner: 0,
+        generation: 0,
+        active: true,
+        sealed_for: 2,
+    };
     let (key, value) = write(&moved, &sealer);
     let mut snapshot = DirectorySnapshot::default();
     snapshot.apply(&batch(1, Change::Put(key.clone(), value.unwrap())), &sealer);
     assert_eq!(snapshot.access_key_count(), 0);
     let (at, reason) = snapshot.unusable_records().next().unwrap();
-    assert_eq!((at, reason), (&key, &UnusableRecord::Seal(crate::SealError::NotAuthentic)));
+    assert_eq!(
+        (at, reason),
+        (&key, &UnusableRecord::Seal(crate::SealError::NotAuthentic))
+    );
 }
 
 #[test]
 fn names_longer_than_any_name_are_not_found() {
     let snapshot = DirectorySnapshot::default();
-    for name in [String::new(), "a".repeat(129), "ä".repeat(64), "a".repeat(100_000)] {
+    for name in [
+        String::new(),
+        "a".repeat(129),
+        "ä".repeat(64),
+        "a".repeat(100_000),
+    ] {
         assert!(snapshot.user(account(0), &name).is_none());
     }
 }
 
 fn batch(revision: u64, change: Change) -> crate::Batch {
-    crate::Batch { revision: Revision::new(revision), changes: [change].into() }
+    crate::Batch {
+        revision: Revision::new(revision),
+        changes: [change].into(),
+    }
 }

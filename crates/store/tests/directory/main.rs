@@ -1,5 +1,10 @@
 //! The directory: what may be created, changed and deleted, and by how many at once.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod access_keys;
 mod accounts_and_users;
@@ -32,22 +37,37 @@ pub(crate) fn sealer(byte: u8) -> Sealer {
 
 pub(crate) async fn open(store: &Arc<RedbStore>) -> Directory {
     let store = Arc::clone(store) as Arc<dyn Store>;
-    Directory::open(store, sealer(1), Random::system(), Quotas::default()).await.unwrap()
+    Directory::open(store, sealer(1), Random::system(), Quotas::default())
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn with_account() -> (Arc<RedbStore>, Directory) {
     let store = Arc::new(RedbStore::in_memory().unwrap());
     let directory = open(&store).await;
-    directory.create_account(new_account(0), now()).await.unwrap();
+    directory
+        .create_account(new_account(0), now())
+        .await
+        .unwrap();
     (store, directory)
 }
 
 pub(crate) fn new_account(n: u64) -> NewAccount {
-    NewAccount { id: account(n), partition: Partition::Aws, alias: None, organization_id: None }
+    NewAccount {
+        id: account(n),
+        partition: Partition::Aws,
+        alias: None,
+        organization_id: None,
+    }
 }
 
 pub(crate) fn new_user(name: &str) -> NewUser {
-    NewUser { account: account(0), name: name.into(), path: "/".into(), tags: Vec::new() }
+    NewUser {
+        account: account(0),
+        name: name.into(),
+        path: "/".into(),
+        tags: Vec::new(),
+    }
 }
 
 pub(crate) fn new_cluster(name: &str) -> NewCluster {
