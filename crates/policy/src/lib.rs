@@ -22,11 +22,15 @@ mod condition;
 mod context;
 mod document;
 mod evaluate;
+pub mod explain;
 mod fold;
 mod pattern;
 mod problem;
 mod request;
+pub mod simulate;
+pub mod tables;
 mod text;
+pub mod validate;
 mod variable;
 mod words;
 

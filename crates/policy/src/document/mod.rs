@@ -14,7 +14,7 @@ use serde::Serialize;
 pub use principals::{PrincipalIds, PrincipalSlot};
 
 use crate::problem::Problem;
-use crate::text::{Lines, Node, Position, Span, SyntaxError};
+use crate::text::{Lines, Node, Position, SourceText, Span, SyntaxError};
 
 /// Deepest nesting of a document; a real one needs six.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -26,7 +26,7 @@ pub(crate) const MAX_VALUES: usize = 10_000;
 /// One policy document.
 #[derive(Debug, Clone)]
 pub struct Document {
-    source: Arc<str>,
+    source: Arc<SourceText>,
     span: Span,
     version: Version,
     version_span: Option<Span>,
@@ -209,20 +209,20 @@ impl Document {
     /// # Errors
     /// When the text is not JSON, has a duplicate key, or says something that cannot be given a safe meaning.
     pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, DocumentError> {
-        let source: Arc<str> = text.into();
-        let node = crate::text::parse_json(&source, MAX_DEPTH)?;
+        let source = SourceText::new(text.into());
+        let node = crate::text::parse_json(source.text(), MAX_DEPTH)?;
         let (document, problems) = parse::document(&node, &source);
         Self::usable(document, problems)
     }
 
     /// Reads a document that is part of a larger file; its positions refer to that file.
-    pub(crate) fn from_node(node: &Node<'_>, source: &Arc<str>) -> Result<Self, DocumentError> {
+    pub(crate) fn from_node(node: &Node<'_>, source: &Arc<SourceText>) -> Result<Self, DocumentError> {
         let (document, problems) = parse::document(node, source);
         Self::usable(document, problems)
     }
 
     /// Reads whatever can be read, together with all problems of shape. For lint and write-time validation.
-    pub(crate) fn examine(node: &Node<'_>, source: &Arc<str>) -> (Self, Vec<Problem>) {
+    pub(crate) fn examine(node: &Node<'_>, source: &Arc<SourceText>) -> (Self, Vec<Problem>) {
         parse::document(node, source)
     }
 
@@ -242,13 +242,13 @@ impl Document {
     /// The exact text as submitted.
     #[must_use]
     pub fn text(&self) -> &str {
-        self.span.slice(&self.source)
+        self.span.slice(self.source.text())
     }
 
     /// The text that positions refer to: the document, or the file around it.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        self.source.text()
     }
 
     /// Where the document stands in its source.
@@ -289,8 +289,8 @@ impl Document {
 
     /// Turns offsets of this document into lines and columns.
     #[must_use]
-    pub fn lines(&self) -> Lines<'_> {
-        Lines::new(&self.source)
+    pub fn lines(&self) -> &Lines {
+        self.source.lines()
     }
 
     /// Start and end of a statement as the policy simulator API prints them: the position behind the token before the statement
@@ -309,7 +309,7 @@ impl Document {
                         start: previous.span.end,
                         end: own.span.start,
                     };
-                    let comma = between.slice(&self.source).find(',').unwrap_or(0);
+                    let comma = between.slice(self.source.text()).find(',').unwrap_or(0);
                     between.start + u32::try_from(comma + 1).unwrap_or(1)
                 }
             }

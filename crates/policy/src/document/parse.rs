@@ -9,7 +9,7 @@ use super::{
 use crate::condition::Operator;
 use crate::nearest;
 use crate::problem::{Gravity, Problem};
-use crate::text::{Member, Node, Path, Span, Value};
+use crate::text::{Member, Node, Path, SourceText, Span, Value};
 
 const TOP_ELEMENTS: [&str; 3] = ["Version", "Id", "Statement"];
 const STATEMENT_ELEMENTS: [&str; 9] = [
@@ -30,7 +30,7 @@ const PRINCIPAL_KINDS: [(&str, PrincipalKind); 4] = [
     ("CanonicalUser", PrincipalKind::CanonicalUser),
 ];
 
-pub(super) fn document(node: &Node<'_>, source: &Arc<str>) -> (Document, Vec<Problem>) {
+pub(super) fn document(node: &Node<'_>, source: &Arc<SourceText>) -> (Document, Vec<Problem>) {
     let mut reader = Reader {
         problems: Vec::new(),
         values: 0,

@@ -448,7 +448,7 @@ fn duplicates(root: &Node<'_>, text: &str) -> Vec<SyntaxError> {
     found
 }
 
-fn walk(node: &Node<'_>, path: &Path<'_>, lines: &Lines<'_>, found: &mut Vec<SyntaxError>) {
+fn walk(node: &Node<'_>, path: &Path<'_>, lines: &Lines, found: &mut Vec<SyntaxError>) {
     match &node.value {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {

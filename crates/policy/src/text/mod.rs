@@ -10,6 +10,7 @@ mod yaml;
 use std::borrow::Cow;
 use std::fmt;
 
+pub(crate) use position::SourceText;
 pub use position::{Lines, Position, Span};
 
 pub(crate) use json::parse as parse_json;

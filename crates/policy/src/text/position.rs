@@ -1,5 +1,7 @@
 //! Byte offsets, and the lines and columns that people read.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::Serialize;
 
 /// A line and a column, both from 1. Columns count characters, not bytes; a line ends at its line feed.
@@ -37,21 +39,27 @@ impl Span {
     }
 }
 
-/// The line starts of one text, to turn offsets into positions.
+/// The line starts of one text, to turn offsets into positions. Read once: O(bytes).
 #[derive(Debug, Clone)]
-pub struct Lines<'t> {
-    text: &'t str,
-    starts: Vec<usize>,
+pub struct Lines {
+    text: Arc<str>,
+    starts: Box<[usize]>,
+    is_ascii: bool,
 }
 
-impl<'t> Lines<'t> {
-    /// Reads the text once: O(bytes).
+impl Lines {
+    /// Reads the text once.
     #[must_use]
-    pub fn new(text: &'t str) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
         let starts = std::iter::once(0)
             .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1))
             .collect();
-        Self { text, starts }
+        Self {
+            starts,
+            is_ascii: text.is_ascii(),
+            text,
+        }
     }
 
     /// Where the byte at `offset` stands; offsets behind the end count as the end.
@@ -64,11 +72,39 @@ impl<'t> Lines<'t> {
             .and_then(|index| self.starts.get(index))
             .copied()
             .unwrap_or(0);
-        let before = self.text.as_bytes().get(start..offset).unwrap_or_default();
-        let characters = before.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        let characters = if self.is_ascii {
+            offset - start
+        } else {
+            let before = self.text.as_bytes().get(start..offset).unwrap_or_default();
+            before.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+        };
         Position {
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(characters + 1).unwrap_or(u32::MAX),
         }
+    }
+}
+
+/// A text that is shared by what was read from it, and its lines once somebody asks.
+#[derive(Debug)]
+pub(crate) struct SourceText {
+    text: Arc<str>,
+    lines: OnceLock<Lines>,
+}
+
+impl SourceText {
+    pub(crate) fn new(text: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            text,
+            lines: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::new(Arc::clone(&self.text)))
     }
 }
