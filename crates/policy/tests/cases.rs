@@ -51,3 +51,22 @@ fn assert_all(name: &str, least: usize) {
 fn worked_examples_of_evaluation() {
     assert_all("evaluation.yaml", 19);
 }
+
+#[test]
+fn traps_and_further_rules() {
+    assert_all("traps.json", 100);
+}
+
+#[test]
+fn every_trap_has_a_case_or_says_where_it_is_tested() {
+    let text = std::fs::read_to_string(data("traps.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for trap in 1..=40 {
+        let id = format!("trap-{trap}");
+        let here = file["cases"].as_array().unwrap().iter().any(|case| {
+            let case = case["id"].as_str().unwrap();
+            case == id || case.starts_with(&format!("{id}-"))
+        });
+        assert!(here || file["elsewhere"].get(trap.to_string()).is_some(), "{id}");
+    }
+}
