@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::bytes;
 use crate::context::Context;
 use crate::pattern::{Pattern, Syntax};
 
@@ -24,6 +25,8 @@ pub(crate) struct ArnPattern {
     region: Pattern,
     account: Pattern,
     resource: Pattern,
+    /// Everything before the resource part, when it holds no wildcard: one comparison instead of four.
+    exact_head: Option<Box<str>>,
 }
 
 /// What a kind of policy makes of ARNs with fewer than six fields (policy language spec, section 4.3, rule 5).
@@ -59,11 +62,47 @@ fn cut(text: &str) -> Option<Fields<'_>> {
 pub(crate) enum RequestResource<'a> {
     /// `*`: the action has no resource.
     Star,
-    /// An ARN: the first five fields in lower case, the last as it came.
-    Arn {
-        head: [Cow<'a, str>; 4],
-        resource: &'a str,
-    },
+    /// An ARN: what stands before the resource part in lower case, cut and whole, and the resource part as it came.
+    Arn(RequestArn<'a>),
+}
+
+/// The ARN of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestArn<'a> {
+    /// `arn:aws:s3:::`
+    head: Cow<'a, str>,
+    /// Where partition, service, region and account end inside `head`.
+    ends: [u32; 4],
+    resource: &'a str,
+}
+
+impl<'a> RequestArn<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let rest = text.strip_prefix("arn:")?;
+        let mut colons = memchr::memchr_iter(b':', rest.as_bytes()).map(|at| at + 4);
+        let ends = [colons.next()?, colons.next()?, colons.next()?, colons.next()?];
+        let (head, resource) = text.split_at_checked(ends[3] + 1)?;
+        let head = if head.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(head.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(head)
+        };
+        Some(Self {
+            head,
+            ends: ends.map(|end| u32::try_from(end).unwrap_or(u32::MAX)),
+            resource,
+        })
+    }
+
+    /// Partition, service, region, account.
+    fn field(&self, index: usize) -> &str {
+        let end = self.ends.get(index).copied().unwrap_or_default() as usize;
+        let start = match index.checked_sub(1) {
+            None => 4,
+            Some(before) => self.ends.get(before).copied().unwrap_or_default() as usize + 1,
+        };
+        self.head.get(start..end).unwrap_or_default()
+    }
 }
 
 impl<'a> RequestResource<'a> {
@@ -71,27 +110,19 @@ impl<'a> RequestResource<'a> {
         if text == "*" {
             return Some(Self::Star);
         }
-        let [_, partition, service, region, account, resource] = split(text)?;
-        let lowered = |field: &'a str| {
-            if field.bytes().any(|b| b.is_ascii_uppercase()) {
-                Cow::Owned(field.to_ascii_lowercase())
-            } else {
-                Cow::Borrowed(field)
-            }
-        };
-        Some(Self::Arn {
-            head: [partition, service, region, account].map(lowered),
-            resource,
-        })
+        RequestArn::parse(text).map(Self::Arn)
     }
 
     pub(crate) fn fields(&self) -> Option<[&str; 5]> {
         match self {
             Self::Star => None,
-            Self::Arn {
-                head: [partition, service, region, account],
-                resource,
-            } => Some([partition, service, region, account, resource]),
+            Self::Arn(arn) => Some([
+                arn.field(0),
+                arn.field(1),
+                arn.field(2),
+                arn.field(3),
+                arn.resource,
+            ]),
         }
     }
 }
@@ -115,6 +146,12 @@ impl ResourcePattern {
         if !accepted {
             return Self::Nothing;
         }
+        let exact_head = text
+            .len()
+            .checked_sub(fields.get(5).map_or(text.len(), |resource| resource.len()))
+            .and_then(|end| text.get(..end))
+            .filter(|head| !head.is_empty() && !head.contains(['*', '?']))
+            .map(|head| head.to_ascii_lowercase().into());
         let field = |index: usize| fields.get(index).copied().unwrap_or("*");
         let head = |index: usize| {
             let lower = field(index).to_ascii_lowercase();
@@ -133,6 +170,7 @@ impl ResourcePattern {
                     variables,
                 },
             ),
+            exact_head,
         }))
     }
 
@@ -141,8 +179,8 @@ impl ResourcePattern {
         match (self, resource) {
             (Self::Everything, _) => true,
             (Self::Nothing, _) | (Self::Arn(_), RequestResource::Star) => false,
-            (Self::Arn(pattern), RequestResource::Arn { head, resource }) => {
-                pattern.matches_resource(head, resource, context)
+            (Self::Arn(pattern), RequestResource::Arn(arn)) => {
+                pattern.matches_resource(arn, context)
             }
         }
     }
@@ -193,20 +231,21 @@ impl ArnPattern {
             region: compile(region),
             account: compile(account),
             resource: compile(resource),
+            exact_head: None,
         })
     }
 
-    fn matches_resource(
-        &self,
-        [partition, service, region, account]: &[Cow<'_, str>; 4],
-        resource: &str,
-        context: &Context<'_>,
-    ) -> bool {
-        self.service.matches_plain(service)
-            && self.account.matches_plain(account)
-            && self.region.matches_plain(region)
-            && self.resource.matches(resource, context)
-            && self.partition.matches_plain(partition)
+    fn matches_resource(&self, arn: &RequestArn<'_>, context: &Context<'_>) -> bool {
+        let head = match &self.exact_head {
+            Some(head) => bytes::same(head.as_bytes(), arn.head.as_bytes()),
+            None => {
+                self.service.matches_plain(arn.field(1))
+                    && self.account.matches_plain(arn.field(3))
+                    && self.region.matches_plain(arn.field(2))
+                    && self.partition.matches_plain(arn.field(0))
+            }
+        };
+        head && self.resource.matches(arn.resource, context)
     }
 
     /// All six fields with case, as the Arn operators compare.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::fold;
+use crate::{bytes, fold};
 
 /// The condition keys of one request.
 ///
@@ -173,7 +173,7 @@ impl<'a> Context<'a> {
             if self
                 .entries
                 .get(index)
-                .is_some_and(|entry| entry.lower == lower)
+                .is_some_and(|entry| bytes::same(entry.lower.as_bytes(), lower.as_bytes()))
             {
                 return Ok(index);
             }

@@ -17,6 +17,7 @@
 //! same compiled form and gives the same answer, with every reason.
 
 mod arn_pattern;
+mod bytes;
 mod compiled;
 mod condition;
 mod context;

@@ -1,5 +1,6 @@
 //! Which statements name an action.
 
+use crate::bytes;
 use crate::document::{ListElement, Statement};
 use crate::fold;
 use crate::pattern::Pattern;
@@ -132,7 +133,7 @@ impl Index {
                 .ok()
         };
         at.and_then(|at| self.services.get(at))
-            .filter(|entry| *entry.name == *action.service())
+            .filter(|entry| bytes::same(entry.name.as_bytes(), action.service().as_bytes()))
             .and_then(|entry| slice(&self.candidates, entry.candidates))
             .unwrap_or_default()
     }
@@ -148,7 +149,7 @@ impl Index {
             if *other != hash {
                 break;
             }
-            if **name == *action.name() {
+            if bytes::same(name.as_bytes(), action.name().as_bytes()) {
                 return true;
             }
             at += 1;

@@ -10,6 +10,7 @@ mod search;
 
 use memchr::memmem;
 
+use crate::bytes;
 use crate::context::Context;
 use crate::variable::{self, Part, Variable};
 
@@ -131,25 +132,22 @@ impl Pattern {
     }
 
     /// Whether the whole text matches. A variable without a value matches nothing.
+    #[inline]
     pub(crate) fn matches(&self, text: &str, context: &Context<'_>) -> bool {
+        let text = text.as_bytes();
         match self {
             Self::Any => true,
-            Self::Exact(literal) => **literal == *text,
-            Self::Prefix(literal) => text.starts_with(&**literal),
-            Self::Suffix(literal) => text.ends_with(&**literal),
-            Self::Glob(glob) => glob.matches(text.as_bytes(), context),
+            Self::Exact(literal) => bytes::same(literal.as_bytes(), text),
+            Self::Prefix(literal) => bytes::strip_prefix(text, literal.as_bytes()).is_some(),
+            Self::Suffix(literal) => bytes::strip_suffix(text, literal.as_bytes()).is_some(),
+            Self::Glob(glob) => glob.matches(text, context),
         }
     }
 
     /// As [`Pattern::matches`], for patterns compiled without variables.
+    #[inline]
     pub(crate) fn matches_plain(&self, text: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(literal) => **literal == *text,
-            Self::Prefix(literal) => text.starts_with(&**literal),
-            Self::Suffix(literal) => text.ends_with(&**literal),
-            Self::Glob(glob) => glob.matches(text.as_bytes(), &Context::new()),
-        }
+        self.matches(text, &Context::new())
     }
 
     /// Whether every variable has a value or a default.
@@ -306,7 +304,7 @@ impl Segment {
     /// What remains behind the segment when it stands at the start of `text`.
     fn strip_start<'t>(&self, text: &'t [u8], context: &Context<'_>) -> Option<&'t [u8]> {
         match self {
-            Self::Literal(literal) => text.strip_prefix(&*literal.text),
+            Self::Literal(literal) => bytes::strip_prefix(text, &literal.text),
             Self::Mixed(pieces) => strip_pieces(pieces, text, context),
         }
     }
@@ -314,14 +312,14 @@ impl Segment {
     /// What remains before the segment when it stands at the end of `text`.
     fn strip_end<'t>(&self, text: &'t [u8], context: &Context<'_>) -> Option<&'t [u8]> {
         match self {
-            Self::Literal(literal) => text.strip_suffix(&*literal.text),
+            Self::Literal(literal) => bytes::strip_suffix(text, &literal.text),
             Self::Mixed(pieces) => {
                 let mut rest = text;
                 for piece in pieces.iter().rev() {
                     rest = match piece {
-                        Piece::Literal(literal) => rest.strip_suffix(&**literal)?,
+                        Piece::Literal(literal) => bytes::strip_suffix(rest, literal)?,
                         Piece::Slot(variable) => {
-                            rest.strip_suffix(variable.resolve(context)?.as_bytes())?
+                            bytes::strip_suffix(rest, variable.resolve(context)?.as_bytes())?
                         }
                         Piece::One(count) => {
                             let mut rest = rest;
@@ -364,8 +362,10 @@ fn strip_pieces<'t>(
     let mut rest = text;
     for piece in pieces {
         rest = match piece {
-            Piece::Literal(literal) => rest.strip_prefix(&**literal)?,
-            Piece::Slot(variable) => rest.strip_prefix(variable.resolve(context)?.as_bytes())?,
+            Piece::Literal(literal) => bytes::strip_prefix(rest, literal)?,
+            Piece::Slot(variable) => {
+                bytes::strip_prefix(rest, variable.resolve(context)?.as_bytes())?
+            },
             Piece::One(count) => skip_characters(rest, *count)?,
         };
     }
@@ -387,7 +387,8 @@ fn skip_characters(text: &[u8], count: usize) -> Option<&[u8]> {
 
 impl Glob {
     fn matches(&self, text: &[u8], context: &Context<'_>) -> bool {
-        if text.len() < self.least || (self.has_slots && !self.all_resolve(context)) {
+        // A match visits every piece, so a variable without a value needs no look of its own.
+        if text.len() < self.least {
             return false;
         }
         let Some(behind) = self.head.strip_start(text, context) else {
