@@ -55,6 +55,9 @@ impl SpecialRule {
 pub(super) fn before_policies(request: &Request<'_>) -> Option<Decision> {
     let caller = request.principal();
     let special = request.action().special();
+    if !special.has(Special::IAM) && !special.has(Special::STS) {
+        return None;
+    }
     let restricted = match caller.identity() {
         Identity::Session { .. } => special.has(Special::SESSION_TOKEN)
             || special.has(Special::FEDERATION_TOKEN),
@@ -100,6 +103,9 @@ pub(super) fn before_policies(request: &Request<'_>) -> Option<Decision> {
 /// Writes that no customer may do, whatever policies grant.
 pub(super) fn protected(request: &Request<'_>) -> Option<SpecialRule> {
     let special = request.action().special();
+    if !special.has(Special::GUARDED_WRITE) {
+        return None;
+    }
     let [_, service, _, account, resource] = request.parsed_resource().fields()?;
     if special.has(Special::POLICY_WRITE)
         && service == "iam"

@@ -47,6 +47,9 @@ impl Special {
     pub(crate) const KMS: Self = Self(1 << 10);
     /// Resource control policies apply.
     pub(crate) const RCP: Self = Self(1 << 11);
+    /// Any of the writes above.
+    pub(crate) const GUARDED_WRITE: Self =
+        Self(Self::POLICY_WRITE.0 | Self::ROLE_WRITE.0 | Self::ALIAS_WRITE.0);
     /// `sts:AssumeRole`
     pub(crate) const ASSUME_ROLE: Self = Self(1 << 12);
 
