@@ -14,6 +14,7 @@ use crate::document::{Document, Effect, MAX_DEPTH, PrincipalIds, Statement, Vers
 use crate::problem::{Gravity, Problem};
 use crate::text::{Path, SourceText, Span, parse_json_lenient};
 
+pub(crate) use principals::{BUILT_IN_PROVIDERS, is_provider};
 pub use principals::{Existence, NoDirectory, PrincipalDirectory};
 pub use quota::{Quota, check_document_text, check_quota};
 
