@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Who may read a file.
@@ -36,10 +37,12 @@ pub fn write_atomically(path: &Path, contents: &[u8], mode: Mode) -> io::Result<
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let temporary = directory.join(format!(
-        ".{}.{}.tmp",
+        ".{}.{}.{}.tmp",
         target.file_name().unwrap_or_default().to_string_lossy(),
-        std::process::id()
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
     ));
     // Left over from a process of this id that died; nobody else uses the name.
     let _ = std::fs::remove_file(&temporary);

@@ -12,6 +12,7 @@ pub enum Format {
     /// Values separated by tabs; with `--query status.token` the bare token.
     Text,
     /// YAML.
+    #[value(alias = "yaml-stream")]
     Yaml,
 }
 
