@@ -106,7 +106,7 @@ impl Cluster {
         command
             .arg("--kubeconfig=/dev/null")
             .arg(format!("--server={}", self.server))
-            .arg(format!("--certificate-authority={}", self.dir.path().join("apiserver.crt").display()))
+            .arg(format!("--certificate-authority={}", self.file("ca.crt").display()))
             .arg(format!("--token={token}"))
             .args(args)
             .env("HOME", self.dir.path())
@@ -115,19 +115,9 @@ impl Cluster {
             .unwrap()
     }
 
-    /// The API server's URL.
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// The file with the CA of the API server's certificate.
-    pub fn ca_file(&self) -> PathBuf {
-        self.dir.path().join("apiserver.crt")
-    }
-
-    /// kubectl's path.
-    pub fn kubectl_path(&self) -> PathBuf {
-        self.assets.join("kubectl")
+    /// A path in the cluster's own directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// What the API server logged.
@@ -143,7 +133,7 @@ impl Cluster {
              users:\n- name: u\n  user: {{token: {ADMIN_TOKEN}}}\ncontexts:\n- name: x\n  context: {{cluster: c, user: u}}\n\
              current-context: x\n",
             self.server,
-            self.ca_file().display()
+            self.file("ca.crt").display()
         );
         std::fs::write(&path, text).unwrap();
         path
@@ -180,11 +170,14 @@ fn free_port() -> u16 {
 
 fn write_certificates(dir: &Path) {
     let names = ["127.0.0.1", "10.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-    let mut parameters = rcgen::CertificateParams::new(names.map(str::to_owned)).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(dir.join("ca.crt"), authority.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = parameters.self_signed(&key).unwrap();
-    std::fs::write(dir.join("apiserver.crt"), certificate.pem()).unwrap();
+    let parameters = rcgen::CertificateParams::new(names.map(str::to_owned)).unwrap();
+    std::fs::write(dir.join("apiserver.crt"), parameters.signed_by(&key, &issuer).unwrap().pem()).unwrap();
     std::fs::write(dir.join("apiserver.key"), key.serialize_pem()).unwrap();
     let signer = rcgen::KeyPair::generate().unwrap();
     std::fs::write(dir.join("sa.key"), signer.serialize_pem()).unwrap();

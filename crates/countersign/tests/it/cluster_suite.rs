@@ -144,6 +144,87 @@ fn cluster_webhook_restart_and_certificate_rotation_fail_no_login() {
     assert_eq!(failures.load(Ordering::Relaxed), 0, "every login has to succeed");
 }
 
+/// Writes a manifest and applies it as the static admin.
+fn apply(cluster: &Cluster, manifest: &str) {
+    let path = cluster.file("manifest.yaml");
+    std::fs::write(&path, manifest).unwrap();
+    let output = cluster.kubectl(ADMIN_TOKEN, &["apply", "-f", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn aws_auth(map_users: &str) -> String {
+    let mut manifest =
+        String::from("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: aws-auth, namespace: kube-system}\ndata:\n  mapUsers: |\n");
+    for line in map_users.lines() {
+        manifest.push_str(&format!("    {line}\n"));
+    }
+    manifest
+}
+
+#[test]
+fn cluster_aws_auth_and_mapping_objects_take_effect_and_a_typo_keeps_the_last_good() {
+    const TEST: &str = "cluster_aws_auth_and_mapping_objects_take_effect_and_a_typo_keeps_the_last_good";
+    let Some(assets) = assets(TEST) else { return };
+    let (sts, ca) = crate::serve::upstream();
+    let cluster = Cluster::start(&assets, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let address = sts.field("endpointUrl");
+    let text = format!(
+        "clusterID: demo\nserver:\n  port: 0\n  stateDir: {state}\n  generateKubeconfig: {state}/kubeconfig.yaml\n  kubeconfig: {kubeconfig}\n  \
+         backendMode: [EKSConfigMap, CRD]\ncountersign:\n  denyMode: review\n  healthListen: \"off\"\n  \
+         upstream: {{connectTo: \"{address}\", caFile: {ca}}}\n",
+        state = dir.path().join("state").display(),
+        kubeconfig = cluster.admin_kubeconfig().display(),
+        address = address.strip_prefix("https://").unwrap(),
+    );
+    let config = dir.path().join("config.yaml");
+    std::fs::write(&config, text).unwrap();
+    let server = Running::start_in(dir, "serve", &["--config", config.to_str().unwrap()]);
+    let token = exec_token(&countersign(&["token", "-i", "demo"], &crate::serve::aws_host_environment(&sts)));
+    let user = |server: &Running| server.review("/authenticate", &token).1["status"]["user"]["username"].clone();
+    let arn = sts.field("admin.arn");
+    wait_until(|| server.webhook("GET", "/readyz", &[], b"").status == 200);
+    assert_eq!(user(&server), serde_json::Value::Null, "nobody is mapped yet");
+
+    apply(&cluster, &aws_auth(&format!("- userarn: {arn}\n  username: from-configmap\n  groups: [ops]")));
+    wait_until(|| user(&server) == "from-configmap");
+
+    apply(&cluster, &aws_auth(&format!("- userarn: {arn}\n\tusername: broken")));
+    server.wait_for_log("a section of aws-auth does not parse");
+    assert_eq!(user(&server), "from-configmap", "the last good section stays");
+    let verbose = server.webhook("GET", "/readyz?verbose", &[], b"").text();
+    assert!(verbose.contains("EKSConfigMap warning: stale since"), "{verbose}");
+    let metrics = server.webhook("GET", "/metrics", &[], b"").text();
+    assert!(
+        metrics.contains("countersign_mapping_config_stale{cluster=\"demo\",backend=\"EKSConfigMap\",section=\"mapUsers\"} 1"),
+        "{metrics}"
+    );
+    wait_until(|| {
+        let events = cluster.kubectl(ADMIN_TOKEN, &["get", "events", "-n", "kube-system", "-o", "json"]);
+        String::from_utf8_lossy(&events.stdout).contains("aws-auth")
+    });
+
+    // Without an entry in aws-auth the next backend is asked.
+    apply(&cluster, &aws_auth("[]"));
+    wait_until(|| user(&server) == serde_json::Value::Null);
+    apply(&cluster, include_str!("../../../../deploy/iamidentitymapping-crd.yaml"));
+    let mapping = format!(
+        "apiVersion: iamauthenticator.k8s.aws/v1alpha1\nkind: IAMIdentityMapping\nmetadata: {{name: admin}}\n\
+         spec: {{arn: \"{arn}\", username: from-object, groups: [ops]}}\n"
+    );
+    wait_until(|| {
+        let path = cluster.file("mapping.yaml");
+        std::fs::write(&path, &mapping).unwrap();
+        cluster.kubectl(ADMIN_TOKEN, &["apply", "-f", path.to_str().unwrap()]).status.success()
+    });
+    wait_until(|| user(&server) == "from-object");
+    wait_until(|| {
+        let object = cluster.kubectl(ADMIN_TOKEN, &["get", "iamidentitymapping", "admin", "-o", "json"]);
+        let object: serde_json::Value = serde_json::from_slice(&object.stdout).unwrap_or_default();
+        object["status"]["canonicalARN"] == arn.as_str() && object["status"]["conditions"][0]["type"] == "Ready"
+    });
+}
+
 fn reviews(server: &Running) -> u64 {
     let metrics = server.webhook("GET", "/metrics", &[], b"").text();
     metrics
@@ -165,6 +246,7 @@ fn wait_for(cluster: &Cluster, text: &str) -> String {
     }
 }
 
+#[track_caller]
 fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {

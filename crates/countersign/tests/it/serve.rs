@@ -24,7 +24,7 @@ fn sts_certificate(dir: &Path) -> [String; 3] {
 }
 
 /// Our own STS over TLS, as the upstream.
-fn upstream() -> (Running, String) {
+pub fn upstream() -> (Running, String) {
     let dir = tempfile::tempdir().unwrap();
     let [cert, key, ca] = sts_certificate(dir.path());
     let config = dir.path().join("up.yaml");
@@ -49,7 +49,7 @@ fn reference_config(dir: &Path, sts: &Running, ca: &str, more: &str) -> String {
     path.display().to_string()
 }
 
-fn aws_host_environment(sts: &Running) -> std::collections::BTreeMap<String, String> {
+pub fn aws_host_environment(sts: &Running) -> std::collections::BTreeMap<String, String> {
     let mut environment = sts.aws_environment();
     environment.remove("AWS_ENDPOINT_URL");
     environment
