@@ -68,11 +68,12 @@ enum EksCommand {
 
 /// Parses and runs; the process' exit code.
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(reordered(args)) {
+    let args = reordered(args);
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return usage_code(&args, &error);
         }
     };
     let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
@@ -110,6 +111,18 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             let _ = stderr.write_all(failure.render().as_bytes());
             failure.exit.into()
         }
+    }
+}
+
+/// 2 for wrong usage; for the commands that stand in for another tool, what that tool exits with.
+fn usage_code(args: &[OsString], error: &clap::Error) -> ExitCode {
+    if error.exit_code() == 0 {
+        return Exit::Fine.into();
+    }
+    match args.get(1).and_then(|arg| arg.to_str()) {
+        Some("token" | "get-token") => Style::Authenticator.usage_failure().into(),
+        Some("eks") => Style::AwsCli.usage_failure().into(),
+        _ => Exit::Usage.into(),
     }
 }
 

@@ -151,7 +151,7 @@ impl KeyRing {
         let has_token = presigned.session_token_sha256().is_some();
         let found = self.find(&snapshot, credential.key_id, scope, has_token, now);
         let headers = [(CLUSTER_ID_HEADER, cluster_id), ("accept", "application/json")];
-        let verified = presigned.verify(token.host(), token.path(), &headers, &self.tokens, found.lookup())?;
+        let verified = presigned.verify(signed_host(token), token.path(), &headers, &self.tokens, found.lookup())?;
         // The local rules demanded it; a token without it would be good for every cluster.
         if !verified.was_signed(CLUSTER_ID_HEADER) {
             return Err(AuthError::SignatureMismatch.into());
@@ -197,6 +197,13 @@ impl KeyRing {
             None => Found::Unknown,
         }
     }
+}
+
+/// The host as clients sign it: without the port that the scheme implies.
+fn signed_host(token: &PresignedToken) -> &str {
+    let host = token.host();
+    let implied = if token.scheme() == "https" { ":443" } else { ":80" };
+    host.strip_suffix(implied).unwrap_or(host)
 }
 
 /// Whether escapes and the name of the signature are written as clients write them.

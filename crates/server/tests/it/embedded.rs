@@ -64,6 +64,7 @@ impl World {
                 ENDPOINT.into(),
                 "https://cs.example/sts".into(),
                 "https://cs.example/sts/".into(),
+                "https://cs.example:443/sts".into(),
                 "http://127.0.0.1:9999".into(),
             ],
             allow_insecure_trusted_endpoint: true,
@@ -169,6 +170,10 @@ async fn all_custom_endpoint_forms_of_clients_verify() {
         let url = world.url(endpoint, GET, &[("x-k8s-aws-id", "demo")], None, now());
         assert_eq!(reason(&cluster, &mint(&url), now()).await, "user kubernetes-admin", "{endpoint}");
     }
+    // Clients keep the implied port in the URL and sign the host without it.
+    let signed = world.url("https://cs.example/sts", GET, &[("x-k8s-aws-id", "demo")], None, now());
+    let with_port = signed.replacen("https://cs.example/", "https://cs.example:443/", 1);
+    assert_eq!(reason(&cluster, &mint(&with_port), now()).await, "user kubernetes-admin");
     for endpoint in ["https://sts.cs.example/", "https://cs.example/other", "http://sts.cs.example:8443/"] {
         let url = world.url(endpoint, GET, &[("x-k8s-aws-id", "demo")], None, now());
         assert!(reason(&cluster, &mint(&url), now()).await.starts_with("bad_"), "{endpoint}");
