@@ -194,6 +194,7 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             created: now,
             tags: Vec::new(),
             access_keys: listed,
+            policies: Vec::new(),
         };
         records.push((key, record.encode()));
     }

@@ -1,4 +1,4 @@
-//! Durable state: a transactional store with watch, and the typed directory of accounts, users, keys and clusters on it.
+//! Durable state: a transactional store with watch, and the typed directory of accounts, users, roles, keys and clusters on it.
 //!
 //! ```text
 //!            Directory                     typed operations: create_user, create_access_key, ...
@@ -38,7 +38,7 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
-    NewUser, OpenDirectoryError, Quotas,
+    NewRole, NewUser, OpenDirectoryError, Quotas,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -49,7 +49,7 @@ pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError,
-    DirectorySnapshot, Principal, UnusableRecord, UserEntry,
+    DirectorySnapshot, Principal, RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -30,9 +30,11 @@ fn cases() -> Vec<Case> {
 fn encode(record: &AnyRecord) -> (&'static str, Value) {
     match record {
         AnyRecord::SealCheck(record) => ("meta", record.encode()),
+        AnyRecord::SessionKeys(record) => ("session-keys", record.encode()),
         AnyRecord::Account(record) => ("account", record.encode()),
         AnyRecord::AccountAlias(record) => ("account-alias", record.encode()),
         AnyRecord::User(record) => ("user", record.encode()),
+        AnyRecord::Role(record) => ("role", record.encode()),
         AnyRecord::AccessKey(record) => ("access-key", record.encode()),
         AnyRecord::Cluster(record) => ("cluster", record.encode()),
         _ => panic!("a kind without a case"),

@@ -78,7 +78,7 @@ impl Directory {
     /// Deletes an account that has nothing in it.
     ///
     /// # Errors
-    /// When it is not there, or users or clusters are in it; see [`DirectoryError`].
+    /// When it is not there, or users, roles or clusters are in it; see [`DirectoryError`].
     pub async fn delete_account(&self, id: AccountId) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let key = readable(snapshot, RecordKey::Account(id))?;
@@ -87,6 +87,9 @@ impl Directory {
                 .ok_or(DirectoryError::NoSuchAccount(id))?;
             if snapshot.user_count(id) > 0 {
                 return Err(DirectoryError::DeleteConflict { what: "users" });
+            }
+            if snapshot.role_count(id) > 0 {
+                return Err(DirectoryError::DeleteConflict { what: "roles" });
             }
             if snapshot
                 .clusters()

@@ -1,6 +1,7 @@
 //! What can go wrong with the directory.
 
 use countersign_arn::AccountId;
+use countersign_session::RingError;
 
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
@@ -27,6 +28,15 @@ pub enum DirectoryError {
     /// A user of this name, ignoring case, is there already.
     #[error("a user with the name `{0}` exists already")]
     UserExists(Box<str>),
+    /// There is no such role in the account.
+    #[error("there is no role `{0}` in the account")]
+    NoSuchRole(Box<str>),
+    /// A role of this name, ignoring case, is there already.
+    #[error("a role with the name `{0}` exists already")]
+    RoleExists(Box<str>),
+    /// The user or role has no such inline policy.
+    #[error("there is no inline policy `{0}`")]
+    NoSuchPolicy(Box<str>),
     /// The user has no such access key.
     #[error("the user has no access key `{0}`")]
     NoSuchAccessKey(Box<str>),
@@ -58,7 +68,7 @@ pub enum DirectoryError {
     /// Something still hangs on what was to be deleted.
     #[error("it still has {what}")]
     DeleteConflict {
-        /// What hangs on it: `access keys`, `users`, `clusters`, `records of a later version`.
+        /// What hangs on it: `access keys`, `policies`, `users`, `roles`, `clusters`, `records of a later version`.
         what: &'static str,
     },
     /// The record is of a later version, or damaged; this version does not write over it.
@@ -67,6 +77,9 @@ pub enum DirectoryError {
         /// The record.
         key: Key,
     },
+    /// The keys of session tokens.
+    #[error(transparent)]
+    SessionKeys(#[from] RingError),
     /// Other writers were faster every time.
     #[error("others change the same thing all the time; try again")]
     Contended,

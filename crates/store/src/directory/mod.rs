@@ -4,6 +4,9 @@ mod access_keys;
 mod accounts;
 mod clusters;
 mod error;
+mod policies;
+mod roles;
+mod session_keys;
 mod users;
 
 use std::sync::Arc;
@@ -16,6 +19,7 @@ pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
 pub use self::clusters::NewCluster;
 pub use self::error::{DirectoryError, OpenDirectoryError};
+pub use self::roles::NewRole;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{
@@ -30,7 +34,7 @@ const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 const SEAL_CHECK_FIELD: &str = "check";
 const SEAL_CHECK_TEXT: &str = "countersign seal check";
 
-/// Accounts, users, access keys and clusters: reads from a snapshot, writes through transactions.
+/// Accounts, users, roles, keys and clusters: reads from a snapshot, writes through transactions.
 ///
 /// A write looks at the snapshot, decides, and commits with compares on everything it looked at. When another writer,
 /// here or on another replica, was faster, the commit conflicts, and the write is decided again on the newer state; so two
@@ -51,11 +55,19 @@ struct Inner {
 
 /// How many of a thing there may be; the defaults are those of AWS.
 ///
-/// Quotas other than that of access keys are checked on the snapshot: writers that race may exceed them by one each.
+/// Quotas that are not called exact are checked on the snapshot: writers that race may exceed them by one each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quotas {
     /// Users in one account. Default 5,000.
     pub users_per_account: usize,
+    /// Roles in one account. Default 1,000.
+    pub roles_per_account: usize,
+    /// Characters without white space of all inline policies of one user. Default 2,048. Exact.
+    pub user_policy_chars: usize,
+    /// The same of one role. Default 10,240. Exact.
+    pub role_policy_chars: usize,
+    /// Characters without white space of a trust policy. Default 2,048. Exact.
+    pub trust_policy_chars: usize,
     /// Access keys of one user. Default 2. Exact.
     pub access_keys_per_user: usize,
     /// Clusters of one account in one region. Default 100.
@@ -66,6 +78,10 @@ impl Default for Quotas {
     fn default() -> Self {
         Self {
             users_per_account: 5000,
+            roles_per_account: 1000,
+            user_policy_chars: 2048,
+            role_policy_chars: 10_240,
+            trust_policy_chars: 2048,
             access_keys_per_user: 2,
             clusters_per_region: 100,
         }

@@ -65,6 +65,7 @@ impl Directory {
                 created: now,
                 tags: new.tags.clone(),
                 access_keys: Vec::new(),
+                policies: Vec::new(),
             };
             let transaction = Transaction::new()
                 .if_unchanged(&account_key, account.modified)
@@ -75,10 +76,10 @@ impl Directory {
         .await
     }
 
-    /// Deletes a user that has no access keys.
+    /// Deletes a user that has neither access keys nor inline policies.
     ///
     /// # Errors
-    /// When it is not there, or has access keys; see [`DirectoryError`].
+    /// When it is not there, or has some; see [`DirectoryError`].
     pub async fn delete_user(&self, account: AccountId, name: &str) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, user) = find_user(snapshot, account, name)?;
@@ -86,6 +87,9 @@ impl Directory {
                 return Err(DirectoryError::DeleteConflict {
                     what: "access keys",
                 });
+            }
+            if !user.record.policies.is_empty() {
+                return Err(DirectoryError::DeleteConflict { what: "policies" });
             }
             Ok((
                 Transaction::new()

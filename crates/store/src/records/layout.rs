@@ -11,12 +11,21 @@ use crate::{InvalidKey, Key};
 pub enum RecordKey<'a> {
     /// `meta/seal-check`
     SealCheck,
+    /// `meta/session-keys`
+    SessionKeys,
     /// `account/ACCOUNT`
     Account(AccountId),
     /// `account-alias/ALIAS`
     AccountAlias(&'a str),
     /// `user/ACCOUNT/NAME`
     User {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `role/ACCOUNT/NAME`
+    Role {
         /// The account.
         account: AccountId,
         /// The name in lower case, see [`fold_name`](super::fold_name).
@@ -54,16 +63,20 @@ impl<'a> RecordKey<'a> {
         };
         Ok(match kind {
             "meta" if rest == "seal-check" => Self::SealCheck,
+            "meta" if rest == "session-keys" => Self::SessionKeys,
             "account" => Self::Account(account(rest)?),
             "account-alias" => Self::AccountAlias(part(rest)?),
             "user" => {
-                let (id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
-                // A name that is not folded would hide from every lookup, and could be a second user of that name.
-                if name.bytes().any(|b| b.is_ascii_uppercase()) {
-                    return Err(DecodeError::Key);
-                }
+                let (account, name) = folded(rest)?;
                 Self::User {
-                    account: account(id)?,
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "role" => {
+                let (account, name) = folded(rest)?;
+                Self::Role {
+                    account,
                     name: part(name)?,
                 }
             }
@@ -88,9 +101,11 @@ impl<'a> RecordKey<'a> {
     pub fn to_key(self) -> Result<Key, InvalidKey> {
         Key::new(match self {
             Self::SealCheck => "meta/seal-check".to_owned(),
+            Self::SessionKeys => "meta/session-keys".to_owned(),
             Self::Account(id) => format!("account/{id}"),
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),
             Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),
+            Self::Role { account, name } => format!("role/{account}/{}", name.to_ascii_lowercase()),
             Self::AccessKey(id) => format!("access-key/{id}"),
             Self::Cluster {
                 account,
@@ -104,12 +119,22 @@ impl<'a> RecordKey<'a> {
     ///
     /// # Errors
     /// Never, as an account id fits into a key.
-    pub fn account_prefixes(account: AccountId) -> Result<[Key; 2], InvalidKey> {
+    pub fn account_prefixes(account: AccountId) -> Result<[Key; 3], InvalidKey> {
         Ok([
             Key::new(format!("user/{account}/"))?,
+            Key::new(format!("role/{account}/"))?,
             Key::new(format!("cluster/{account}/"))?,
         ])
     }
+}
+
+/// Account and name. A name that is not folded would hide from every lookup, and could be a second one of that name.
+fn folded(rest: &str) -> Result<(AccountId, &str), DecodeError> {
+    let (id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(DecodeError::Key);
+    }
+    Ok((account(id)?, name))
 }
 
 fn account(text: &str) -> Result<AccountId, DecodeError> {

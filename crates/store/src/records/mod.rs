@@ -3,9 +3,11 @@
 //! | key | record | unique because |
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
+//! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
+//! | `role/ACCOUNT/NAME` | [`Role`]; `NAME` in lower case | as users, apart from them |
 //! | `access-key/ID` | [`AccessKey`] | key ids are, over all accounts |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //!
@@ -16,8 +18,10 @@
 mod access_key;
 mod account;
 mod cluster;
+mod deployment;
 mod layout;
 mod names;
+mod role;
 mod user;
 
 use serde::{Deserialize, Serialize};
@@ -25,11 +29,14 @@ use serde::{Deserialize, Serialize};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
+pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
 pub use self::layout::RecordKey;
 pub use self::names::{
-    InvalidField, check_account_alias, check_cluster_name, check_organization_id, check_path,
-    check_region, check_tags, check_user_name, fold_name,
+    InvalidField, check_account_alias, check_cluster_name, check_description,
+    check_max_session_duration, check_organization_id, check_path, check_policy_name,
+    check_policy_text, check_region, check_role_name, check_tags, check_user_name, fold_name,
 };
+pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
 pub use self::user::User;
 use crate::{Key, SealedSecret, Value};
 
@@ -46,12 +53,16 @@ pub struct SealCheck {
 pub enum AnyRecord {
     /// `meta/seal-check`
     SealCheck(SealCheck),
+    /// `meta/session-keys`
+    SessionKeys(SessionKeys),
     /// `account/…`
     Account(Account),
     /// `account-alias/…`
     AccountAlias(AccountAlias),
     /// `user/…`
     User(User),
+    /// `role/…`
+    Role(Role),
     /// `access-key/…`
     AccessKey(AccessKey),
     /// `cluster/…`
@@ -92,11 +103,13 @@ impl AnyRecord {
     pub fn decode(key: &Key, value: &[u8]) -> Result<Self, DecodeError> {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
+            RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
                 Self::AccountAlias(AccountAlias::decode(alias, value)?)
             }
             RecordKey::User { account, name } => Self::User(User::decode(account, name, value)?),
+            RecordKey::Role { account, name } => Self::Role(Role::decode(account, name, value)?),
             RecordKey::AccessKey(id) => Self::AccessKey(AccessKey::decode(id, value)?),
             RecordKey::Cluster {
                 account,
@@ -176,6 +189,10 @@ fn decode_body<'a, T: Body + Deserialize<'a>>(value: &'a [u8]) -> Result<T, Deco
             ),
         }),
     }
+}
+
+fn no_items<T>(items: &[T]) -> bool {
+    items.is_empty()
 }
 
 fn wrong_version(found: u32, known: u32) -> DecodeError {

@@ -31,12 +31,78 @@ pub fn fold_name(name: &str) -> Cow<'_, str> {
 /// # Errors
 /// When it is not.
 pub fn check_user_name(name: &str) -> Result<(), InvalidField> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b);
     check(
-        (1..=64).contains(&name.len()) && name.bytes().all(allowed),
+        is_name(name, 64),
         "the user name",
         "1 to 64 letters, digits or characters of `_+=,.@-`",
     )
+}
+
+/// `[\w+=,.@-]{1,64}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_role_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 64),
+        "the role name",
+        "1 to 64 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]{1,128}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_policy_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 128),
+        "the policy name",
+        "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// The document parameter: 1 to 131,072 characters. What the document says is checked by who takes it from outside.
+///
+/// # Errors
+/// When it is empty or longer.
+pub fn check_policy_text(text: &str) -> Result<(), InvalidField> {
+    check(
+        !text.is_empty() && text.chars().count() <= 131_072,
+        "the policy document",
+        "1 to 131072 characters",
+    )
+}
+
+/// 3,600 to 43,200 seconds.
+///
+/// # Errors
+/// When it is not.
+pub fn check_max_session_duration(seconds: u32) -> Result<(), InvalidField> {
+    check(
+        (3600..=43_200).contains(&seconds),
+        "the maximum session duration",
+        "3600 to 43200 seconds",
+    )
+}
+
+/// Tab, line ends, and characters from U+0020 to U+00FF without U+007F to U+00A0, at most 1,000, as IAM has it.
+///
+/// # Errors
+/// When it is not.
+pub fn check_description(text: &str) -> Result<(), InvalidField> {
+    let allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{7e}' | '\u{a1}'..='\u{ff}');
+    check(
+        text.chars().count() <= 1000 && text.chars().all(allowed),
+        "the description",
+        "at most 1000 characters of Latin-1 without controls",
+    )
+}
+
+fn is_name(name: &str, most: usize) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b);
+    (1..=most).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 /// `/` or `/[!-~]+/`, at most 512 characters (IAM API spec, section 2.1).

@@ -6,7 +6,7 @@ use countersign_arn::{AccountId, Partition, Tag};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, DecodeError, decode_body, encode_body, fold_name};
+use super::{Body, DecodeError, InlinePolicy, decode_body, encode_body, fold_name, no_items};
 use crate::Value;
 
 /// An IAM user (IAM API spec, section 2.1).
@@ -31,6 +31,8 @@ pub struct User {
     /// The list is here so that a change of a user's keys is a change of the user: two writers who both add a key, or
     /// one who adds a key while the other deletes the user, meet in this record, and one of them has to look again.
     pub access_keys: Vec<Box<str>>,
+    /// Inline identity policies, by name.
+    pub policies: Vec<InlinePolicy>,
 }
 
 impl User {
@@ -61,6 +63,7 @@ impl User {
             created: body.created,
             tags: body.tags.into_owned(),
             access_keys: body.access_keys.into_owned(),
+            policies: body.policies.into_owned(),
         })
     }
 
@@ -76,6 +79,7 @@ impl User {
             created: self.created,
             tags: self.tags.as_slice().into(),
             access_keys: self.access_keys.as_slice().into(),
+            policies: self.policies.as_slice().into(),
         })
     }
 }
@@ -97,6 +101,8 @@ struct UserBody<'a> {
     tags: Cow<'a, [Tag]>,
     #[serde(default, skip_serializing_if = "no_items")]
     access_keys: Cow<'a, [Box<str>]>,
+    #[serde(default, skip_serializing_if = "no_items")]
+    policies: Cow<'a, [InlinePolicy]>,
 }
 
 impl Body for UserBody<'_> {
@@ -105,8 +111,4 @@ impl Body for UserBody<'_> {
     fn version(&self) -> u32 {
         self.v
     }
-}
-
-fn no_items<T>(items: &[T]) -> bool {
-    items.is_empty()
 }

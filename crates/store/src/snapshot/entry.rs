@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
+use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeploymentId};
 use jiff::Timestamp;
 
-use crate::records::{AccessKeyStatus, Account, Cluster, DecodeError, User};
+use crate::records::{AccessKeyStatus, Account, Cluster, DecodeError, Role, User};
 use crate::{Revision, SealError, SecretString};
 
 /// An account.
@@ -25,6 +26,28 @@ pub struct UserEntry {
     /// `arn:P:iam::A:user/path/Name`
     pub arn: Arc<str>,
     /// When it last changed.
+    pub modified: Revision,
+}
+
+/// A role, with its ARN at hand.
+#[derive(Debug)]
+pub struct RoleEntry {
+    /// The record.
+    pub record: Role,
+    /// `arn:P:iam::A:role/path/Name`
+    pub arn: Arc<str>,
+    /// When it last changed.
+    pub modified: Revision,
+}
+
+/// What session tokens are sealed and opened with.
+#[derive(Debug)]
+pub struct SessionKeysEntry {
+    /// The deployment that tokens are bound to.
+    pub deployment: DeploymentId,
+    /// The keys.
+    pub ring: KeyRing,
+    /// When they last changed.
     pub modified: Revision,
 }
 
@@ -77,6 +100,8 @@ pub struct AccessKeyLookup<'a> {
 pub enum Principal {
     /// `AIDA…`
     User(Arc<UserEntry>),
+    /// `AROA…`
+    Role(Arc<RoleEntry>),
 }
 
 /// A cluster, with its ARN at hand.
@@ -115,4 +140,13 @@ pub enum UnusableRecord {
     /// Its secret cannot be opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The session keys were sealed here and are no ring.
+    #[error("the session keys are not base64")]
+    SessionKeys,
+    /// The session keys are no ring.
+    #[error(transparent)]
+    Ring(#[from] DecodeRingError),
+    /// The deployment has no usable id.
+    #[error(transparent)]
+    Deployment(#[from] NotADeploymentId),
 }

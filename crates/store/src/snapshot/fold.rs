@@ -2,11 +2,19 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use countersign_session::KeyRing;
+use zeroize::Zeroizing;
+
 use super::{
-    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, Principal, UnusableRecord,
-    UserEntry,
+    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, Principal, RoleEntry,
+    SessionKeysEntry, UnusableRecord, UserEntry,
 };
-use crate::records::{AccessKey, AnyRecord, Cluster, RecordKey, SECRET_FIELD, User};
+use crate::records::{
+    AccessKey, AnyRecord, Cluster, RecordKey, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys,
+    User,
+};
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
 /// A record as the snapshot takes it: everything that can be done without the snapshot is done.
@@ -18,6 +26,7 @@ pub(super) struct ReadRecord {
 
 enum Content {
     AccessKey(AccessKeyEntry),
+    SessionKeys(SessionKeysEntry),
     Plain(AnyRecord),
 }
 
@@ -32,6 +41,7 @@ impl ReadRecord {
             .map_err(UnusableRecord::Decode)
             .and_then(|decoded| match decoded {
                 AnyRecord::AccessKey(record) => open(key, record, *modified, sealer),
+                AnyRecord::SessionKeys(record) => open_ring(key, &record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
         Self {
@@ -65,6 +75,23 @@ fn open(
         created,
         modified,
         secret,
+    }))
+}
+
+fn open_ring(
+    key: &Key,
+    record: &SessionKeys,
+    modified: Revision,
+    sealer: &Sealer,
+) -> Result<Content, UnusableRecord> {
+    let text = sealer.open(key, SESSION_KEYS_FIELD, &record.ring)?;
+    let bytes = STANDARD_NO_PAD
+        .decode(text.expose())
+        .map_err(|_| UnusableRecord::SessionKeys)?;
+    Ok(Content::SessionKeys(SessionKeysEntry {
+        deployment: record.deployment.parse()?,
+        ring: KeyRing::decode(&Zeroizing::new(bytes))?,
+        modified,
     }))
 }
 
@@ -104,6 +131,7 @@ impl DirectorySnapshot {
                 self.access_keys
                     .insert(Arc::clone(&entry.id), Arc::new(entry));
             }
+            Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
             Ok(Content::Plain(record)) => self.add(record, modified),
             Err(reason) => {
                 self.unusable.insert(key, reason);
@@ -123,8 +151,9 @@ impl DirectorySnapshot {
                     .insert(record.alias.into(), (record.account, modified));
             }
             AnyRecord::User(record) => self.add_user(record, modified),
-            // Read into `Content::AccessKey`, with its secret opened.
-            AnyRecord::AccessKey(_) => {}
+            AnyRecord::Role(record) => self.add_role(record, modified),
+            // Read into contents of their own, with their secrets opened.
+            AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
         }
     }
@@ -140,6 +169,19 @@ impl DirectorySnapshot {
         });
         slot.users.insert(folded.into(), Arc::clone(&entry));
         self.principals.insert(id, Principal::User(entry));
+    }
+
+    fn add_role(&mut self, record: Role, modified: Revision) {
+        let folded = record.name.to_ascii_lowercase();
+        let id: Arc<str> = Arc::from(&*record.id);
+        let slot = self.accounts.entry(record.account).or_default();
+        let entry = Arc::new(RoleEntry {
+            arn: record.arn().into(),
+            record,
+            modified,
+        });
+        slot.roles.insert(folded.into(), Arc::clone(&entry));
+        self.principals.insert(id, Principal::Role(entry));
     }
 
     fn add_cluster(&mut self, record: Cluster, modified: Revision) {
@@ -159,6 +201,7 @@ impl DirectorySnapshot {
         self.unusable.remove(key);
         match RecordKey::parse(key) {
             Ok(RecordKey::SealCheck) => self.seal_check = None,
+            Ok(RecordKey::SessionKeys) => self.session_keys = None,
             Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),
             Ok(RecordKey::AccountAlias(alias)) => {
                 self.aliases.remove(alias);
@@ -167,7 +210,18 @@ impl DirectorySnapshot {
                 let mut removed = None;
                 self.change_slot(account, |slot| removed = slot.users.remove(name));
                 if let Some(user) = removed {
-                    self.remove_principal(&user);
+                    self.remove_principal(&user.record.id, |principal| {
+                        matches!(principal, Principal::User(other) if Arc::ptr_eq(&user, other))
+                    });
+                }
+            }
+            Ok(RecordKey::Role { account, name }) => {
+                let mut removed = None;
+                self.change_slot(account, |slot| removed = slot.roles.remove(name));
+                if let Some(role) = removed {
+                    self.remove_principal(&role.record.id, |principal| {
+                        matches!(principal, Principal::Role(other) if Arc::ptr_eq(&role, other))
+                    });
                 }
             }
             Ok(RecordKey::AccessKey(id)) => {
@@ -190,12 +244,9 @@ impl DirectorySnapshot {
         }
     }
 
-    fn remove_principal(&mut self, user: &Arc<UserEntry>) {
-        let is_this = |principal: &Principal| match principal {
-            Principal::User(other) => Arc::ptr_eq(user, other),
-        };
-        if self.principals.get(&*user.record.id).is_some_and(is_this) {
-            self.principals.remove(&*user.record.id);
+    fn remove_principal(&mut self, id: &str, is_this: impl FnOnce(&Principal) -> bool) {
+        if self.principals.get(id).is_some_and(is_this) {
+            self.principals.remove(id);
         }
     }
 
@@ -208,7 +259,7 @@ impl DirectorySnapshot {
             return;
         };
         change(slot);
-        if slot.account.is_none() && slot.users.is_empty() {
+        if slot.account.is_none() && slot.users.is_empty() && slot.roles.is_empty() {
             self.accounts.remove(&account);
         }
     }

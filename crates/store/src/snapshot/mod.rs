@@ -14,7 +14,7 @@ use imbl::{HashMap, OrdMap};
 
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
-    UnusableRecord, UserEntry,
+    RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
@@ -37,6 +37,7 @@ pub struct DirectorySnapshot {
     clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
+    session_keys: Option<Arc<SessionKeysEntry>>,
 }
 
 /// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
@@ -45,6 +46,8 @@ struct AccountSlot {
     account: Option<Arc<AccountEntry>>,
     /// By folded name.
     users: OrdMap<Arc<str>, Arc<UserEntry>>,
+    /// By folded name.
+    roles: OrdMap<Arc<str>, Arc<RoleEntry>>,
 }
 
 impl DirectorySnapshot {
@@ -140,6 +143,49 @@ impl DirectorySnapshot {
         self.accounts
             .get(&account)
             .map_or(0, |slot| slot.users.len())
+    }
+
+    /// The role with this name, ignoring case, whatever its path. O(log n).
+    #[must_use]
+    pub fn role(&self, account: AccountId, name: &str) -> Option<&Arc<RoleEntry>> {
+        let mut buffer = [0; NAME_BYTES];
+        let folded = fold_into(name, &mut buffer)?;
+        self.accounts.get(&account)?.roles.get(folded)
+    }
+
+    /// All roles of an account in the order of their folded names, behind `after` if given.
+    pub fn roles(
+        &self,
+        account: AccountId,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &Arc<RoleEntry>> {
+        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
+        let from = match after {
+            Some(name) => std::ops::Bound::Excluded(name),
+            None => std::ops::Bound::Unbounded,
+        };
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |slot| {
+                slot.roles
+                    .range((from.clone(), std::ops::Bound::Unbounded))
+                    .map(|(_, role)| role)
+            })
+    }
+
+    /// How many roles an account has.
+    #[must_use]
+    pub fn role_count(&self, account: AccountId) -> usize {
+        self.accounts
+            .get(&account)
+            .map_or(0, |slot| slot.roles.len())
+    }
+
+    /// What session tokens are sealed and opened with; none before the first start has made them.
+    #[must_use]
+    pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
+        self.session_keys.as_ref()
     }
 
     /// The access keys of a user, in the order they were made.
@@ -256,6 +302,7 @@ impl DirectorySnapshot {
             && self.aliases.is_empty()
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
+            && self.session_keys.is_none()
             && self.unusable.is_empty()
     }
 }

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use countersign_arn::{AccountId, Partition};
+use countersign_session::{KeyRing, NewKey};
 use futures::StreamExt;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -8,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::records::{
     AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator,
-    SECRET_FIELD, User,
+    InlinePolicy, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys, TrustPolicy, User,
 };
 use crate::{Change, RedbStore, RootKey, SecretString, Transaction, Value};
 
@@ -42,6 +45,16 @@ enum Step {
         region: u8,
         name: u8,
         mode: u8,
+    },
+    Role {
+        account: u8,
+        name: u8,
+        generation: u8,
+        policies: u8,
+    },
+    SessionKeys {
+        key: u8,
+        whole: bool,
     },
     Garbage {
         at: u8,
@@ -96,6 +109,15 @@ fn step() -> impl Strategy<Value = Step> {
                 mode
             }
         ),
+        (few.clone(), few.clone(), few.clone(), few.clone()).prop_map(
+            |(account, name, generation, policies)| Step::Role {
+                account,
+                name,
+                generation,
+                policies
+            }
+        ),
+        (few.clone(), any::<bool>()).prop_map(|(key, whole)| Step::SessionKeys { key, whole }),
         (any::<u8>(), few).prop_map(|(at, value)| Step::Garbage { at, value }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
@@ -118,13 +140,15 @@ fn user_id(account: u8, name: u8, generation: u8) -> Box<str> {
 fn some_key(at: u8) -> Key {
     let pick = at % 3;
     let other = (at / 3) % 3;
-    let key = match at % 8 {
+    let key = match at % 11 {
         0 => format!("account/{}", account(pick)),
         1 => format!("account-alias/alias-{pick}"),
         2 => format!("user/{}/name-{other}", account(pick)),
         3 => format!("access-key/{}", key_id(at % 6)),
         4 => format!("cluster/{}/region-{other}/name-{}", account(pick), at % 2),
-        5 => format!("role/{}/later-{other}", account(pick)),
+        5 => format!("role-of-later/{}/name-{other}", account(pick)),
+        8 | 9 => format!("role/{}/name-{other}", account(pick)),
+        10 => "meta/session-keys".into(),
         6 => format!("user/{}/", account(pick)),
         _ => "meta/later".into(),
     };
@@ -167,6 +191,7 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 created,
                 tags: Vec::new(),
                 access_keys: keys.iter().map(|n| key_id(*n).into()).collect(),
+                policies: Vec::new(),
             };
             (
                 format!("user/{}/name-{name}", record.account),
@@ -232,6 +257,52 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 record.encode(),
             )
         }
+        Step::Role {
+            account: id,
+            name,
+            generation,
+            policies,
+        } => {
+            let record = Role {
+                account: account(id),
+                partition: Partition::Aws,
+                name: format!("Name-{name}").into(),
+                path: "/".into(),
+                id: format!("AROARTX3GSDSXFDO{id}{name}{generation}AA").into(),
+                created,
+                description: None,
+                max_session_duration: 3600,
+                trust: TrustPolicy::default(),
+                tags: Vec::new(),
+                policies: (0..policies)
+                    .map(|n| InlinePolicy {
+                        name: format!("p{n}").into(),
+                        document: "{}".into(),
+                    })
+                    .collect(),
+            };
+            (
+                format!("role/{}/name-{name}", record.account),
+                record.encode(),
+            )
+        }
+        Step::SessionKeys { key, whole } => {
+            let place = Key::new("meta/session-keys").unwrap();
+            let new = NewKey::from_random(&[key; 36]);
+            let ring = KeyRing::bootstrap(&new, created).unwrap().encode();
+            let text = if whole {
+                STANDARD_NO_PAD.encode(&*ring)
+            } else {
+                "no ring".into()
+            };
+            let record = SessionKeys {
+                deployment: "d-1".into(),
+                ring: sealer
+                    .seal(&place, SESSION_KEYS_FIELD, &SecretString::new(text))
+                    .unwrap(),
+            };
+            return (place, Some(record.encode()));
+        }
         Step::Garbage { at, value } => {
             let values: [&[u8]; 3] = [b"{\"v\":2,\"later\":true}", b"", b"{\"v\":1}"];
             return (some_key(at), Some(values[usize::from(value)].into()));
@@ -250,6 +321,11 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
             slot.users
                 .iter()
                 .map(|(name, user)| format!("user {id} {name} {user:?}")),
+        );
+        all.extend(
+            slot.roles
+                .iter()
+                .map(|(name, role)| format!("role {id} {name} {role:?}")),
         );
     }
     all.extend(
@@ -276,6 +352,7 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
             .iter()
             .map(|entry| format!("clusters {entry:?}")),
     );
+    all.insert(format!("session keys {:?}", snapshot.session_keys));
     all.extend(
         snapshot
             .unusable

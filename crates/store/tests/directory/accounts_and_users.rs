@@ -234,6 +234,7 @@ async fn quotas_are_kept() {
         users_per_account: 2,
         access_keys_per_user: 1,
         clusters_per_region: 1,
+        ..Quotas::default()
     };
     let directory = Directory::open(store, sealer(1), Random::system(), quotas)
         .await

@@ -11,13 +11,16 @@ mod accounts_and_users;
 mod clusters;
 mod open;
 mod races;
+mod roles;
+mod session_keys;
 
 use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
-use countersign_store::records::{AuthenticationMode, Creator};
+use countersign_store::records::{AuthenticationMode, Creator, TrustPolicy};
 use countersign_store::{
-    Directory, NewAccount, NewCluster, NewUser, Quotas, Random, RedbStore, RootKey, Sealer, Store,
+    Directory, NewAccount, NewCluster, NewRole, NewUser, Quotas, Random, RedbStore, RootKey,
+    Sealer, Store,
 };
 use jiff::Timestamp;
 
@@ -66,6 +69,21 @@ pub(crate) fn new_user(name: &str) -> NewUser {
         account: account(0),
         name: name.into(),
         path: "/".into(),
+        tags: Vec::new(),
+    }
+}
+
+pub(crate) fn new_role(name: &str) -> NewRole {
+    NewRole {
+        account: account(0),
+        name: name.into(),
+        path: "/".into(),
+        trust: TrustPolicy {
+            document: "{}".into(),
+            principals: Vec::new(),
+        },
+        max_session_duration: 3600,
+        description: None,
         tags: Vec::new(),
     }
 }
