@@ -18,6 +18,28 @@ pub fn server_url(hostname: &str, port: u16) -> String {
     }
 }
 
+/// Where kube-apiserver finds the certificate with which it proves itself to the webhook.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientCertificate<'a> {
+    /// Certificate chain, PEM.
+    pub certificate: &'a Path,
+    /// Private key, PEM.
+    pub key: &'a Path,
+}
+
+/// [`render`] with a client certificate, for a webhook that demands one.
+#[must_use]
+pub fn render_with_client(server_url: &str, ca_bundle_pem: &str, client: ClientCertificate<'_>) -> String {
+    // A JSON string is a YAML string, whatever characters the path has.
+    let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+    let user = format!(
+        "- name: apiserver\n  user:\n    client-certificate: {}\n    client-key: {}\n",
+        quoted(client.certificate),
+        quoted(client.key)
+    );
+    render(server_url, ca_bundle_pem).replacen("- name: apiserver\n", &user, 1)
+}
+
 /// The kubeconfig's text, byte for byte the same for the same input. The names in it are those of aws-iam-authenticator.
 #[must_use]
 pub fn render(server_url: &str, ca_bundle_pem: &str) -> String {

@@ -181,7 +181,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     let kubeconfig = server.generate_kubeconfig.clone().unwrap_or_else(|| KUBECONFIG.into());
     if !server.kubeconfig_pregenerated.unwrap_or(false) {
         let url = countersign_client::webhook_kubeconfig::server_url(&hostname, port);
-        settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle)?;
+        settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle, own.webhook_client_certificate.as_ref())?;
     }
     let metrics = metrics(&mappings, sts.clone(), nodes.clone());
     let endpoint_url = aws.as_ref().map(TcpListener::local_addr).transpose()?;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use countersign_arn::{AccountId, Partition};
 use countersign_client::pki::{self, Names};
-use countersign_client::webhook_kubeconfig;
+use countersign_client::webhook_kubeconfig::{self, ClientCertificate};
 use countersign_server::app::CertificateFiles;
-use countersign_server::config::{self, Bootstrap, Loaded};
+use countersign_server::config::{self, Bootstrap, Loaded, TlsFiles};
 use countersign_store::{
     DataDir, Directory, NewAccount, NewUser, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
 };
@@ -122,8 +122,19 @@ pub(super) fn keep_certificate(state_dir: &Path, address: &str, hostname: &str, 
 }
 
 /// Writes the kubeconfig that kube-apiserver reads; an identical one is left alone, so that its directory may be read-only.
-pub(super) fn write_webhook_kubeconfig(path: &Path, url: &str, ca_bundle: &str) -> Result<(), Failure> {
-    let text = webhook_kubeconfig::render(url, ca_bundle);
+pub(super) fn write_webhook_kubeconfig(
+    path: &Path,
+    url: &str,
+    ca_bundle: &str,
+    client: Option<&TlsFiles>,
+) -> Result<(), Failure> {
+    let text = match client {
+        None => webhook_kubeconfig::render(url, ca_bundle),
+        Some(files) => {
+            let client = ClientCertificate { certificate: &files.certfile, key: &files.keyfile };
+            webhook_kubeconfig::render_with_client(url, ca_bundle, client)
+        }
+    };
     webhook_kubeconfig::write(path, &text)
         .map(|_| ())
         .with_context(|| format!("could not write the webhook kubeconfig `{}`", path.display()))

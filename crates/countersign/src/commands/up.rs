@@ -138,7 +138,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
     let kubeconfig = data_dir.join("token-webhook.kubeconfig");
     let url = webhook_kubeconfig::server_url(&address, webhook_address.port());
-    settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle)?;
+    settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle, own.webhook_client_certificate.as_ref())?;
 
     let mappings = mappings::start(Sources {
         cluster: args.cluster.clone(),

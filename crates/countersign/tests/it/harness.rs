@@ -106,9 +106,21 @@ impl Running {
 
     /// A raw request to the webhook listener over TLS.
     pub fn webhook(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.webhook_as(None, method, path, headers, body)
+    }
+
+    /// The same with a client certificate.
+    pub fn webhook_as(
+        &self,
+        client: Option<ClientIdentity>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let url = self.field("webhookUrl");
         let address = url.strip_prefix("https://").unwrap();
-        let tls = tls_client(Path::new(&self.field("webhookCaFile")));
+        let tls = tls_client(Path::new(&self.field("webhookCaFile")), client);
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let name = ServerName::try_from(address.rsplit_once(':').unwrap().0.to_owned()).unwrap();
@@ -225,20 +237,24 @@ fn parse_answer(bytes: &[u8]) -> Answer {
     Answer { status, head, body }
 }
 
+/// A client's certificate chain and key.
+pub type ClientIdentity = (Vec<CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
+
 /// A TLS client that trusts one CA file.
-pub fn tls_client(ca: &Path) -> Arc<rustls::ClientConfig> {
+pub fn tls_client(ca: &Path, client: Option<ClientIdentity>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Arc::new(
-        rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
-    )
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    Arc::new(match client {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+    })
 }
 
 /// Takes what the machine's environment says about AWS and Kubernetes away from a child.

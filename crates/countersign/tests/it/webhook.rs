@@ -107,6 +107,38 @@ fn health_says_what_is_wrong_only_when_asked() {
     assert!(verbose.contains("[+]cluster demo"), "{verbose}");
 }
 
+#[test]
+fn a_webhook_with_a_client_ca_takes_only_named_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(at("clients.pem"), authority.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, ca_key);
+    let client = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        (certificate.der().clone(), rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()))
+    };
+    let text = format!(
+        "countersign:\n  webhookClientCA: {}\n  webhookClientNames: [kube-apiserver]\n  \
+         webhookClientCertificate: {{certFile: /etc/k/client.crt, keyFile: /etc/k/client.key}}\n",
+        at("clients.pem")
+    );
+    std::fs::write(at("config.yaml"), text).unwrap();
+    let config = at("config.yaml");
+    let server = Running::up(&["--config", &config]);
+    let kubeconfig = std::fs::read_to_string(server.field("tokenWebhookKubeconfig")).unwrap();
+    assert!(kubeconfig.contains("client-certificate: \"/etc/k/client.crt\""), "{kubeconfig}");
+    let health = |client: Option<(_, rustls::pki_types::PrivatePkcs8KeyDer<'static>)>| {
+        server.webhook_as(client.map(|(cert, key)| (vec![cert], key.into())), "GET", "/healthz", &[], b"").status
+    };
+    assert_eq!(health(Some(client("kube-apiserver"))), 200);
+    assert_eq!(health(Some(client("somebody-else"))), 0, "no answer at all");
+    assert_eq!(health(None), 0);
+}
+
 fn base64_url(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)

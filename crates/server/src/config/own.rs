@@ -75,6 +75,9 @@ pub struct OwnConfig {
     /// Names accepted in those certificates.
     #[serde(rename = "webhookclientnames")]
     pub webhook_client_names: Vec<String>,
+    /// Certificate and key by which kube-apiserver proves itself, written into the webhook kubeconfig.
+    #[serde(rename = "webhookclientcertificate")]
+    pub webhook_client_certificate: Option<TlsFiles>,
     /// Where decision events go: `stderr`, `off`, or a file's path.
     pub events: Option<String>,
     /// Address of plain-HTTP `/healthz`; the reference's `0.0.0.0:21363` unless `off`.
