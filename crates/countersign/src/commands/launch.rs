@@ -64,6 +64,9 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let metrics = Arc::new(launch.metrics);
     let events = Events::start(&event_target(launch.events.or(own.events.as_deref())), metrics.events_lost().clone())?;
     let mut verifiers = Vec::new();
+    if let Some(directory) = &launch.directory {
+        tokio::spawn(countersign_server::aws::keep_session_keys(directory.clone()));
+    }
     let keys = launch.directory.as_ref().map(|directory| Arc::new(KeyRing::new(directory.feed().clone())));
     verifiers.extend(keys.iter().map(|keys| Verifier::Embedded(Arc::clone(keys))));
     verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));

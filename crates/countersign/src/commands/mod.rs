@@ -2,6 +2,7 @@
 
 pub(crate) mod debug;
 pub(crate) mod serve;
+mod bootstrap;
 mod credentials;
 mod kubernetes;
 mod launch;

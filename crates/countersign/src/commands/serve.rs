@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
-use super::{settings, upstream};
+use super::{bootstrap, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -299,7 +299,7 @@ async fn open_embedded(
         .map_err(|error| Failure::usage(anyhow::Error::new(error).context("`countersign.accountId`")))?;
     let now = jiff::Timestamp::now();
     settings::ensure_account(&directory, account, partition, now).await?;
-    settings::bootstrap(&directory, account, &own.bootstrap, now).await?;
+    bootstrap::run(&directory, account, &own.bootstrap, now).await?;
     Ok((Some(directory), Some(listener)))
 }
 

@@ -12,9 +12,9 @@ use countersign_arn::{AccountId, Partition};
 use countersign_client::pki::{self, Names};
 use countersign_client::webhook_kubeconfig::{self, ClientCertificate};
 use countersign_server::app::CertificateFiles;
-use countersign_server::config::{self, Bootstrap, Loaded, TlsFiles};
+use countersign_server::config::{self, Loaded, TlsFiles};
 use countersign_store::{
-    DataDir, Directory, NewAccount, NewUser, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
+    DataDir, Directory, NewAccount, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
 };
 use jiff::Timestamp;
 
@@ -213,7 +213,9 @@ pub(super) async fn open_directory(
     };
     let sealer = Sealer::new(&opened.root_key, &[])?;
     let store = Arc::new(opened.store);
-    Ok(Directory::open(store, sealer, random, Quotas::default()).await.map_err(Failure::usage)?)
+    let directory = Directory::open(store, sealer, random, Quotas::default()).await.map_err(Failure::usage)?;
+    directory.maintain_session_keys(Timestamp::now()).await.map_err(Failure::usage)?;
+    Ok(directory)
 }
 
 /// The same source once more, for the next attempt.
@@ -223,37 +225,6 @@ fn again(source: &RootKeySource) -> Result<RootKeySource, Failure> {
         RootKeySource::File(path) => Ok(RootKeySource::File(path.clone())),
         RootKeySource::Given(_) => root_key_source(None),
     }
-}
-
-/// Makes users that the configuration wants from the first start on.
-pub(super) async fn bootstrap(
-    directory: &Directory,
-    account: AccountId,
-    bootstrap: &Bootstrap,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    for user in &bootstrap.users {
-        if directory.snapshot().user(account, &user.name).is_some() {
-            continue;
-        }
-        let new = NewUser {
-            account,
-            name: user.name.as_str().into(),
-            path: user.path.as_deref().unwrap_or("/").into(),
-            tags: Vec::new(),
-        };
-        directory.create_user(new, now).await.map_err(Failure::usage)?;
-        if let Some(file) = &user.access_key_file {
-            let key = directory.create_access_key(account, &user.name, now).await.map_err(Failure::usage)?;
-            let text = serde_json::json!({
-                "UserName": user.name,
-                "AccessKeyId": key.metadata.id,
-                "SecretAccessKey": key.secret.expose(),
-            });
-            write_atomically(file, &serde_json::to_vec_pretty(&text)?)?;
-        }
-    }
-    Ok(())
 }
 
 /// Writes a file of mode 0600 so that readers see the old content or the new, never half of it.

@@ -11,14 +11,14 @@ use countersign_mapping::Authority;
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
-use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator};
+use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator, InlinePolicy};
 use countersign_store::{Directory, DirectorySnapshot, NewCluster, NewUser};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
-use super::{settings, upstream};
+use super::{bootstrap, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -128,7 +128,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
     let admin = ensure_admin(&directory, args.account, now).await?;
     ensure_cluster(&directory, &args, &admin, now).await?;
-    settings::bootstrap(&directory, args.account, &own.bootstrap, now).await?;
+    bootstrap::run(&directory, args.account, &own.bootstrap, now).await?;
 
     let webhook_address = webhook.local_addr()?;
     let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
@@ -206,12 +206,27 @@ async fn ensure_admin(directory: &Directory, account: AccountId, now: Timestamp)
         let new = NewUser { account, name: ADMIN.into(), path: "/".into(), tags: Vec::new() };
         directory.create_user(new, now).await?;
     }
+    ensure_admin_policy(directory, account).await?;
     if let Some(admin) = find_admin(&directory.snapshot(), account) {
         return Ok(admin);
     }
     directory.create_access_key(account, ADMIN, now).await?;
     find_admin(&directory.snapshot(), account)
         .ok_or_else(|| Failure::unknown(anyhow::anyhow!("the admin user has no active access key")))
+}
+
+/// What the admin user may do: everything, so that a role which trusts the account can be assumed by it.
+async fn ensure_admin_policy(directory: &Directory, account: AccountId) -> Result<(), Failure> {
+    const NAME: &str = "AdministratorAccess";
+    const DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    let snapshot = directory.snapshot();
+    let has = |policies: &[InlinePolicy]| policies.iter().any(|policy| &*policy.name == NAME);
+    if snapshot.user(account, ADMIN).is_some_and(|admin| has(&admin.record.policies)) {
+        return Ok(());
+    }
+    let policy = InlinePolicy { name: NAME.into(), document: DOCUMENT.into() };
+    directory.put_user_policy(account, ADMIN, policy).await?;
+    Ok(())
 }
 
 fn find_admin(snapshot: &DirectorySnapshot, account: AccountId) -> Option<Admin> {

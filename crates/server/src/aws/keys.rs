@@ -1,13 +1,14 @@
 //! Who holds a key: from a signature to a verified caller, against the directory snapshot.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use countersign_arn::{CallerIdentity, SessionFacts};
+use countersign_session::{DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, SessionPrincipal, SessionRecord};
 use countersign_sigv4::{
     AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy, SigningKey, SigningKeyCache,
     Verified,
 };
-use countersign_store::{AccessKeyLookup, DirectorySnapshot, SnapshotFeed};
+use countersign_store::{AccessKeyLookup, DirectorySnapshot, Principal, SnapshotFeed};
 use countersign_token::{CLUSTER_ID_HEADER, Parameter, PresignedToken};
 use jiff::Timestamp;
 
@@ -19,6 +20,7 @@ pub(super) const STS_VERSION: &str = "2011-06-15";
 pub struct Caller {
     identity: Arc<CallerIdentity>,
     verified: Verified,
+    session: Option<Arc<Opened>>,
 }
 
 impl Caller {
@@ -33,6 +35,12 @@ impl Caller {
     pub fn verified(&self) -> &Verified {
         &self.verified
     }
+
+    /// The session behind temporary credentials; none for a long-term key.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionRecord> {
+        self.session.as_deref().map(Opened::record)
+    }
 }
 
 /// The access keys of the directory, with the signing keys derived from them.
@@ -41,6 +49,8 @@ pub struct KeyRing {
     directory: SnapshotFeed,
     cache: SigningKeyCache,
     tokens: ServicePolicy,
+    /// Made when the first session token comes: the deployment id is in the store, and never changes.
+    sessions: OnceLock<OpenCache>,
 }
 
 /// Why the embedded STS refuses a token.
@@ -74,20 +84,25 @@ impl TokenRefused {
 /// What the directory says about a key, with the signing key for one scope.
 enum Found {
     Active(Arc<SigningKey>),
+    /// A temporary key whose token opened. Whose it is, and whether they still exist, is asked when the signature is right.
+    Session(Arc<SigningKey>, Arc<Opened>),
     Inactive,
     Unknown,
     /// A session token came with a long-term key, or a temporary key came without one that we issued.
     Token { sent: bool },
+    /// The session is over.
+    Expired,
 }
 
 impl Found {
     fn lookup(&self) -> KeyLookup<'_> {
         match self {
-            Self::Active(key) => KeyLookup::SigningKey(key),
+            Self::Active(key) | Self::Session(key, _) => KeyLookup::SigningKey(key),
             Self::Inactive => KeyLookup::Inactive,
             Self::Unknown => KeyLookup::Unknown,
             Self::Token { sent: true } => KeyLookup::TokenInvalid,
             Self::Token { sent: false } => KeyLookup::TokenMissing,
+            Self::Expired => KeyLookup::TokenExpired,
         }
     }
 }
@@ -104,7 +119,12 @@ impl KeyRing {
     /// The keys of a directory.
     #[must_use]
     pub fn new(directory: SnapshotFeed) -> Self {
-        Self { directory, cache: SigningKeyCache::default(), tokens: ServicePolicy::for_service("sts") }
+        Self {
+            directory,
+            cache: SigningKeyCache::default(),
+            tokens: ServicePolicy::for_service("sts"),
+            sessions: OnceLock::new(),
+        }
     }
 
     /// The directory.
@@ -121,10 +141,10 @@ impl KeyRing {
         let snapshot = self.directory.load();
         let scope = parsed.scope();
         let scope = SigningScope { date: &scope.date, region: &scope.region, service: &scope.service };
-        let found = self.find(&snapshot, parsed.key_id(), scope, parsed.session_token().is_some(), now);
+        let found = self.find(&snapshot, parsed.key_id(), scope, parsed.session_token(), now);
         let verified = parsed.verify(found.lookup())?;
-        let identity = identity(&snapshot, parsed.key_id(), "")?;
-        Ok(Caller { identity, verified })
+        let identity = found.identity(&snapshot, parsed.key_id(), "")?;
+        Ok(Caller { identity, verified, session: found.into_session() })
     }
 
     /// Verifies the presigned request inside a `k8s-aws-v1` token that was made for `cluster_id`.
@@ -148,15 +168,15 @@ impl KeyRing {
         let credential = presigned.credential();
         let scope = SigningScope { date: credential.date, region: credential.region, service: credential.service };
         let snapshot = self.directory.load();
-        let has_token = presigned.session_token_sha256().is_some();
-        let found = self.find(&snapshot, credential.key_id, scope, has_token, now);
+        let session_token = presigned.session_token();
+        let found = self.find(&snapshot, credential.key_id, scope, session_token.as_deref(), now);
         let headers = [(CLUSTER_ID_HEADER, cluster_id), ("accept", "application/json")];
         let verified = presigned.verify(signed_host(token), token.path(), &headers, &self.tokens, found.lookup())?;
         // The local rules demanded it; a token without it would be good for every cluster.
         if !verified.was_signed(CLUSTER_ID_HEADER) {
             return Err(AuthError::SignatureMismatch.into());
         }
-        Ok(identity(&snapshot, verified.key_id(), token.host())?)
+        Ok(found.identity(&snapshot, verified.key_id(), token.host())?)
     }
 
     fn find(
@@ -164,7 +184,7 @@ impl KeyRing {
         snapshot: &DirectorySnapshot,
         key_id: &str,
         scope: SigningScope<'_>,
-        has_token: bool,
+        token: Option<&str>,
         now: Timestamp,
     ) -> Found {
         let key = CacheKey {
@@ -178,14 +198,14 @@ impl KeyRing {
             if self.cache.get(&key, now).is_some() {
                 self.cache.forget(key_id);
             }
-            // Long-term keys never come with a token; whether an `ASIA` key is ours only its token could tell.
-            return match (has_token, key_id.starts_with("ASIA")) {
-                (true, _) => Found::Token { sent: true },
-                (false, true) => Found::Token { sent: false },
-                (false, false) => Found::Unknown,
+            // Long-term keys never come with a token; whether an `ASIA` key is ours only its token can tell.
+            return match (token, key_id.starts_with("ASIA")) {
+                (Some(token), _) => self.open(snapshot, key, token, now),
+                (None, true) => Found::Token { sent: false },
+                (None, false) => Found::Unknown,
             };
         };
-        if has_token {
+        if token.is_some() {
             return Found::Token { sent: true };
         }
         let Some(secret) = entry.active_secret() else {
@@ -194,6 +214,26 @@ impl KeyRing {
         };
         match self.cache.get_or_derive(&key, now, || Some(SecretKey::new(secret.expose()))) {
             Some(signing_key) => Found::Active(signing_key),
+            None => Found::Unknown,
+        }
+    }
+
+    /// Opens a session token: step 14, and the signing key of the secret that follows from it.
+    fn open(&self, snapshot: &DirectorySnapshot, key: CacheKey<'_>, token: &str, now: Timestamp) -> Found {
+        let Some(keys) = snapshot.session_keys() else { return Found::Token { sent: true } };
+        let cache = self.sessions.get_or_init(|| OpenCache::new(DEFAULT_CAPACITY, keys.deployment.clone()));
+        let opened = match cache.open(token.as_bytes(), key.key_id, &keys.ring, now) {
+            Ok(opened) => opened,
+            Err(OpenError::Expired(_)) => return Found::Expired,
+            Err(error) => {
+                tracing::debug!(key_id = key.key_id, %error, "session token does not open");
+                return Found::Token { sent: true };
+            }
+        };
+        // Another token under the same key id has another secret, and must not meet this entry.
+        let key = CacheKey { token_sha256: Some(opened.token_sha256()), ..key };
+        match self.cache.get_or_derive(&key, now, || Some(SecretKey::new(opened.secret().expose()))) {
+            Some(signing_key) => Found::Session(signing_key, opened),
             None => Found::Unknown,
         }
     }
@@ -232,8 +272,46 @@ fn is_written_one_way(query: &str) -> bool {
     query.split('&').any(|pair| pair.starts_with("X-Amz-Signature=") || pair.starts_with("x-amz-signature="))
 }
 
-/// The identity of a key's holder, from the snapshot the key was found in.
-fn identity(snapshot: &DirectorySnapshot, key_id: &str, endpoint: &str) -> Result<Arc<CallerIdentity>, AuthError> {
+impl Found {
+    /// The identity of a key's holder, from the snapshot the key was found in. Step 17: a session whose role or user was
+    /// deleted, or made again under the same name, has none.
+    fn identity(&self, snapshot: &DirectorySnapshot, key_id: &str, endpoint: &str) -> Result<Arc<CallerIdentity>, AuthError> {
+        let Self::Session(_, opened) = self else { return user_identity(snapshot, key_id, endpoint) };
+        let record = opened.record();
+        countersign_session::caller_identity(record, key_id, live_principal(snapshot, record).as_ref(), endpoint)
+            .map(Arc::new)
+            .map_err(|error| {
+                tracing::debug!(key_id, %error, "session has no identity");
+                AuthError::TokenInvalid
+            })
+    }
+
+    fn into_session(self) -> Option<Arc<Opened>> {
+        match self {
+            Self::Session(_, opened) => Some(opened),
+            Self::Active(_) | Self::Inactive | Self::Unknown | Self::Token { .. } | Self::Expired => None,
+        }
+    }
+}
+
+/// The user or role of a session as it is now: same unique id, kind and account.
+pub(super) fn live_principal<'s>(snapshot: &'s DirectorySnapshot, session: &SessionRecord) -> Option<LivePrincipal<'s>> {
+    match (snapshot.principal(session.principal.unique_id()?)?, &session.principal) {
+        (Principal::Role(role), SessionPrincipal::Role { .. }) if role.record.account == session.account => {
+            let role = &role.record;
+            Some(LivePrincipal { id: &role.id, path: &role.path, name: &role.name, tags: &role.tags })
+        }
+        (Principal::User(user), SessionPrincipal::User { .. } | SessionPrincipal::FederatedUser { .. })
+            if user.record.account == session.account =>
+        {
+            let user = &user.record;
+            Some(LivePrincipal { id: &user.id, path: &user.path, name: &user.name, tags: &user.tags })
+        }
+        _ => None,
+    }
+}
+
+fn user_identity(snapshot: &DirectorySnapshot, key_id: &str, endpoint: &str) -> Result<Arc<CallerIdentity>, AuthError> {
     let owner = snapshot.access_key(key_id).ok_or(AuthError::KeyInvalid)?.owner;
     let user = &owner.record;
     let identity = CallerIdentity::new(&owner.arn, user.account.as_str(), &user.id, key_id, endpoint)

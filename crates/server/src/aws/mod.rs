@@ -8,13 +8,16 @@
 //! A handler of a signed operation takes a [`Caller`], which only verification can make.
 
 mod keys;
+mod policies;
 pub mod query;
 mod sts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_store::{Directory, Random};
 use countersign_sigv4::{AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
@@ -22,12 +25,27 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 
 pub use keys::{Caller, KeyRing, TokenRefused};
+use policies::PolicyCache;
 use query::{Format, Member, Parameters};
 
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
+
+/// How often the keys of session tokens are looked after.
+const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
+
+/// Rotates the keys of session tokens when they are due, for as long as the process runs. Every replica does; the store
+/// lets one of them through.
+pub async fn keep_session_keys(directory: Directory) {
+    loop {
+        tokio::time::sleep(KEY_MAINTENANCE).await;
+        if let Err(error) = directory.maintain_session_keys(Timestamp::now()).await {
+            tracing::error!(%error, "the keys of session tokens could not be looked after; trying again in an hour");
+        }
+    }
+}
 
 /// Bytes of a body read before the key is known; STS needs no more.
 const MAX_BODY: usize = 256 << 10;
@@ -76,8 +94,15 @@ pub(crate) enum Answerer {
 
 /// Everything an operation may look at.
 pub(crate) struct Context<'a> {
-    #[expect(dead_code, reason = "GetCallerIdentity has no parameters; the next operations read theirs here")]
     pub(crate) parameters: &'a Parameters<'a>,
+    /// Headers as received; only those that were signed can be trusted.
+    pub(crate) headers: &'a http::HeaderMap,
+    pub(crate) peer: Peer,
+    pub(crate) now: Timestamp,
+    pub(crate) request_id: &'a str,
+    pub(crate) keys: &'a KeyRing,
+    pub(crate) policies: &'a PolicyCache,
+    pub(crate) random: &'a Random,
 }
 
 /// An error as the wire has it.
@@ -108,6 +133,8 @@ pub struct AwsApi {
     metrics: Arc<Metrics>,
     debug_signatures: bool,
     sts: ServicePolicy,
+    policies: PolicyCache,
+    random: Random,
 }
 
 impl AwsApi {
@@ -120,6 +147,8 @@ impl AwsApi {
             metrics,
             debug_signatures,
             sts: ServicePolicy::for_service("sts"),
+            policies: PolicyCache::default(),
+            random: Random::system(),
         }
     }
 
@@ -144,7 +173,20 @@ impl AwsApi {
                 return query_error(format, Service::Sts, &error, &request_id);
             }
         };
-        let call = Call { head: &head, body: &body, peer, now };
+        self.answer(&head, &body, peer, now, &request_id)
+    }
+
+    /// Answers a request that was read, at a time that is given.
+    pub fn answer(
+        &self,
+        head: &http::request::Parts,
+        body: &Bytes,
+        peer: Peer,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let format = Format::of_accept(head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+        let call = Call { head, body, peer, now, request_id };
         match self.query(&call) {
             Ok((operation, member)) => {
                 self.metrics.aws_request(operation.service.signing_name(), operation.name, "");
@@ -153,14 +195,14 @@ impl AwsApi {
                     operation.service.namespace(),
                     operation.name,
                     &member,
-                    &request_id,
+                    request_id,
                 );
-                answer(StatusCode::OK, format.content_type(), text, &request_id)
+                answer(StatusCode::OK, format.content_type(), text, request_id)
             }
             Err(Refusal { service, operation, error, allow }) => {
                 self.metrics.aws_request(service.signing_name(), operation, error.code);
                 tracing::debug!(%request_id, peer = %peer.address, operation, code = error.code, "AWS API request refused");
-                let mut answer = query_error(format, service, &error, &request_id);
+                let mut answer = query_error(format, service, &error, request_id);
                 if let Some(allow) = allow {
                     answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
                 }
@@ -218,7 +260,16 @@ impl AwsApi {
         let Some(operation) = operation else {
             return Err(refuse(missing_operation(&parameters)));
         };
-        let context = Context { parameters: &parameters };
+        let context = Context {
+            parameters: &parameters,
+            headers: &call.head.headers,
+            peer: call.peer,
+            now: call.now,
+            request_id: call.request_id,
+            keys: &self.keys,
+            policies: &self.policies,
+            random: &self.random,
+        };
         let member = match operation.answer {
             Answerer::Signed(answer) => answer(&context, &caller),
         };
@@ -280,6 +331,7 @@ struct Call<'a> {
     body: &'a Bytes,
     peer: Peer,
     now: Timestamp,
+    request_id: &'a str,
 }
 
 struct Refusal {

@@ -211,6 +211,9 @@ pub struct BootstrapUser {
     /// File that gets the access key as JSON, mode 0600, when the user is made.
     #[serde(rename = "accesskeyfile")]
     pub access_key_file: Option<PathBuf>,
+    /// File with an identity policy, which becomes the user's inline policy `bootstrap`.
+    #[serde(rename = "policyfile")]
+    pub policy_file: Option<PathBuf>,
 }
 
 /// An IAM role made at the first start.
@@ -221,7 +224,16 @@ pub struct BootstrapRole {
     pub name: String,
     /// Path; `/`.
     pub path: Option<String>,
-    /// File with its trust policy.
+    /// File with its trust policy; this or `trustPolicy`.
     #[serde(rename = "trustpolicyfile")]
-    pub trust_policy_file: PathBuf,
+    pub trust_policy_file: Option<PathBuf>,
+    /// The trust policy itself, JSON as a text.
+    #[serde(rename = "trustpolicy")]
+    pub trust_policy: Option<String>,
+    /// Longest session in seconds, 3,600 to 43,200; 3,600.
+    #[serde(rename = "maxsessionduration")]
+    pub max_session_duration: Option<u32>,
+    /// File with an identity policy, which becomes the role's inline policy `bootstrap`.
+    #[serde(rename = "policyfile")]
+    pub policy_file: Option<PathBuf>,
 }

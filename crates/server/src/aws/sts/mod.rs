@@ -1,13 +1,24 @@
 //! Security Token Service.
 
+mod assume_role;
+mod context;
+mod request;
+
 use super::query::Member;
 use super::{Answerer, ApiError, Caller, Context, Operation, Service};
 
-pub(super) const OPERATIONS: &[Operation] = &[Operation {
-    name: "GetCallerIdentity",
-    service: Service::Sts,
-    answer: Answerer::Signed(get_caller_identity),
-}];
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "GetCallerIdentity",
+        service: Service::Sts,
+        answer: Answerer::Signed(get_caller_identity),
+    },
+    Operation {
+        name: "AssumeRole",
+        service: Service::Sts,
+        answer: Answerer::Signed(assume_role::assume_role),
+    },
+];
 
 /// Needs no permission, and no policy can deny it.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of every operation")]
