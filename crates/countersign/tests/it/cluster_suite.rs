@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
-use crate::harness::{Running, aws_cli, client, countersign, exec_token};
+use crate::harness::{Running, aws_cli, client, countersign, exec_token, presigned};
 
 fn webhook_flags(server: &Running, version: &str, ttl: &str) -> Vec<String> {
     vec![
@@ -82,6 +82,55 @@ fn cluster_log_of_the_api_server_names_the_reason_of_a_denial() {
     }
     assert_eq!(reviews(&server), before, "garbage is denied from kube-apiserver's cache");
     assert!(cluster.kubectl(ADMIN_TOKEN, &["get", "namespaces"]).status.success(), "other authenticators go on working");
+}
+
+#[test]
+fn cluster_each_denial_reason_reaches_the_log_of_the_api_server() {
+    const TEST: &str = "cluster_each_denial_reason_reaches_the_log_of_the_api_server";
+    let Some(assets) = assets(TEST) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("bob.json");
+    let config = dir.path().join("config.yaml");
+    let text = format!("countersign:\n  bootstrap:\n    users: [{{name: bob, accessKeyFile: {}}}]\n", key_file.display());
+    std::fs::write(&config, text).unwrap();
+    let server = Running::up(&["--config", config.to_str().unwrap()]);
+    let bob: serde_json::Value = serde_json::from_slice(&std::fs::read(&key_file).unwrap()).unwrap();
+    let endpoint = server.field("endpointUrl");
+    let (key, secret) = (server.field("admin.accessKeyId"), server.field("admin.secretAccessKey"));
+    let token = |key: &str, secret: &str, when: jiff::Timestamp| {
+        countersign_token::mint(&presigned(&endpoint, key, secret, Some("demo"), when)).to_string()
+    };
+    let now = jiff::Timestamp::now();
+    let minutes = jiff::SignedDuration::from_mins;
+    let bob = token(bob["AccessKeyId"].as_str().unwrap(), bob["SecretAccessKey"].as_str().unwrap(), now);
+    let cases = [
+        (bob, "identity is not mapped"),
+        (token("AKIARTX3GSDSXFDOCIS2", &secret, now), "InvalidClientTokenId"),
+        (token(&key, "wrong", now), "SignatureDoesNotMatch"),
+        (token(&key, &secret, now - minutes(16)), "X-Amz-Date parameter is expired"),
+        (token(&key, &secret, now + minutes(10)), "5 minutes in the future"),
+    ];
+    for version in ["v1", "v1beta1"] {
+        let cluster = Cluster::start(&assets, &webhook_flags(&server, version, "2m"));
+        for (token, reason) in &cases {
+            let output = cluster.kubectl(token, &["auth", "whoami"]);
+            assert!(!output.status.success(), "{reason}");
+            wait_until(|| cluster.log().contains(reason));
+        }
+        assert!(cases.iter().all(|(token, _)| !cluster.log().contains(token.as_str())), "no token in the log");
+    }
+
+    // STS gone: an error that kube-apiserver retries, and that says so.
+    let (sts, ca) = crate::serve::upstream();
+    let dir = tempfile::tempdir().unwrap();
+    let config = crate::serve::reference_config(dir.path(), &sts, &ca, "");
+    let server = Running::start_in(dir, "serve", &["--config", &config]);
+    let token = exec_token(&countersign(&["token", "-i", "demo"], &crate::serve::aws_host_environment(&sts)));
+    drop(sts);
+    let cluster = Cluster::start(&assets, &webhook_flags(&server, "v1", "2m"));
+    assert!(!cluster.kubectl(&token, &["auth", "whoami"]).status.success());
+    wait_until(|| cluster.log().contains("Failed to make webhook authenticator request"));
+    server.wait_for_log("sts_unreachable");
 }
 
 #[test]

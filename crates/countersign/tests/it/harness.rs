@@ -282,6 +282,20 @@ pub fn client(program: &Path, args: &[&str], environment: &BTreeMap<String, Stri
     command.args(args).envs(environment).stdin(Stdio::null()).output().unwrap()
 }
 
+/// A presigned GetCallerIdentity URL, signed at any time with any key; for what no client would send.
+pub fn presigned(endpoint: &str, key_id: &str, secret: &str, cluster: Option<&str>, when: jiff::Timestamp) -> String {
+    use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
+    let host = endpoint.split_once("://").unwrap().1;
+    let mut headers = vec![("host", host.as_bytes())];
+    headers.extend(cluster.map(|cluster| ("x-k8s-aws-id", cluster.as_bytes())));
+    let mut request = Request::new("GET", b"/?Action=GetCallerIdentity&Version=2011-06-15");
+    request.headers = &headers;
+    let secret = SecretKey::new(secret);
+    let credentials = Credentials { key_id, secret: &secret, session_token: None };
+    let query = Signer::new(credentials, "us-east-1", "sts").presign(&request, 60, when).unwrap();
+    format!("{endpoint}/?{query}")
+}
+
 /// The token inside an ExecCredential on stdout.
 pub fn exec_token(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

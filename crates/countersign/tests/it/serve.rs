@@ -12,9 +12,14 @@ fn sts_certificate(dir: &Path) -> [String; 3] {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca = authority.self_signed(&ca_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, ca_key);
-    let names = ["sts.us-east-1.amazonaws.com", "sts.amazonaws.com", "sts.eu-west-1.amazonaws.com"].map(str::to_owned);
+    let hosts = ["sts.us-east-1.amazonaws.com", "sts.amazonaws.com", "sts.eu-west-1.amazonaws.com", "127.0.0.1"];
+    let names = hosts.map(str::to_owned);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+    // With the CA's own name OpenSSL would take it for self-signed.
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "sts");
+    let certificate = parameters.signed_by(&key, &issuer).unwrap();
     let files = [("sts.crt", certificate.pem()), ("sts.key", key.serialize_pem()), ("sts-ca.crt", ca.pem())];
     files.map(|(name, text)| {
         let path = dir.join(name);
@@ -33,7 +38,7 @@ pub fn upstream() -> (Running, String) {
     (running, ca)
 }
 
-fn reference_config(dir: &Path, sts: &Running, ca: &str, more: &str) -> String {
+pub fn reference_config(dir: &Path, sts: &Running, ca: &str, more: &str) -> String {
     let state = dir.join("state");
     let address = sts.field("endpointUrl");
     let address = address.strip_prefix("https://").unwrap();

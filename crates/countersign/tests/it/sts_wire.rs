@@ -1,6 +1,8 @@
 //! STS on the wire: the AWS listener with well-formed, odd and hostile requests.
 
-use crate::harness::{Running, aws_cli, client};
+use std::path::Path;
+
+use crate::harness::{Running, aws_cli, client, presigned};
 
 #[test]
 fn aws_cli_reads_the_caller_identity() {
@@ -96,4 +98,59 @@ fn failed_attempts_from_one_address_are_throttled() {
     let codes: Vec<String> = (0..200).map(|_| server.aws("POST", "/", &headers, body).text()).collect();
     assert!(codes.iter().any(|text| text.contains("InvalidClientTokenId")));
     assert!(codes.iter().any(|text| text.contains("<Code>Throttling</Code>")), "200 failures within seconds");
+}
+
+#[test]
+fn aws_cli_works_over_tls_with_a_private_ca() {
+    let Some(aws) = aws_cli("aws_cli_works_over_tls_with_a_private_ca") else { return };
+    let (server, ca) = crate::serve::upstream();
+    let mut environment = server.aws_environment();
+    environment.insert("AWS_CA_BUNDLE".into(), ca);
+    assert!(environment["AWS_ENDPOINT_URL"].starts_with("https://"));
+    let output = client(&aws, &["sts", "get-caller-identity", "--output", "json"], &environment);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let token = client(&aws, &["eks", "get-token", "--cluster-name", "demo"], &environment);
+    let (status, review) = server.review("/authenticate", &crate::harness::exec_token(&token));
+    assert_eq!((status, &review["status"]["authenticated"]), (200, &true.into()), "{review}");
+}
+
+#[test]
+fn http_1_and_http_2_give_the_same_verdict() {
+    let (server, ca) = crate::serve::upstream();
+    let endpoint = server.field("endpointUrl");
+    let (key, secret) = (server.field("admin.accessKeyId"), server.field("admin.secretAccessKey"));
+    let now = jiff::Timestamp::now();
+    let good = presigned(&endpoint, &key, &secret, None, now);
+    let cases = [
+        (good.clone(), "200", "<Arn>"),
+        (good.replace("2011-06-15", "2011-06-16"), "403", "SignatureDoesNotMatch"),
+        (presigned(&endpoint, &key, &secret, None, now - jiff::SignedDuration::from_mins(16)), "403", "Signature expired"),
+        (presigned(&endpoint, "AKIARTX3GSDSXFDOCIS2", &secret, None, now), "403", "InvalidClientTokenId"),
+        (format!("{endpoint}/?Action=GetCallerIdentity&Version=2011-06-15"), "403", "MissingAuthenticationToken"),
+    ];
+    for (url, status, text) in cases {
+        let mut answers = Vec::new();
+        for version in ["--http1.1", "--http2"] {
+            let form = "\n%{http_code} %{http_version}";
+            let args = ["--silent", version, "--cacert", &ca, "--write-out", form, &url];
+            let output = client(Path::new("curl"), &args, &std::collections::BTreeMap::new());
+            let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+            let (body, end) = answer.rsplit_once('\n').unwrap();
+            assert!(body.contains(text), "{version}: {answer}");
+            let (code, used) = end.split_once(' ').unwrap();
+            assert_eq!(code, status, "{version}: {answer}");
+            answers.push(used.to_owned());
+        }
+        assert_eq!(answers, ["1.1", "2"], "curl has to speak both");
+    }
+}
+
+#[test]
+fn a_host_without_its_port_verifies_behind_a_proxy_that_keeps_it() {
+    let server = Running::up(&[]);
+    let (key, secret) = (server.field("admin.accessKeyId"), server.field("admin.secretAccessKey"));
+    let url = presigned("https://sts.cs.example", &key, &secret, None, jiff::Timestamp::now());
+    let path = url.strip_prefix("https://sts.cs.example").unwrap();
+    assert_eq!(server.aws("GET", path, &[("Host", "sts.cs.example")], b"").status, 200);
+    assert_eq!(server.aws("GET", path, &[], b"").status, 403, "a proxy that rewrites Host breaks the signature");
 }

@@ -134,7 +134,7 @@ async fn every_flipped_byte_of_a_valid_token_is_refused() {
     let token = world.token("demo");
     assert!(cluster.review(&token, now()).await.outcome.is_ok());
     for index in 0..token.len() {
-        for flip in [0x01, 0x20, 0x02] {
+        for flip in (0..7).map(|bit| 1u8 << bit) {
             let mut bytes = token.clone().into_bytes();
             bytes[index] ^= flip;
             let Ok(text) = String::from_utf8(bytes) else { continue };
