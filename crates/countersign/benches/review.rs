@@ -33,7 +33,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
 struct Server {
     child: Child,
     ready: Value,
-    dir: tempfile::TempDir,
+    /// Removed after the process ended.
+    _dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -55,7 +56,7 @@ impl Server {
             assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(dir.path().join("stderr.log")).unwrap());
             std::thread::sleep(Duration::from_millis(5));
         };
-        Self { child, ready, dir }
+        Self { child, ready, _dir: dir }
     }
 
     fn field(&self, path: &str) -> String {
@@ -336,7 +337,6 @@ async fn main() {
         "TokenReview, upstream mode, one repeated token, 20 ms to STS, 16 connections: {:.0}/s, {:.1} us server CPU",
         load.per_second, load.cpu_micros
     );
-    drop(upstream.dir.path());
 }
 
 fn cpu_model() -> String {
