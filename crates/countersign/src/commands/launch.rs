@@ -84,8 +84,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         }))
     });
     let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(authenticators.collect())));
-    let readiness = readiness(launch.directory, Arc::clone(&clusters), launch.upstream);
-    let webhook = Webhook::new(clusters, Arc::clone(&metrics), events, Arc::clone(&readiness));
+    let readiness = readiness(launch.directory, Arc::clone(&clusters), launch.upstream.clone());
+    let webhook = Webhook::new(clusters, Arc::clone(&metrics), events, Arc::clone(&readiness), launch.upstream);
 
     let failures = own.failures_per_second.unwrap_or(20);
     let aws = match (launch.aws, keys) {

@@ -211,9 +211,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         metrics,
     })?;
     settings::keep_certificate(&state_dir, &address, &hostname, &certificate);
-    if let Some(sts) = sts {
-        tokio::spawn(upstream::flush_on_hangup(sts));
-    }
+    tokio::spawn(upstream::flush_on_hangup(sts));
     if let Some(path) = &args.ready_file {
         let host = if address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified()) { &hostname } else { &address };
         let ready = Ready {

@@ -110,11 +110,11 @@ async fn ec2(config: &Config, partition: Partition) -> Result<Option<Arc<dyn Ec2
 }
 
 /// SIGHUP empties the identity cache: after it, no token is accepted that STS would refuse now.
-pub(super) async fn flush_on_hangup(sts: StsVerifier) {
+pub(super) async fn flush_on_hangup(sts: Option<StsVerifier>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
-        let dropped = sts.flush(Flush::All);
+        let dropped = sts.as_ref().map_or(0, |sts| sts.flush(Flush::All));
         tracing::info!(dropped, "identity cache emptied");
     }
 }

@@ -79,6 +79,13 @@ fn serve_takes_a_reference_configuration_and_asks_sts() {
         "one call to STS, then the cache:\n{metrics}"
     );
     assert!(server.log().contains("noSuchKey"), "unknown keys are warned about");
+    let flush = |query: &str| server.webhook("POST", &format!("/admin/flush{query}"), &[], b"").text();
+    assert_eq!(flush("?access-key=AKIAOTHER"), "0");
+    assert_eq!(flush(&format!("?access-key={}", sts.field("admin.accessKeyId"))), "1");
+    assert_eq!(server.review("/authenticate", &token).0, 200, "asked again");
+    assert_eq!(flush(""), "1");
+    server.signal("HUP");
+    server.wait_for_log("identity cache emptied");
     let kubeconfig = std::fs::read_to_string(server.dir.path().join("state/kubeconfig.yaml")).unwrap();
     assert!(kubeconfig.contains("certificate-authority-data") && kubeconfig.contains("/authenticate"), "{kubeconfig}");
 }

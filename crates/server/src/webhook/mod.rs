@@ -19,6 +19,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use countersign_upstream::sts::{Flush, StsVerifier};
+
+use crate::aws::query::Parameters;
 use crate::events::Events;
 use crate::health::Report;
 use crate::listen::{Answer, BodyError, Handler, Peer, read_body};
@@ -62,13 +65,43 @@ pub struct Webhook {
     events: Events,
     garbage: Arc<GarbageLimit>,
     readiness: Readiness,
+    upstream: Option<StsVerifier>,
 }
 
 impl Webhook {
     /// A handler over the clusters.
     #[must_use]
-    pub fn new(clusters: Arc<ArcSwap<Clusters>>, metrics: Arc<Metrics>, events: Events, readiness: Readiness) -> Self {
-        Self { clusters, metrics, events, garbage: Arc::default(), readiness }
+    pub fn new(
+        clusters: Arc<ArcSwap<Clusters>>,
+        metrics: Arc<Metrics>,
+        events: Events,
+        readiness: Readiness,
+        upstream: Option<StsVerifier>,
+    ) -> Self {
+        Self { clusters, metrics, events, garbage: Arc::default(), readiness, upstream }
+    }
+
+    /// `POST /admin/flush`, with `access-key` or `principal` to drop single identities: forgets what STS answered, so that the
+    /// next review asks again. For callers on this machine only; all it can cost is calls to STS.
+    fn flush(&self, peer: Peer, request: &Request<Incoming>) -> Answer {
+        if !peer.address.ip().to_canonical().is_loopback() {
+            return plain(StatusCode::FORBIDDEN, "only from this machine");
+        }
+        let Some(sts) = &self.upstream else {
+            return plain(StatusCode::OK, "0");
+        };
+        let Ok(parameters) = Parameters::parse(request.uri().query().unwrap_or_default(), b"") else {
+            return plain(StatusCode::BAD_REQUEST, "the query cannot be read");
+        };
+        let which = match (parameters.get("access-key"), parameters.get("principal")) {
+            (Some(key), None) => Flush::AccessKey(key),
+            (None, Some(arn)) => Flush::Principal(arn),
+            (None, None) => Flush::All,
+            (Some(_), Some(_)) => return plain(StatusCode::BAD_REQUEST, "give access-key or principal, not both"),
+        };
+        let dropped = sts.flush(which);
+        tracing::info!(dropped, "identity cache flushed");
+        plain(StatusCode::OK, &dropped.to_string())
     }
 
     async fn authenticate(&self, cluster: &ClusterAuthenticator, peer: Peer, request: Request<Incoming>) -> Answer {
@@ -148,6 +181,9 @@ impl Handler for Webhook {
                 Some(cluster) => self.authenticate(&cluster, peer, request).await,
                 None => plain(StatusCode::NOT_FOUND, "no such cluster"),
             };
+        }
+        if path == "/admin/flush" && request.method() == Method::POST {
+            return self.flush(peer, &request);
         }
         health_and_metrics(&request, &self.metrics, &self.readiness)
             .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "404 page not found"))
