@@ -23,10 +23,13 @@ pub(crate) struct Compiled {
     pub(crate) identity: Vec<Attached>,
 }
 
+/// Policies, and the revision of the record they were compiled from.
+type Cached = (Revision, Arc<Compiled>);
+
 /// Compiled policies by unique id; an entry is good for one revision of the record.
 #[derive(Default)]
 pub(crate) struct PolicyCache {
-    entries: RwLock<HashMap<Box<str>, (Revision, Arc<Compiled>)>>,
+    entries: RwLock<HashMap<Box<str>, Cached>>,
 }
 
 impl PolicyCache {

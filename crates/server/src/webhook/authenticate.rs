@@ -214,11 +214,11 @@ impl ClusterAuthenticator {
                     None => None,
                     Some(instance) => Some(self.node(instance, &mapped.entry().conditions.node_name, review).await?),
                 };
-                let user = mapped.render(&identity, facts.as_deref()).map_err(by_mapping)?;
+                let user = mapped.render(&identity, facts.as_deref()).map_err(|denied| by_mapping(*denied))?;
                 Ok(Accepted::new(user, mapped.rule()))
             }
             MappingDecision::AccountAllowed(allowed) => Ok(Accepted::new(allowed.render(&identity), allowed.rule())),
-            MappingDecision::Denied(denied) => Err(by_mapping(denied.explain(&identity))),
+            MappingDecision::Denied(denied) => Err(by_mapping(*denied.explain(&identity))),
         }
     }
 
@@ -334,7 +334,7 @@ fn by_sts(error: &StsError) -> Denial {
     Denial { class, reason: error.reason(), label, text: error.to_string(), nearest: Vec::new() }
 }
 
-fn by_mapping(denied: Box<MappingDenied>) -> Denial {
+fn by_mapping(denied: MappingDenied) -> Denial {
     let class = match denied.reason {
         // A name that is not there yet comes within seconds of a launch.
         DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,
