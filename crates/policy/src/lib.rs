@@ -28,6 +28,7 @@ pub mod explain;
 mod fold;
 pub mod lint;
 mod pattern;
+mod presence;
 mod problem;
 mod request;
 pub mod simulate;
@@ -47,6 +48,10 @@ pub use document::{
 pub use evaluate::{
     AssumeRole, AssumeRoleDenied, Attached, Decision, Layer, LayerSet, Layers, Level, Outcome,
     PolicySet, Route, Source, SpecialRule, StatementAt, blocked_by, decide, decide_assume_role,
+};
+pub use presence::{
+    AssumeFacts, CallFacts, CallerFacts, Claim, Mfa, Organization, ResourceFacts, ServiceSource,
+    session_tags,
 };
 pub use problem::Problem;
 pub use request::{
