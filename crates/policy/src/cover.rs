@@ -80,7 +80,7 @@ pub(crate) fn overlap(left: &str, right: &str) -> bool {
 
 /// Whether the resource pattern `outer` covers `inner`, field by field.
 pub(crate) fn resource(outer: &str, inner: &str) -> bool {
-    if outer == "*" {
+    if outer == "*" || outer == inner {
         return true;
     }
     // What stands before the first wildcard must begin the other one as well: most pairs end here.

@@ -22,6 +22,7 @@ mod compiled;
 mod condition;
 mod context;
 mod cover;
+pub mod diff;
 mod document;
 mod evaluate;
 pub mod explain;
@@ -61,3 +62,6 @@ pub use request::{
 pub use text::{Lines, Position, Span, SyntaxError};
 
 pub(crate) use words::nearest;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -332,4 +332,20 @@ proptest! {
         let only = World { boundary: limited.boundary.clone().filter(|_| !session), session: limited.session.clone().filter(|_| session), ..world };
         prop_assert!(engine(&ask, &free).is_allowed() || !engine(&ask, &only).is_allowed());
     }
+
+    #[test]
+    fn a_policy_shown_to_be_no_wider_never_allows_more(ask in ask(), first in document(false), second in document(false), extra in statement(false)) {
+        let mut grown = first.clone();
+        grown["Statement"].as_array_mut().unwrap().push(extra);
+        for other in [&second, &grown] {
+            let comparison = countersign_policy::diff::diff(&first.to_string(), &other.to_string(), Some(PolicyKind::Identity)).unwrap();
+            let of = |document: &Value| {
+                let world = World { identity: vec![document.clone()], ..World::default() };
+                engine(&ask, &world).is_allowed()
+            };
+            let (before, after) = (of(&first), of(other));
+            prop_assert!(before || !after || !comparison.has_no_new_access());
+            prop_assert!(after || !before || !comparison.narrower.is_empty());
+        }
+    }
 }
