@@ -80,8 +80,17 @@ pub(crate) fn overlap(left: &str, right: &str) -> bool {
 
 /// Whether the resource pattern `outer` covers `inner`, field by field.
 pub(crate) fn resource(outer: &str, inner: &str) -> bool {
-    if outer == "*" {
+    if outer == "*" || outer == inner {
         return true;
+    }
+    // What stands before the first wildcard must begin the other one as well: most pairs end here.
+    let literal = outer.find(['*', '?', '$']).unwrap_or(outer.len());
+    let same_start = matches!(
+        (outer.get(..literal), inner.get(..literal)),
+        (Some(outer), Some(inner)) if outer.eq_ignore_ascii_case(inner)
+    );
+    if !same_start {
+        return false;
     }
     let (Some(outer), Some(inner)) = (padded(outer), padded(inner)) else {
         return false;

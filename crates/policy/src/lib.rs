@@ -22,12 +22,14 @@ mod compiled;
 mod condition;
 mod context;
 mod cover;
+pub mod diff;
 mod document;
 mod evaluate;
 pub mod explain;
 mod fold;
 pub mod lint;
 mod pattern;
+mod presence;
 mod problem;
 mod request;
 pub mod simulate;
@@ -48,6 +50,10 @@ pub use evaluate::{
     AssumeRole, AssumeRoleDenied, Attached, Decision, Layer, LayerSet, Layers, Level, Outcome,
     PolicySet, Route, Source, SpecialRule, StatementAt, blocked_by, decide, decide_assume_role,
 };
+pub use presence::{
+    AssumeFacts, CallFacts, CallerFacts, Claim, Mfa, Organization, ResourceFacts, ServiceSource,
+    session_tags,
+};
 pub use problem::Problem;
 pub use request::{
     Action, Credentials, InvalidPrincipal, NotAResource, NotAnAction, Principal, PrincipalType,
@@ -56,3 +62,6 @@ pub use request::{
 pub use text::{Lines, Position, Span, SyntaxError};
 
 pub(crate) use words::nearest;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -132,6 +132,7 @@ impl Linter<'_> {
         if patterns.len().saturating_mul(list.entries.len()) > 250_000 {
             return;
         }
+        let mut first: std::collections::HashMap<String, &Text> = std::collections::HashMap::new();
         for (at, entry) in list.entries.iter().enumerate() {
             let Ok(action) = Action::parse(&entry.value) else {
                 continue;
@@ -141,11 +142,9 @@ impl Linter<'_> {
                 .iter()
                 .find(|(other, pattern)| *other != at && pattern.matches(&action))
                 .and_then(|(other, _)| list.entries.get(*other));
-            let twin = list
-                .entries
-                .iter()
-                .take(at)
-                .find(|earlier| earlier.value.eq_ignore_ascii_case(&entry.value));
+            let lower = entry.value.to_ascii_lowercase();
+            let twin = first.get(&lower).copied();
+            first.entry(lower).or_insert(entry);
             if let Some(cover) = twin.or(cover) {
                 self.add(
                     "REDUNDANT_ACTION",

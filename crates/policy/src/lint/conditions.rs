@@ -61,6 +61,7 @@ impl Linter<'_> {
                     self.negated_missing(&test);
                     self.special_keys(&test);
                     self.sensitive(&test);
+                    self.key_of_action(&test);
                     self.resource_tags(&test);
                 }
             }
@@ -104,6 +105,16 @@ impl Linter<'_> {
                 &*test.path,
                 span,
                 format!("`{name}` does not say which tag"),
+            );
+            return;
+        }
+        if &*lower == "aws:sourceowner" {
+            self.add_with_fix(
+                "DEPRECATED_GLOBAL_CONDITION_KEY",
+                &*test.path,
+                span,
+                "aws:SourceOwner is a former key of SNS",
+                "use aws:SourceAccount",
             );
             return;
         }
@@ -392,6 +403,47 @@ impl Linter<'_> {
         self.add(code, &*test.path, test.key.key.span, message);
     }
 
+    /// A key of a service whose tables are known, on actions of that service that never have it.
+    fn key_of_action(&mut self, test: &Test<'_>) {
+        let name = test.name();
+        let Some((prefix, _)) = name.split_once(':') else {
+            return;
+        };
+        let Some(table) = tables::service(prefix) else {
+            return;
+        };
+        let Some(actions) = test.statement.action.as_ref().filter(|list| !list.negated) else {
+            return;
+        };
+        // Keys such as sts:ExternalId stand in trust policies beside other actions; one action that has the key is enough.
+        let mut without = Vec::new();
+        for entry in &actions.entries {
+            let info = split_action(&entry.value)
+                .filter(|(service, _)| service.eq_ignore_ascii_case(prefix))
+                .and_then(|(_, action)| table.action(action));
+            let Some((action, info)) = info else {
+                return;
+            };
+            let of_resources = info
+                .resource_types()
+                .filter_map(|kind| table.resource_types.get(kind))
+                .flat_map(|kind| &kind.keys);
+            if info.keys.iter().chain(of_resources).any(|key| same_key(key, name)) {
+                return;
+            }
+            without.push(action);
+        }
+        if without.is_empty() || condition_key(name).is_none() || test.operator.if_exists {
+            return;
+        }
+        self.add(
+            "UNKNOWN_CONDITION_FOR_ACTION",
+            &*test.path,
+            test.key.key.span,
+            format!("requests of {} never have {name}", without.join(", ")),
+        );
+    }
+
     fn mfa(&mut self, index: usize, statement: &Statement) {
         if statement.effect != Effect::Deny {
             return;
@@ -444,6 +496,16 @@ impl Linter<'_> {
                 }
             }
         }
+    }
+}
+
+/// Whether a key of a table, which may end in a placeholder, is this key.
+fn same_key(known: &str, name: &str) -> bool {
+    match known.split_once("${") {
+        Some((prefix, _)) => name
+            .get(..prefix.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(prefix)),
+        None => known.eq_ignore_ascii_case(name),
     }
 }
 

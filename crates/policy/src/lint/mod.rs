@@ -90,12 +90,18 @@ pub fn lint(text: &str, options: &LintOptions) -> Vec<Finding> {
         }
     };
     let (document, problems) = Document::examine(&node, &source);
+    let too_large = problems
+        .iter()
+        .any(|problem| problem.code == "DOCUMENT_TOO_LARGE");
     let mut findings: Vec<Finding> = duplicates
         .iter()
         .map(Problem::from_syntax)
         .chain(problems)
         .map(|problem| from_problem(&problem, &source))
         .collect();
+    if too_large {
+        return findings;
+    }
     let kind = options.kind.unwrap_or_else(|| guess_kind(&document));
     let mut linter = Linter {
         document: &document,

@@ -33,9 +33,9 @@ pub fn render_table(report: &Report) -> String {
         let _ = writeln!(
             text,
             "{} of {} cases as expected, {} failed",
-            summary.total - summary.failed - summary.undecided,
+            report.results.iter().filter(|result| result.ok).count(),
             summary.total,
-            summary.failed + summary.undecided
+            report.results.iter().filter(|result| !result.ok).count()
         );
     } else {
         let _ = writeln!(
