@@ -20,6 +20,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("mapping.dynamic_file", countersign_mapping::fuzz::dynamic_file),
     ("mapping.template", countersign_mapping::fuzz::template),
     ("server.configuration", countersign_server::fuzz::configuration),
+    ("server.assume_role", countersign_server::fuzz::assume_role),
     ("server.query", countersign_server::fuzz::query),
     ("server.token_review", countersign_server::fuzz::token_review),
     ("session.key_ring", countersign_session::fuzz::key_ring),

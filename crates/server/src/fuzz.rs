@@ -21,6 +21,13 @@ pub fn configuration(data: &[u8]) {
     }
 }
 
+/// The form of a call to AssumeRole.
+pub fn assume_role(data: &[u8]) {
+    if let Ok(parameters) = Parameters::parse("", data) {
+        crate::aws::read_assume_role(&parameters);
+    }
+}
+
 /// Query string and form of an AWS Query request; the first newline separates them.
 pub fn query(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');

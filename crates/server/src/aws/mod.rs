@@ -33,6 +33,11 @@ use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
 
+/// Reads the parameters of AssumeRole and drops them, for the fuzzer.
+pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
+    let _ = sts::read_assume_role(parameters);
+}
+
 /// How often the keys of session tokens are looked after.
 const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
 

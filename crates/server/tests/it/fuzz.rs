@@ -68,3 +68,15 @@ fn configurations_never_panic() {
 fn query_requests_never_panic() {
     run(fuzz::query, &["Action=GetCallerIdentity&Version=2011-06-15\nTags.member.1.Key=a%2Bb&x=+", "a=%25&%=&&=\n%zz"]);
 }
+
+#[test]
+fn parameters_of_assume_role_never_panic() {
+    run(
+        fuzz::assume_role,
+        &[
+            "RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2FDev&RoleSessionName=alice&DurationSeconds=3600",
+            "RoleArn=arn:a:a:::b&RoleSessionName=a1&Tags.member.1.Key=a&Tags.member.1.Value=b&Tags.member.9.Key=c&TransitiveTagKeys.member.1=a",
+            "Policy=%7B%7D&PolicyArns.member.1.arn=arn:aws:iam::aws:policy/ReadOnlyAccess&ExternalId=x&TokenCode=123456&SourceIdentity=",
+        ],
+    );
+}

@@ -4,7 +4,7 @@ mod assume_role;
 mod context;
 mod request;
 
-use super::query::Member;
+use super::query::{Member, Parameters};
 use super::{Answerer, ApiError, Caller, Context, Operation, Service};
 
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -19,6 +19,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answer: Answerer::Signed(assume_role::assume_role),
     },
 ];
+
+/// The parameters of AssumeRole, without what they say.
+pub(super) fn read_assume_role(parameters: &Parameters<'_>) -> Result<(), ApiError> {
+    request::AssumeRoleRequest::read(parameters).map(drop)
+}
 
 /// Needs no permission, and no policy can deny it.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of every operation")]
