@@ -48,6 +48,9 @@ enum Command {
     Kubeconfig(countersign_client::kubeconfig::KubeconfigArgs),
     /// Generate the webhook's certificate, key and kubeconfig before the API server first starts.
     Init(countersign_client::init::InitArgs),
+    /// The IAM policy engine on files: decide, lint, explain, compare.
+    #[command(subcommand)]
+    Policy(commands::policy::PolicyCommand),
     /// Explain what went wrong on the wire.
     #[command(subcommand)]
     Debug(commands::debug::DebugCommand),
@@ -88,6 +91,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
+        }
+        Command::Policy(command) => {
+            drop(stdin);
+            commands::policy::run(&command, &mut stdout).map(Into::into)
         }
         Command::Verify(args) => {
             drop(stdin);

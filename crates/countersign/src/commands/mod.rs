@@ -1,6 +1,7 @@
 //! One module for each command that has work of its own.
 
 pub(crate) mod debug;
+pub(crate) mod policy;
 pub(crate) mod serve;
 mod bootstrap;
 mod credentials;
