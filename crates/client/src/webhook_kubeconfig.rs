@@ -29,7 +29,11 @@ pub struct ClientCertificate<'a> {
 
 /// [`render`] with a client certificate, for a webhook that demands one.
 #[must_use]
-pub fn render_with_client(server_url: &str, ca_bundle_pem: &str, client: ClientCertificate<'_>) -> String {
+pub fn render_with_client(
+    server_url: &str,
+    ca_bundle_pem: &str,
+    client: ClientCertificate<'_>,
+) -> String {
     // A JSON string is a YAML string, whatever characters the path has.
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     let user = format!(

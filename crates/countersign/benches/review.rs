@@ -41,26 +41,47 @@ impl Server {
     fn start(command: &str, dir: tempfile::TempDir, args: &[&str]) -> Self {
         let ready_file = dir.path().join("ready.json");
         let mut process = Command::new(BINARY);
-        process.arg(command).args(args).arg("--ready-file").arg(&ready_file);
+        process
+            .arg(command)
+            .args(args)
+            .arg("--ready-file")
+            .arg(&ready_file);
         if command == "up" {
             process.arg("--data-dir").arg(dir.path().join("data"));
             process.args(["--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"]);
         }
         let stderr = std::fs::File::create(dir.path().join("stderr.log")).unwrap();
-        let child = process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let child = process
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         let ready = loop {
             if let Ok(text) = std::fs::read(&ready_file) {
                 break serde_json::from_slice(&text).unwrap();
             }
-            assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(dir.path().join("stderr.log")).unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "{}",
+                std::fs::read_to_string(dir.path().join("stderr.log")).unwrap()
+            );
             std::thread::sleep(Duration::from_millis(5));
         };
-        Self { child, ready, _dir: dir }
+        Self {
+            child,
+            ready,
+            _dir: dir,
+        }
     }
 
     fn field(&self, path: &str) -> String {
-        path.split('.').fold(&self.ready, |value, key| &value[key]).as_str().unwrap().to_owned()
+        path.split('.')
+            .fold(&self.ready, |value, key| &value[key])
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn get_token(&self, endpoint: bool) -> String {
@@ -75,7 +96,11 @@ impl Server {
             command.env("AWS_ENDPOINT_URL", self.field("endpointUrl"));
         }
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -89,8 +114,16 @@ impl Server {
 
     fn memory_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+            / 1024.0
     }
 }
 
@@ -110,7 +143,9 @@ struct Target {
 impl Target {
     fn of(server: &Server) -> Self {
         let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(Path::new(&server.field("webhookCaFile"))).unwrap() {
+        for certificate in
+            CertificateDer::pem_file_iter(Path::new(&server.field("webhookCaFile"))).unwrap()
+        {
             roots.add(certificate.unwrap()).unwrap();
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -119,14 +154,24 @@ impl Target {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let address = server.field("webhookUrl").strip_prefix("https://").unwrap().to_owned();
-        Self { address, tls: TlsConnector::from(Arc::new(config)) }
+        let address = server
+            .field("webhookUrl")
+            .strip_prefix("https://")
+            .unwrap()
+            .to_owned();
+        Self {
+            address,
+            tls: TlsConnector::from(Arc::new(config)),
+        }
     }
 
     async fn connect(&self) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(&self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        self.tls.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap()
+        self.tls
+            .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
+            .await
+            .unwrap()
     }
 }
 
@@ -144,20 +189,33 @@ fn review_request(token: &str) -> Vec<u8> {
 }
 
 /// One request, one answer; gives whether the answer contains `wanted`.
-async fn exchange(stream: &mut TlsStream<TcpStream>, request: &[u8], buffer: &mut Vec<u8>, wanted: &[u8]) -> bool {
+async fn exchange(
+    stream: &mut TlsStream<TcpStream>,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+    wanted: &[u8],
+) -> bool {
     stream.write_all(request).await.unwrap();
     buffer.clear();
     loop {
         let read = stream.read_buf(buffer).await.unwrap();
         assert!(read > 0, "the server closed the connection");
-        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let text = std::str::from_utf8(&buffer[..head]).unwrap();
         let length: usize = text
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap()))
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")
+                    .map(|n| n.parse().unwrap())
+            })
             .unwrap();
         if buffer.len() >= head + 4 + length {
-            return buffer[head..].windows(wanted.len()).any(|window| window == wanted);
+            return buffer[head..]
+                .windows(wanted.len())
+                .any(|window| window == wanted);
         }
     }
 }
@@ -168,7 +226,14 @@ struct Load {
 }
 
 /// As many requests as fit into `time` over `connections` keep-alive connections.
-async fn saturate(server: &Server, target: &Target, connections: usize, time: Duration, request: &[u8], wanted: &'static [u8]) -> Load {
+async fn saturate(
+    server: &Server,
+    target: &Target,
+    connections: usize,
+    time: Duration,
+    request: &[u8],
+    wanted: &'static [u8],
+) -> Load {
     let count = Arc::new(AtomicU64::new(0));
     let mut streams = Vec::new();
     for _ in 0..connections {
@@ -181,7 +246,11 @@ async fn saturate(server: &Server, target: &Target, connections: usize, time: Du
         tasks.push(tokio::spawn(async move {
             let mut buffer = Vec::with_capacity(4096);
             while start.elapsed() < time {
-                assert!(exchange(&mut stream, &request, &mut buffer, wanted).await, "{}", String::from_utf8_lossy(&buffer));
+                assert!(
+                    exchange(&mut stream, &request, &mut buffer, wanted).await,
+                    "{}",
+                    String::from_utf8_lossy(&buffer)
+                );
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }));
@@ -191,11 +260,20 @@ async fn saturate(server: &Server, target: &Target, connections: usize, time: Du
     }
     let (elapsed, cpu) = (start.elapsed(), server.cpu() - cpu);
     let count = count.load(Ordering::Relaxed) as f64;
-    Load { per_second: count / elapsed.as_secs_f64(), cpu_micros: cpu.as_secs_f64() * 1e6 / count }
+    Load {
+        per_second: count / elapsed.as_secs_f64(),
+        cpu_micros: cpu.as_secs_f64() * 1e6 / count,
+    }
 }
 
 /// Latency percentiles at a fixed rate, measured from when each request was due, so that a stall counts for all it delays.
-async fn paced(target: &Target, rate: f64, time: Duration, request: &[u8], wanted: &'static [u8]) -> [f64; 3] {
+async fn paced(
+    target: &Target,
+    rate: f64,
+    time: Duration,
+    request: &[u8],
+    wanted: &'static [u8],
+) -> [f64; 3] {
     const CONNECTIONS: usize = 16;
     let mut tasks = Vec::new();
     let mut streams = Vec::new();
@@ -253,13 +331,19 @@ async fn delayed_sts(dir: &Path, upstream: String, delay: Duration) -> (String, 
     let issuer = rcgen::Issuer::new(authority, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let names = ["sts.us-east-1.amazonaws.com".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -269,14 +353,20 @@ async fn delayed_sts(dir: &Path, upstream: String, delay: Duration) -> (String, 
             let (stream, _) = listener.accept().await.unwrap();
             let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
             tokio::spawn(async move {
-                let Ok(mut client) = acceptor.accept(stream).await else { return };
-                let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
+                let Ok(mut client) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let Ok(mut server) = TcpStream::connect(&upstream).await else {
+                    return;
+                };
                 let mut request = vec![0; 16 << 10];
                 while let Ok(read @ 1..) = client.read(&mut request).await {
                     tokio::time::sleep(delay).await;
                     server.write_all(&request[..read]).await.unwrap();
                     let mut answer = vec![0; 16 << 10];
-                    let Ok(read @ 1..) = server.read(&mut answer).await else { return };
+                    let Ok(read @ 1..) = server.read(&mut answer).await else {
+                        return;
+                    };
                     client.write_all(&answer[..read]).await.unwrap();
                 }
             });
@@ -291,7 +381,11 @@ async fn main() {
         return;
     }
     let time = Duration::from_secs(5);
-    println!("machine: {} cores, {}", std::thread::available_parallelism().unwrap(), cpu_model());
+    println!(
+        "machine: {} cores, {}",
+        std::thread::available_parallelism().unwrap(),
+        cpu_model()
+    );
     let embedded = Server::start("up", tempfile::tempdir().unwrap(), &["--events", "off"]);
     let target = Target::of(&embedded);
     let request = review_request(&embedded.get_token(true));
@@ -300,23 +394,62 @@ async fn main() {
 
     let nothing = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     let baseline = saturate(&embedded, &target, 16, time, nothing, b"ok").await;
-    println!("baseline, /healthz over TLS keep-alive, 16 connections: {:.0}/s, {:.1} us server CPU", baseline.per_second, baseline.cpu_micros);
-    let load = saturate(&embedded, &target, 16, time, &request, b"\"authenticated\":true").await;
+    println!(
+        "baseline, /healthz over TLS keep-alive, 16 connections: {:.0}/s, {:.1} us server CPU",
+        baseline.per_second, baseline.cpu_micros
+    );
+    let load = saturate(
+        &embedded,
+        &target,
+        16,
+        time,
+        &request,
+        b"\"authenticated\":true",
+    )
+    .await;
     println!(
         "TokenReview, embedded, 16 connections: {:.0}/s ({:.2} of baseline), {:.1} us server CPU ({:.2} of baseline)",
-        load.per_second, load.per_second / baseline.per_second, load.cpu_micros, load.cpu_micros / baseline.cpu_micros
+        load.per_second,
+        load.per_second / baseline.per_second,
+        load.cpu_micros,
+        load.cpu_micros / baseline.cpu_micros
     );
-    for (rate, name) in [(800.0, "800/s"), (load.per_second / 2.0, "half the maximum")] {
-        let [p50, p99, p999] = paced(&target, rate, time, &request, b"\"authenticated\":true").await;
-        println!("TokenReview, embedded, at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms");
+    for (rate, name) in [
+        (800.0, "800/s"),
+        (load.per_second / 2.0, "half the maximum"),
+    ] {
+        let [p50, p99, p999] =
+            paced(&target, rate, time, &request, b"\"authenticated\":true").await;
+        println!(
+            "TokenReview, embedded, at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
+        );
     }
-    let total: u64 = std::env::var("REVIEWS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let total: u64 = std::env::var("REVIEWS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000);
     let seconds = (total as f64 / load.per_second).ceil().max(1.0);
-    let long = saturate(&embedded, &target, 16, Duration::from_secs_f64(seconds), &request, b"\"authenticated\":true").await;
-    println!("memory after another {:.0} reviews: {:.1} MiB", long.per_second * seconds, embedded.memory_mib());
+    let long = saturate(
+        &embedded,
+        &target,
+        16,
+        Duration::from_secs_f64(seconds),
+        &request,
+        b"\"authenticated\":true",
+    )
+    .await;
+    println!(
+        "memory after another {:.0} reviews: {:.1} MiB",
+        long.per_second * seconds,
+        embedded.memory_mib()
+    );
 
     let dir = tempfile::tempdir().unwrap();
-    let sts = embedded.field("endpointUrl").strip_prefix("http://").unwrap().to_owned();
+    let sts = embedded
+        .field("endpointUrl")
+        .strip_prefix("http://")
+        .unwrap()
+        .to_owned();
     let (address, ca) = delayed_sts(dir.path(), sts, Duration::from_millis(20)).await;
     let state = dir.path().join("state");
     let config = dir.path().join("config.yaml");
@@ -332,7 +465,15 @@ async fn main() {
     let target = Target::of(&upstream);
     let request = review_request(&embedded.get_token(false));
     review(&target, &request).await;
-    let load = saturate(&upstream, &target, 16, time, &request, b"\"authenticated\":true").await;
+    let load = saturate(
+        &upstream,
+        &target,
+        16,
+        time,
+        &request,
+        b"\"authenticated\":true",
+    )
+    .await;
     println!(
         "TokenReview, upstream mode, one repeated token, 20 ms to STS, 16 connections: {:.0}/s, {:.1} us server CPU",
         load.per_second, load.cpu_micros
@@ -341,5 +482,8 @@ async fn main() {
 
 fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    info.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor").to_owned()
+    info.lines()
+        .find_map(|line| line.strip_prefix("model name\t: "))
+        .unwrap_or("unknown processor")
+        .to_owned()
 }

@@ -79,15 +79,27 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             return usage_code(&args, &error);
         }
     };
-    let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
-    let process = Process { env: Environment::of_process(), clock: &jiff::Timestamp::now };
-    let mut io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+    let (mut stdin, mut stdout, mut stderr) =
+        (io::stdin().lock(), io::stdout().lock(), io::stderr());
+    let process = Process {
+        env: Environment::of_process(),
+        clock: &jiff::Timestamp::now,
+    };
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
     let outcome: Result<ExitCode, Failure> = match cli.command {
-        Command::GetToken(args) => Ok(get_token::run(&args, Style::Authenticator, &process, &mut io).into()),
-        Command::Eks(EksArgs { command: EksCommand::GetToken(args) }) => {
-            Ok(get_token::run(&args, Style::AwsCli, &process, &mut io).into())
+        Command::GetToken(args) => {
+            Ok(get_token::run(&args, Style::Authenticator, &process, &mut io).into())
         }
-        Command::Kubeconfig(args) => Ok(countersign_client::kubeconfig::run(&args, &process, &mut io).into()),
+        Command::Eks(EksArgs {
+            command: EksCommand::GetToken(args),
+        }) => Ok(get_token::run(&args, Style::AwsCli, &process, &mut io).into()),
+        Command::Kubeconfig(args) => {
+            Ok(countersign_client::kubeconfig::run(&args, &process, &mut io).into())
+        }
         Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
@@ -139,10 +151,16 @@ fn reordered(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
     let mut moved = Vec::new();
     while args.len() > 2 {
-        let Some(first) = args.get(1).and_then(|arg| arg.to_str()) else { break };
+        let Some(first) = args.get(1).and_then(|arg| arg.to_str()) else {
+            break;
+        };
         if GLOBAL.contains(&first) {
             moved.extend(args.drain(1..3));
-        } else if GLOBAL.iter().any(|global| first.strip_prefix(global).is_some_and(|rest| rest.starts_with('='))) {
+        } else if GLOBAL.iter().any(|global| {
+            first
+                .strip_prefix(global)
+                .is_some_and(|rest| rest.starts_with('='))
+        }) {
             moved.extend(args.drain(1..2));
         } else {
             break;

@@ -31,7 +31,8 @@ impl OutputFormat {
                 writeln!(out)
             }
             Self::Yaml => {
-                let text = serde_saphyr::to_string(value).map_err(|error| io::Error::other(error.to_string()))?;
+                let text = serde_saphyr::to_string(value)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
                 out.write_all(text.as_bytes())
             }
         }

@@ -14,15 +14,27 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Usage, error: error.into(), hint: None }
+        Self {
+            exit: Exit::Usage,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::No, error: error.into(), hint: None }
+        Self {
+            exit: Exit::No,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn unknown(error: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Unknown, error: error.into(), hint: None }
+        Self {
+            exit: Exit::Unknown,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

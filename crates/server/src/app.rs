@@ -83,13 +83,33 @@ impl App {
     pub fn start(self) -> Result<Running, TlsError> {
         let (shutdown, stop) = watch::channel(false);
         let tasks = TaskTracker::new();
-        let WebhookListener { listener, certificate, clients, webhook } = self.webhook;
-        let serving = Arc::new(ServingCertificate::load(&certificate.cert, &certificate.key)?);
+        let WebhookListener {
+            listener,
+            certificate,
+            clients,
+            webhook,
+        } = self.webhook;
+        let serving = Arc::new(ServingCertificate::load(
+            &certificate.cert,
+            &certificate.key,
+        )?);
         let tls = server_config(Arc::clone(&serving), clients.as_ref())?;
         tasks.spawn(follow_certificate(serving, certificate, stop.clone()));
         let counters = Arc::new(ListenerCounters::default());
-        tasks.spawn(serve(listener, Some(tls), webhook, self.limits, counters, stop.clone()));
-        if let Some(AwsListener { listener, certificate, api }) = self.aws {
+        tasks.spawn(serve(
+            listener,
+            Some(tls),
+            webhook,
+            self.limits,
+            counters,
+            stop.clone(),
+        ));
+        if let Some(AwsListener {
+            listener,
+            certificate,
+            api,
+        }) = self.aws
+        {
             let handler = AwsHandler {
                 api,
                 metrics: Arc::clone(&self.metrics),
@@ -104,14 +124,38 @@ impl App {
                     Some(config)
                 }
             };
-            tasks.spawn(serve(listener, tls, handler, self.limits, Arc::default(), stop.clone()));
+            tasks.spawn(serve(
+                listener,
+                tls,
+                handler,
+                self.limits,
+                Arc::default(),
+                stop.clone(),
+            ));
         }
         if let Some(listener) = self.health {
-            tasks.spawn(serve(listener, None, AlwaysOk, self.limits, Arc::default(), stop.clone()));
+            tasks.spawn(serve(
+                listener,
+                None,
+                AlwaysOk,
+                self.limits,
+                Arc::default(),
+                stop.clone(),
+            ));
         }
         if let Some(listener) = self.metrics_listener {
-            let handler = MetricsHandler { metrics: self.metrics, readiness: self.readiness };
-            tasks.spawn(serve(listener, None, handler, self.limits, Arc::default(), stop));
+            let handler = MetricsHandler {
+                metrics: self.metrics,
+                readiness: self.readiness,
+            };
+            tasks.spawn(serve(
+                listener,
+                None,
+                handler,
+                self.limits,
+                Arc::default(),
+                stop,
+            ));
         }
         tasks.close();
         Ok(Running { tasks, shutdown })
@@ -170,14 +214,21 @@ async fn follow_certificate(
     files: CertificateFiles,
     mut stop: watch::Receiver<bool>,
 ) {
-    let read = |files: &CertificateFiles| Some((std::fs::read(&files.cert).ok()?, std::fs::read(&files.key).ok()?));
+    let read = |files: &CertificateFiles| {
+        Some((
+            std::fs::read(&files.cert).ok()?,
+            std::fs::read(&files.key).ok()?,
+        ))
+    };
     let mut seen = read(&files).map(|(cert, _)| cert);
     loop {
         tokio::select! {
             () = tokio::time::sleep(CERTIFICATE_POLL) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let Some((cert, _)) = read(&files) else { continue };
+        let Some((cert, _)) = read(&files) else {
+            continue;
+        };
         if seen.as_ref() == Some(&cert) {
             continue;
         }
@@ -187,7 +238,9 @@ async fn follow_certificate(
                 seen = Some(cert);
             }
             // Certificate and key are two files; between their writes they do not match.
-            Err(error) => tracing::warn!(%error, "new serving certificate not usable; the old one stays in force"),
+            Err(error) => {
+                tracing::warn!(%error, "new serving certificate not usable; the old one stays in force")
+            }
         }
     }
 }

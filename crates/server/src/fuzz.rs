@@ -9,7 +9,12 @@ use crate::webhook::wire;
 /// A TokenReview body.
 pub fn token_review(data: &[u8]) {
     if let Ok(review) = wire::parse(data) {
-        let answer = wire::render(review.version, &wire::Verdict::Denied { error: Some(&review.token) });
+        let answer = wire::render(
+            review.version,
+            &wire::Verdict::Denied {
+                error: Some(&review.token),
+            },
+        );
         assert!(serde_json::from_slice::<serde_json::Value>(&answer).is_ok());
     }
 }
@@ -33,10 +38,15 @@ pub fn query(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');
     let query = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let body = parts.next().unwrap_or_default();
-    let Ok(parameters) = Parameters::parse(&query, body) else { return };
+    let Ok(parameters) = Parameters::parse(&query, body) else {
+        return;
+    };
     let _ = Format::of_accept(parameters.get("Accept"));
     for (name, value) in parameters.iter() {
-        let member = Member::Structure(vec![("Name", Member::Text(name.into())), ("Value", Member::Text(value.into()))]);
+        let member = Member::Structure(vec![
+            ("Name", Member::Text(name.into())),
+            ("Value", Member::Text(value.into())),
+        ]);
         let _ = success(Format::Xml, "urn:fuzz", "Fuzz", &member, "id");
         let json = success(Format::Json, "urn:fuzz", "Fuzz", &member, "id");
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());

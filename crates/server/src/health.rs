@@ -33,7 +33,11 @@ pub struct Report {
 impl Report {
     /// Adds a check.
     pub fn add(&mut self, name: impl Into<String>, state: State, detail: impl Into<String>) {
-        self.checks.push(Check { name: name.into(), state, detail: detail.into() });
+        self.checks.push(Check {
+            name: name.into(),
+            state,
+            detail: detail.into(),
+        });
     }
 
     /// Whether nothing failed.
@@ -66,7 +70,11 @@ impl Report {
                 let _ = writeln!(text, ": {}", check.detail.replace(['\n', '\r'], " "));
             }
         }
-        text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
+        text.push_str(if ready {
+            "readyz check passed\n"
+        } else {
+            "readyz check failed\n"
+        });
         text
     }
 }

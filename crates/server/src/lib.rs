@@ -4,12 +4,12 @@ pub mod app;
 pub mod aws;
 pub mod config;
 pub mod events;
-pub mod health;
-pub mod listen;
-pub mod metrics;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod health;
 mod limiter;
+pub mod listen;
+pub mod metrics;
 mod request_id;
 pub mod webhook;
 

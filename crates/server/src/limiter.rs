@@ -27,7 +27,11 @@ impl FailureLimiter {
     /// Allows `per_second` failures per address; 0 switches the limit off.
     #[must_use]
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second, hasher: RandomState::new(), shards: Default::default() }
+        Self {
+            per_second,
+            hasher: RandomState::new(),
+            shards: Default::default(),
+        }
     }
 
     /// Whether `address` has used up its failures of this second.
@@ -35,9 +39,9 @@ impl FailureLimiter {
     pub(crate) fn is_exhausted(&self, address: IpAddr, second: i64) -> bool {
         self.per_second > 0
             && self.with(address, |windows| {
-                windows
-                    .get(&network(address))
-                    .is_some_and(|window| window.second == second && window.failures >= self.per_second)
+                windows.get(&network(address)).is_some_and(|window| {
+                    window.second == second && window.failures >= self.per_second
+                })
             })
     }
 
@@ -54,9 +58,15 @@ impl FailureLimiter {
                     windows.clear();
                 }
             }
-            let window = windows.entry(key).or_insert(Window { second, failures: 0 });
+            let window = windows.entry(key).or_insert(Window {
+                second,
+                failures: 0,
+            });
             if window.second != second {
-                *window = Window { second, failures: 0 };
+                *window = Window {
+                    second,
+                    failures: 0,
+                };
             }
             window.failures = window.failures.saturating_add(1);
         });
@@ -68,7 +78,11 @@ impl FailureLimiter {
         let [first, ..] = &self.shards;
         let shard = self.shards.get(index).unwrap_or(first);
         // A panic while counting cannot leave a window that matters.
-        body(&mut shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        body(
+            &mut shard
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 }
 

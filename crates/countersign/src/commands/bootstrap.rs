@@ -45,16 +45,33 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let snapshot = directory.snapshot();
     let mut users = Vec::new();
-    for user in bootstrap.users.iter().filter(|user| snapshot.user(account, &user.name).is_none()) {
+    for user in bootstrap
+        .users
+        .iter()
+        .filter(|user| snapshot.user(account, &user.name).is_none())
+    {
         let policy = read_policy(user.policy_file.as_deref(), Quota::User(&user.name))?;
         users.push((user, policy));
     }
     let mut roles = Vec::new();
-    for role in bootstrap.roles.iter().filter(|role| snapshot.role(account, &role.name).is_none()) {
+    for role in bootstrap
+        .roles
+        .iter()
+        .filter(|role| snapshot.role(account, &role.name).is_none())
+    {
         let trust = trust_source(role)?;
-        check(&trust, PolicyKind::Trust, Quota::Trust { limit: TRUST_QUOTA }, &NoDirectory)?;
+        check(
+            &trust,
+            PolicyKind::Trust,
+            Quota::Trust { limit: TRUST_QUOTA },
+            &NoDirectory,
+        )?;
         let policy = read_policy(role.policy_file.as_deref(), Quota::Role(&role.name))?;
-        roles.push(Pending { role, trust, policy });
+        roles.push(Pending {
+            role,
+            trust,
+            policy,
+        });
     }
     for (user, policy) in users {
         make_user(directory, account, user, policy, now).await?;
@@ -75,12 +92,21 @@ async fn make_user(
         path: user.path.as_deref().unwrap_or("/").into(),
         tags: Vec::new(),
     };
-    directory.create_user(new, now).await.map_err(Failure::usage)?;
+    directory
+        .create_user(new, now)
+        .await
+        .map_err(Failure::usage)?;
     if let Some(policy) = policy {
-        directory.put_user_policy(account, &user.name, inline(policy)).await.map_err(Failure::usage)?;
+        directory
+            .put_user_policy(account, &user.name, inline(policy))
+            .await
+            .map_err(Failure::usage)?;
     }
     if let Some(file) = &user.access_key_file {
-        let key = directory.create_access_key(account, &user.name, now).await.map_err(Failure::usage)?;
+        let key = directory
+            .create_access_key(account, &user.name, now)
+            .await
+            .map_err(Failure::usage)?;
         let text = serde_json::json!({
             "UserName": user.name,
             "AccessKeyId": key.metadata.id,
@@ -105,8 +131,12 @@ async fn make_roles(
         let mut first_failure = None;
         for one in pending {
             let snapshot = directory.snapshot();
-            let checked =
-                check(&one.trust, PolicyKind::Trust, Quota::Trust { limit: TRUST_QUOTA }, &Entities(&snapshot));
+            let checked = check(
+                &one.trust,
+                PolicyKind::Trust,
+                Quota::Trust { limit: TRUST_QUOTA },
+                &Entities(&snapshot),
+            );
             match checked {
                 Ok(validated) => make_role(directory, account, one, &validated, now).await?,
                 Err(failure) => {
@@ -130,7 +160,11 @@ async fn make_role(
     validated: &Validated,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let Pending { role, trust, policy } = pending;
+    let Pending {
+        role,
+        trust,
+        policy,
+    } = pending;
     let principals = validated.principal_ids.iter();
     let new = NewRole {
         account,
@@ -139,32 +173,49 @@ async fn make_role(
         trust: TrustPolicy {
             document: trust.text.into(),
             principals: principals
-                .map(|(slot, id)| TrustedPrincipal { statement: slot.statement, entry: slot.entry, id: id.into() })
+                .map(|(slot, id)| TrustedPrincipal {
+                    statement: slot.statement,
+                    entry: slot.entry,
+                    id: id.into(),
+                })
                 .collect(),
         },
         max_session_duration: role.max_session_duration.unwrap_or(DEFAULT_SESSION),
         description: None,
         tags: Vec::new(),
     };
-    directory.create_role(new, now).await.map_err(Failure::usage)?;
+    directory
+        .create_role(new, now)
+        .await
+        .map_err(Failure::usage)?;
     if let Some(policy) = policy {
-        directory.put_role_policy(account, &role.name, inline(policy)).await.map_err(Failure::usage)?;
+        directory
+            .put_role_policy(account, &role.name, inline(policy))
+            .await
+            .map_err(Failure::usage)?;
     }
     Ok(())
 }
 
 fn inline(policy: Source) -> InlinePolicy {
-    InlinePolicy { name: POLICY.into(), document: policy.text.into() }
+    InlinePolicy {
+        name: POLICY.into(),
+        document: policy.text.into(),
+    }
 }
 
 fn trust_source(role: &BootstrapRole) -> Result<Source, Failure> {
     match (&role.trust_policy_file, &role.trust_policy) {
         (Some(file), None) => read(file),
-        (None, Some(text)) => {
-            Ok(Source { place: format!("`trustPolicy` of role `{}`", role.name), text: text.clone() })
-        }
-        _ => Err(Failure::usage(anyhow!("role `{}` needs `trustPolicyFile` or `trustPolicy`, and not both", role.name))
-            .hint("`trustPolicy` is JSON as a text: write `trustPolicy: |` and the document below it")),
+        (None, Some(text)) => Ok(Source {
+            place: format!("`trustPolicy` of role `{}`", role.name),
+            text: text.clone(),
+        }),
+        _ => Err(Failure::usage(anyhow!(
+            "role `{}` needs `trustPolicyFile` or `trustPolicy`, and not both",
+            role.name
+        ))
+        .hint("`trustPolicy` is JSON as a text: write `trustPolicy: |` and the document below it")),
     }
 }
 
@@ -179,7 +230,10 @@ fn read(file: &Path) -> Result<Source, Failure> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("could not read the policy `{}`", file.display()))
         .map_err(Failure::usage)?;
-    Ok(Source { place: file.display().to_string(), text })
+    Ok(Source {
+        place: file.display().to_string(),
+        text,
+    })
 }
 
 fn check(
@@ -214,16 +268,26 @@ struct Entities<'s>(&'s DirectorySnapshot);
 
 impl PrincipalDirectory for Entities<'_> {
     fn look_up(&self, arn: &str) -> Existence {
-        let Ok(parsed) = Arn::parse(arn) else { return Existence::Missing };
-        let Ok(account) = parsed.account.parse::<AccountId>() else { return Existence::Missing };
+        let Ok(parsed) = Arn::parse(arn) else {
+            return Existence::Missing;
+        };
+        let Ok(account) = parsed.account.parse::<AccountId>() else {
+            return Existence::Missing;
+        };
         if self.0.account(account).is_none() {
             return Existence::NotChecked;
         }
         let name = parsed.resource.rsplit('/').next().unwrap_or_default();
         let found = if parsed.resource.starts_with("role/") {
-            self.0.role(account, name).filter(|role| *role.arn == *arn).map(|role| &role.record.id)
+            self.0
+                .role(account, name)
+                .filter(|role| *role.arn == *arn)
+                .map(|role| &role.record.id)
         } else {
-            self.0.user(account, name).filter(|user| *user.arn == *arn).map(|user| &user.record.id)
+            self.0
+                .user(account, name)
+                .filter(|user| *user.arn == *arn)
+                .map(|user| &user.record.id)
         };
         found.map_or(Existence::Missing, |id| Existence::Has(id.to_string()))
     }

@@ -22,17 +22,28 @@ impl ChainCredentials {
         let provider = self
             .provider
             .get_or_init(|| async {
-                aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await.credentials_provider()
+                aws_config::defaults(aws_config::BehaviorVersion::latest())
+                    .load()
+                    .await
+                    .credentials_provider()
             })
             .await;
-        let provider = provider.as_ref().ok_or_else(|| CredentialsError("no AWS credentials are configured".into()))?;
-        let credentials =
-            provider.provide_credentials().await.map_err(|error| CredentialsError(error.to_string()))?;
+        let provider = provider
+            .as_ref()
+            .ok_or_else(|| CredentialsError("no AWS credentials are configured".into()))?;
+        let credentials = provider
+            .provide_credentials()
+            .await
+            .map_err(|error| CredentialsError(error.to_string()))?;
         Ok(AwsCredentials {
             access_key_id: credentials.access_key_id().to_owned(),
             secret_access_key: Zeroizing::new(credentials.secret_access_key().to_owned()),
-            session_token: credentials.session_token().map(|token| Zeroizing::new(token.to_owned())),
-            expires_at: credentials.expiry().and_then(|time| Timestamp::try_from(time).ok()),
+            session_token: credentials
+                .session_token()
+                .map(|token| Zeroizing::new(token.to_owned())),
+            expires_at: credentials
+                .expiry()
+                .and_then(|time| Timestamp::try_from(time).ok()),
         })
     }
 }

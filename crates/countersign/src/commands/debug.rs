@@ -24,7 +24,9 @@ pub(crate) enum DebugCommand {
     /// Reads a captured request (raw HTTP text, a curl command, or an HTTP archive), signs its plausible variants with the
     /// secret, and names the one the client signed: the path encoded twice, a port dropped by a proxy, a body with a newline
     /// too many, the wrong region, a secret with blanks, a clock in another time zone.
-    #[command(after_help = "Example:\n  countersign debug sigv4 request.txt --secret-file secret.txt")]
+    #[command(
+        after_help = "Example:\n  countersign debug sigv4 request.txt --secret-file secret.txt"
+    )]
     Sigv4(Sigv4Args),
 }
 
@@ -91,41 +93,58 @@ pub(crate) fn sigv4(args: &Sigv4Args, out: &mut dyn Write) -> Result<Exit, Failu
                 writeln!(out, "  {finding}")?;
             }
             if let (Some(canonical), Some(string)) = (&row.canonical_request, &row.string_to_sign) {
-                writeln!(out, "\ncanonical request:\n{canonical}\n\nstring to sign:\n{string}")?;
+                writeln!(
+                    out,
+                    "\ncanonical request:\n{canonical}\n\nstring to sign:\n{string}"
+                )?;
             }
         }
         Ok(())
     })?;
-    let fine = rows.iter().all(|row| row.verifies && row.findings.is_empty());
+    let fine = rows
+        .iter()
+        .all(|row| row.verifies && row.findings.is_empty());
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
 fn secret(args: &Sigv4Args) -> Result<SecretKey, Failure> {
     if let Some(path) = &args.secret_file {
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(anyhow::Error::new(error).context(format!("could not read `{}`", path.display())))
+            Failure::usage(
+                anyhow::Error::new(error).context(format!("could not read `{}`", path.display())),
+            )
         })?);
         return Ok(SecretKey::new(text.trim_end_matches(['\n', '\r'])));
     }
     match std::env::var("AWS_SECRET_ACCESS_KEY") {
         Ok(secret) if !secret.is_empty() => Ok(SecretKey::new(secret)),
-        _ => Err(Failure::usage(anyhow::anyhow!("the secret access key is needed to recompute the signature"))
-            .hint("give it with `--secret-file FILE` or in AWS_SECRET_ACCESS_KEY")),
+        _ => Err(Failure::usage(anyhow::anyhow!(
+            "the secret access key is needed to recompute the signature"
+        ))
+        .hint("give it with `--secret-file FILE` or in AWS_SECRET_ACCESS_KEY")),
     }
 }
 
 fn read_limited(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_CAPTURE + 1).read_to_end(&mut text)
+        std::io::stdin()
+            .lock()
+            .take(MAX_CAPTURE + 1)
+            .read_to_end(&mut text)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_CAPTURE + 1).read_to_end(&mut text))
     };
     read.map_err(|error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("could not read `{}`", path.display())))
+        Failure::usage(
+            anyhow::Error::new(error).context(format!("could not read `{}`", path.display())),
+        )
     })?;
     if text.len() as u64 > MAX_CAPTURE {
-        return Err(Failure::usage(anyhow::anyhow!("`{}` is larger than 16 MiB", path.display())));
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`{}` is larger than 16 MiB",
+            path.display()
+        )));
     }
     Ok(text)
 }

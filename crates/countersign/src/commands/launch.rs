@@ -56,18 +56,38 @@ pub(super) struct Launch<'a> {
 
 pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Running, Failure> {
     let own = &launch.loaded.config.countersign;
-    let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
-    let aws_address = launch.aws.as_ref().map(TcpListener::local_addr).transpose()?;
-    let rules = token_rules(own, launch.partition, aws_address.map(|address| (scheme, address)))?;
+    let scheme = if own.aws_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let aws_address = launch
+        .aws
+        .as_ref()
+        .map(TcpListener::local_addr)
+        .transpose()?;
+    let rules = token_rules(
+        own,
+        launch.partition,
+        aws_address.map(|address| (scheme, address)),
+    )?;
     let (deny_mode, upstream_failure_status) = launch.deny;
 
     let metrics = Arc::new(launch.metrics);
-    let events = Events::start(&event_target(launch.events.or(own.events.as_deref())), metrics.events_lost().clone())?;
+    let events = Events::start(
+        &event_target(launch.events.or(own.events.as_deref())),
+        metrics.events_lost().clone(),
+    )?;
     let mut verifiers = Vec::new();
     if let Some(directory) = &launch.directory {
-        tokio::spawn(countersign_server::aws::keep_session_keys(directory.clone()));
+        tokio::spawn(countersign_server::aws::keep_session_keys(
+            directory.clone(),
+        ));
     }
-    let keys = launch.directory.as_ref().map(|directory| Arc::new(KeyRing::new(directory.feed().clone())));
+    let keys = launch
+        .directory
+        .as_ref()
+        .map(|directory| Arc::new(KeyRing::new(directory.feed().clone())));
     verifiers.extend(keys.iter().map(|keys| Verifier::Embedded(Arc::clone(keys))));
     verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));
 
@@ -83,9 +103,21 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
             upstream_failure_status,
         }))
     });
-    let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(authenticators.collect())));
-    let readiness = readiness(launch.directory, Arc::clone(&clusters), launch.upstream.clone());
-    let webhook = Webhook::new(clusters, Arc::clone(&metrics), events, Arc::clone(&readiness), launch.upstream);
+    let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(
+        authenticators.collect(),
+    )));
+    let readiness = readiness(
+        launch.directory,
+        Arc::clone(&clusters),
+        launch.upstream.clone(),
+    );
+    let webhook = Webhook::new(
+        clusters,
+        Arc::clone(&metrics),
+        events,
+        Arc::clone(&readiness),
+        launch.upstream,
+    );
 
     let failures = own.failures_per_second.unwrap_or(20);
     let aws = match (launch.aws, keys) {
@@ -95,7 +127,12 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(AwsApi::new(keys, Arc::clone(&metrics), failures, own.debug_signatures)),
+            api: Arc::new(AwsApi::new(
+                keys,
+                Arc::clone(&metrics),
+                failures,
+                own.debug_signatures,
+            )),
         }),
         _ => None,
     };
@@ -122,7 +159,10 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn until_told_to_stop() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -131,7 +171,11 @@ pub(super) async fn until_told_to_stop() -> Result<(), Failure> {
     Ok(())
 }
 
-fn token_rules(own: &OwnConfig, partition: Partition, aws: Option<(&str, SocketAddr)>) -> Result<Rules, Failure> {
+fn token_rules(
+    own: &OwnConfig,
+    partition: Partition,
+    aws: Option<(&str, SocketAddr)>,
+) -> Result<Rules, Failure> {
     let defaults = countersign_token::Options::default();
     let mut trusted_endpoints = own.trusted_endpoints.clone();
     if let Some((scheme, address)) = aws {
@@ -140,29 +184,39 @@ fn token_rules(own: &OwnConfig, partition: Partition, aws: Option<(&str, SocketA
     let options = countersign_token::Options {
         partition,
         max_token_bytes: own.max_token_bytes.unwrap_or(defaults.max_token_bytes),
-        allow_global_endpoint: own.allow_global_endpoint.unwrap_or(defaults.allow_global_endpoint),
+        allow_global_endpoint: own
+            .allow_global_endpoint
+            .unwrap_or(defaults.allow_global_endpoint),
         regions: own.regions.clone(),
         own_region: own.region.clone(),
         allowed_hosts: own.allowed_hosts.clone(),
         trusted_endpoints,
         // The process' own plain-HTTP listener is trusted because tokens for it are verified in process.
-        allow_insecure_trusted_endpoint: own.allow_insecure_trusted_endpoint || aws.is_some_and(|(s, _)| s == "http"),
+        allow_insecure_trusted_endpoint: own.allow_insecure_trusted_endpoint
+            || aws.is_some_and(|(s, _)| s == "http"),
     };
     Rules::new(options).map_err(Failure::usage)
 }
 
-pub(super) fn denial_options(own: &OwnConfig, default: DenyMode) -> Result<(DenyMode, u16), Failure> {
+pub(super) fn denial_options(
+    own: &OwnConfig,
+    default: DenyMode,
+) -> Result<(DenyMode, u16), Failure> {
     let mode = match own.deny_mode.as_deref() {
         None => default,
         Some("http") => DenyMode::Http,
         Some("review") => DenyMode::Review,
         Some(other) => {
-            return Err(Failure::usage(anyhow::anyhow!("`denyMode` is `{other}`; it is `http` or `review`")));
+            return Err(Failure::usage(anyhow::anyhow!(
+                "`denyMode` is `{other}`; it is `http` or `review`"
+            )));
         }
     };
     match own.upstream_failure_status.unwrap_or(500) {
         status @ (403 | 500) => Ok((mode, status)),
-        other => Err(Failure::usage(anyhow::anyhow!("`upstreamFailureStatus` is {other}; it is 500 or 403"))),
+        other => Err(Failure::usage(anyhow::anyhow!(
+            "`upstreamFailureStatus` is {other}; it is 500 or 403"
+        ))),
     }
 }
 
@@ -192,11 +246,19 @@ fn readiness(
             }
             let unusable = directory.snapshot().unusable_count();
             if unusable > 0 {
-                report.add("records", State::Warning, format!("{unusable} records cannot be used and are kept as they are"));
+                report.add(
+                    "records",
+                    State::Warning,
+                    format!("{unusable} records cannot be used and are kept as they are"),
+                );
             }
         }
         for cluster in clusters.load().iter() {
-            super::mappings::report_health(&mut report, cluster.name(), &cluster.mappings().health());
+            super::mappings::report_health(
+                &mut report,
+                cluster.name(),
+                &cluster.mappings().health(),
+            );
         }
         if let Some(sts) = &upstream {
             let numbers = sts.snapshot();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use countersign_arn::Partition;
 use countersign_mapping::{
-    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, MappingTable, NodeUsernames, OnParseError,
-    ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
+    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, MappingTable,
+    NodeUsernames, OnParseError, ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
 };
 use countersign_server::config::{Config, OneOrMany, OwnConfig};
 use countersign_server::health::{Report, State};
@@ -43,7 +43,9 @@ pub(super) async fn start(sources: Sources<'_>) -> Result<Arc<Mappings>, Failure
     let now = Timestamp::now();
     let modes = backend_modes(&sources)?;
     let server = &sources.config.server;
-    modes.check_dynamic_file(server.dynamic_file_path.is_some()).map_err(Failure::usage)?;
+    modes
+        .check_dynamic_file(server.dynamic_file_path.is_some())
+        .map_err(Failure::usage)?;
     let options = options(&sources)?;
     let mut backends = Vec::new();
     if sources.creator.is_some() {
@@ -58,12 +60,22 @@ pub(super) async fn start(sources: Sources<'_>) -> Result<Arc<Mappings>, Failure
         mappings.set_table(table, "1", now);
     }
     // The backend mode file may name any backend later.
-    let every = [BackendKind::MountedFile, BackendKind::DynamicFile, BackendKind::EksConfigMap, BackendKind::Crd];
+    let every = [
+        BackendKind::MountedFile,
+        BackendKind::DynamicFile,
+        BackendKind::EksConfigMap,
+        BackendKind::Crd,
+    ];
     let optional = server.dynamic_backend_mode_path.is_some();
-    for kind in every.iter().filter(|kind| optional || modes.modes().contains(kind)) {
+    for kind in every
+        .iter()
+        .filter(|kind| optional || modes.modes().contains(kind))
+    {
         match kind {
             BackendKind::MountedFile => match sources.mounted_file {
-                None => mappings.set_entries(BackendKind::MountedFile, Default::default(), "none", now),
+                None => {
+                    mappings.set_entries(BackendKind::MountedFile, Default::default(), "none", now)
+                }
                 Some(path) => {
                     let file = MountedFile::load(path, &mappings, now).map_err(Failure::usage)?;
                     tokio::spawn(file.run(POLL_INTERVAL, Timestamp::now));
@@ -71,13 +83,17 @@ pub(super) async fn start(sources: Sources<'_>) -> Result<Arc<Mappings>, Failure
             },
             BackendKind::DynamicFile => {
                 if let Some(path) = &server.dynamic_file_path {
-                    tokio::spawn(DynamicFile::new(path, &mappings).run(POLL_INTERVAL, Timestamp::now));
+                    tokio::spawn(
+                        DynamicFile::new(path, &mappings).run(POLL_INTERVAL, Timestamp::now),
+                    );
                 }
             }
             BackendKind::EksConfigMap | BackendKind::Crd => {
                 match kubernetes::start(*kind, &sources, &mappings).await {
                     Err(failure) if modes.modes().contains(kind) => return Err(failure),
-                    Err(failure) => tracing::warn!(backend = %kind, problem = failure.render(), "backend not available"),
+                    Err(failure) => {
+                        tracing::warn!(backend = %kind, problem = failure.render(), "backend not available")
+                    }
                     Ok(()) => {}
                 }
             }
@@ -93,11 +109,22 @@ pub(super) async fn start(sources: Sources<'_>) -> Result<Arc<Mappings>, Failure
 }
 
 fn backend_modes(sources: &Sources<'_>) -> Result<BackendModes, Failure> {
-    let from_file = sources.config.server.backend_mode.as_ref().map(OneOrMany::items);
-    let names = if sources.backend_modes.is_empty() { from_file } else { Some(sources.backend_modes.clone()) };
+    let from_file = sources
+        .config
+        .server
+        .backend_mode
+        .as_ref()
+        .map(OneOrMany::items);
+    let names = if sources.backend_modes.is_empty() {
+        from_file
+    } else {
+        Some(sources.backend_modes.clone())
+    };
     let modes = match names {
         None => BackendModes::default(),
-        Some(names) => BackendModes::parse(names.iter().map(String::as_str)).map_err(Failure::usage)?,
+        Some(names) => {
+            BackendModes::parse(names.iter().map(String::as_str)).map_err(Failure::usage)?
+        }
     };
     for name in modes.deprecated() {
         tracing::warn!(name, "backend mode name is deprecated");
@@ -109,7 +136,9 @@ fn options(sources: &Sources<'_>) -> Result<MappingsOptions, Failure> {
     let server = &sources.config.server;
     let own = &sources.config.countersign;
     let wrong = |key: &str, value: &str, allowed: &str| {
-        Failure::usage(anyhow::anyhow!("`countersign.mapping.{key}` is `{value}`; it is {allowed}"))
+        Failure::usage(anyhow::anyhow!(
+            "`countersign.mapping.{key}` is `{value}`; it is {allowed}"
+        ))
     };
     let sso_suffix = match own.mapping.sso_suffix.as_deref() {
         None | Some("exact") => SsoSuffix::Exact,
@@ -124,7 +153,13 @@ fn options(sources: &Sources<'_>) -> Result<MappingsOptions, Failure> {
     let on_parse_error = match own.mapping.on_parse_error.as_deref() {
         None | Some("keepLastGood") => OnParseError::KeepLastGood,
         Some("dropSection") => OnParseError::DropSection,
-        Some(other) => return Err(wrong("onParseError", other, "`keepLastGood` or `dropSection`")),
+        Some(other) => {
+            return Err(wrong(
+                "onParseError",
+                other,
+                "`keepLastGood` or `dropSection`",
+            ));
+        }
     };
     let mapping = MappingOptions {
         partition: sources.partition,
@@ -147,14 +182,22 @@ fn options(sources: &Sources<'_>) -> Result<MappingsOptions, Failure> {
             .iter()
             .map(|text| {
                 text.parse().map_err(|error| {
-                    Failure::usage(anyhow::Error::new(error).context(format!("`{text}` in `scrubbedAccounts`")))
+                    Failure::usage(
+                        anyhow::Error::new(error)
+                            .context(format!("`{text}` in `scrubbedAccounts`")),
+                    )
                 })
             })
             .collect::<Result<_, _>>()?,
         mapping_extras: false,
     };
     let max_stale = Duration::from_secs(own.mapping.max_stale.unwrap_or(24 * 3600));
-    Ok(MappingsOptions { mapping, chain, on_parse_error, max_stale })
+    Ok(MappingsOptions {
+        mapping,
+        chain,
+        on_parse_error,
+        max_stale,
+    })
 }
 
 fn reserved_prefixes(config: &Config) -> Result<Vec<ReservedPrefixes>, Failure> {
@@ -171,7 +214,11 @@ fn reserved_prefixes(config: &Config) -> Result<Vec<ReservedPrefixes>, Failure> 
 fn privileged_groups(own: &OwnConfig) -> Result<BTreeMap<String, Vec<BackendKind>>, Failure> {
     let mut groups = BTreeMap::new();
     for entry in &own.mapping.privileged_groups {
-        let backends = entry.backends.iter().map(|name| one_backend(name)).collect::<Result<Vec<_>, _>>()?;
+        let backends = entry
+            .backends
+            .iter()
+            .map(|name| one_backend(name))
+            .collect::<Result<Vec<_>, _>>()?;
         groups.insert(entry.group.clone(), backends);
     }
     Ok(groups)
@@ -181,24 +228,44 @@ fn one_backend(name: &str) -> Result<BackendKind, Failure> {
     let modes = BackendModes::parse([name]).map_err(Failure::usage)?;
     match modes.modes() {
         [backend] => Ok(*backend),
-        _ => Err(Failure::usage(anyhow::anyhow!("`{name}` is not one backend mode"))),
+        _ => Err(Failure::usage(anyhow::anyhow!(
+            "`{name}` is not one backend mode"
+        ))),
     }
 }
 
 /// What `/readyz?verbose` says about a cluster's sources. Only a source that was never read makes it unready.
 pub(super) fn report_health(report: &mut Report, cluster: &str, health: &Health) {
-    let backends: Vec<&str> = health.backends.iter().map(|backend| backend.name()).collect();
-    let detail = format!("backends {}, generation {}", backends.join(", "), health.generation);
+    let backends: Vec<&str> = health
+        .backends
+        .iter()
+        .map(|backend| backend.name())
+        .collect();
+    let detail = format!(
+        "backends {}, generation {}",
+        backends.join(", "),
+        health.generation
+    );
     report.add(format!("cluster {cluster}"), State::Ok, detail);
     for source in &health.sources {
         let name = format!("cluster {cluster} {}", source.source);
         if source.in_use && !source.synced {
-            let why = source.failing.as_ref().map_or_else(|| "not synced".to_owned(), |p| format!("not synced: {p}"));
+            let why = source
+                .failing
+                .as_ref()
+                .map_or_else(|| "not synced".to_owned(), |p| format!("not synced: {p}"));
             report.add(name, State::Failed, why);
         } else if let Some(problem) = &source.failing {
-            report.add(name, State::Warning, format!("cannot be reached: {problem}"));
+            report.add(
+                name,
+                State::Warning,
+                format!("cannot be reached: {problem}"),
+            );
         } else if let Some(stale) = source.stale.first() {
-            let detail = format!("stale since {}, {} in force: {}", stale.since, stale.in_force, stale.problem);
+            let detail = format!(
+                "stale since {}, {} in force: {}",
+                stale.since, stale.in_force, stale.problem
+            );
             report.add(name, State::Warning, detail);
         } else {
             let entries = source.entries;

@@ -1,13 +1,13 @@
 //! One module for each command that has work of its own.
 
-pub(crate) mod debug;
-pub(crate) mod policy;
-pub(crate) mod serve;
 mod bootstrap;
 mod credentials;
+pub(crate) mod debug;
 mod kubernetes;
 mod launch;
 mod mappings;
+pub(crate) mod policy;
+pub(crate) mod serve;
 mod settings;
 pub(crate) mod up;
 mod upstream;

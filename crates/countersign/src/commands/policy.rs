@@ -21,20 +21,26 @@ pub(crate) enum PolicyCommand {
     /// Decide the cases of a file; a test runner where cases say what they expect.
     ///
     /// Evaluates identity, resource, trust, boundary, session, SCP, RCP and endpoint policies as AWS does.
-    #[command(after_help = "Examples:\n  countersign policy simulate cases.json --explain\n  \
+    #[command(
+        after_help = "Examples:\n  countersign policy simulate cases.json --explain\n  \
         cat case.yaml | countersign policy simulate - -o json\n\n\
-        Exit codes: 0 all allowed or all as expected, 1 otherwise, 2 unreadable input, 3 could not decide.")]
+        Exit codes: 0 all allowed or all as expected, 1 otherwise, 2 unreadable input, 3 could not decide."
+    )]
     Simulate(SimulateArgs),
     /// Find errors, security problems and risks in policy documents.
-    #[command(after_help = "Examples:\n  countersign policy lint trust.json --type trust\n  \
-        countersign policy lint policies/*.json -o sarif > findings.sarif")]
+    #[command(
+        after_help = "Examples:\n  countersign policy lint trust.json --type trust\n  \
+        countersign policy lint policies/*.json -o sarif > findings.sarif"
+    )]
     Lint(LintArgs),
     /// Explain one decision: every layer, every statement, what is missing.
     #[command(after_help = "Example:\n  countersign policy explain case.json --case irsa-1")]
     Explain(ExplainArgs),
     /// Compare two policy documents: what does B allow that A does not, and the other way round.
-    #[command(after_help = "Example:\n  countersign policy diff before.json after.json\n\n\
-        Exit codes: 0 B allows nothing that A does not, 1 it does or may, 2 unreadable input.")]
+    #[command(
+        after_help = "Example:\n  countersign policy diff before.json after.json\n\n\
+        Exit codes: 0 B allows nothing that A does not, 1 it does or may, 2 unreadable input."
+    )]
     Diff(DiffArgs),
 }
 
@@ -220,20 +226,40 @@ fn simulate_files(args: &SimulateArgs, out: &mut dyn Write) -> Result<Exit, Fail
 
 fn diff(args: &DiffArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (before, after) = (read(&args.before)?, read(&args.after)?);
-    let comparison = compare::diff(&before, &after, args.kind.map(Into::into)).map_err(|(which, error)| {
-        let path = if which == 1 { &args.before } else { &args.after };
-        Failure::usage(anyhow::anyhow!("{}: {error}", path.display()))
-    })?;
+    let comparison =
+        compare::diff(&before, &after, args.kind.map(Into::into)).map_err(|(which, error)| {
+            let path = if which == 1 {
+                &args.before
+            } else {
+                &args.after
+            };
+            Failure::usage(anyhow::anyhow!("{}: {error}", path.display()))
+        })?;
     match args.output {
         OutputFormat::Json => out.write_all(compare::render_json(&comparison).as_bytes())?,
         OutputFormat::Yaml => args.output.write(out, &comparison, |_| Ok(()))?,
-        OutputFormat::Table => out.write_all(compare::render_text(&comparison, &args.before.display().to_string(), &args.after.display().to_string()).as_bytes())?,
+        OutputFormat::Table => out.write_all(
+            compare::render_text(
+                &comparison,
+                &args.before.display().to_string(),
+                &args.after.display().to_string(),
+            )
+            .as_bytes(),
+        )?,
     }
-    Ok(if comparison.has_no_new_access() { Exit::Fine } else { Exit::No })
+    Ok(if comparison.has_no_new_access() {
+        Exit::Fine
+    } else {
+        Exit::No
+    })
 }
 
 fn lint_files(args: &LintArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let role_policies = args.role_policies.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    let role_policies = args
+        .role_policies
+        .iter()
+        .map(|path| read(path))
+        .collect::<Result<_, _>>()?;
     let options = LintOptions {
         kind: args.kind.map(Into::into),
         account: args.account.clone(),
@@ -245,7 +271,10 @@ fn lint_files(args: &LintArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     };
     let mut files = Vec::new();
     for path in &args.files {
-        files.push((path.display().to_string(), lint::lint(&read(path)?, &options)));
+        files.push((
+            path.display().to_string(),
+            lint::lint(&read(path)?, &options),
+        ));
     }
     let text = match args.output {
         LintFormat::Table => lint::render_table(&files),
@@ -253,8 +282,18 @@ fn lint_files(args: &LintArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
         LintFormat::Sarif => lint::render_sarif(&files, env!("CARGO_PKG_VERSION")),
     };
     out.write_all(text.as_bytes())?;
-    let worst = files.iter().flat_map(|(_, findings)| findings).map(|finding| severity(finding.kind)).min();
-    Ok(if worst.is_some_and(|worst| worst <= args.fail_on && args.fail_on != FailOn::Never) { Exit::No } else { Exit::Fine })
+    let worst = files
+        .iter()
+        .flat_map(|(_, findings)| findings)
+        .map(|finding| severity(finding.kind))
+        .min();
+    Ok(
+        if worst.is_some_and(|worst| worst <= args.fail_on && args.fail_on != FailOn::Never) {
+            Exit::No
+        } else {
+            Exit::Fine
+        },
+    )
 }
 
 fn severity(kind: FindingType) -> FailOn {
@@ -274,7 +313,8 @@ fn explain_case(args: &ExplainArgs, out: &mut dyn Write) -> Result<Exit, Failure
     };
     let case = case.ok_or_else(|| {
         let known: Vec<&str> = cases.iter().map(|case| case.id.as_str()).take(10).collect();
-        Failure::usage(anyhow::anyhow!("there is no such case")).hint(format!("the file has: {}", known.join(", ")))
+        Failure::usage(anyhow::anyhow!("there is no such case"))
+            .hint(format!("the file has: {}", known.join(", ")))
     })?;
     let options = simulate::Options {
         explain: true,
@@ -282,27 +322,42 @@ fn explain_case(args: &ExplainArgs, out: &mut dyn Write) -> Result<Exit, Failure
         strict: false,
         assume: args.assume.clone(),
     };
-    let explanation = simulate::explain_case(case, &options).map_err(|error| Failure::unknown(anyhow::anyhow!(error)))?;
-    args.output.write(out, &explanation, |out| out.write_all(explain::render_tree(&explanation).as_bytes()))?;
-    Ok(if explanation.decision == countersign_policy::Outcome::Allowed { Exit::Fine } else { Exit::No })
+    let explanation = simulate::explain_case(case, &options)
+        .map_err(|error| Failure::unknown(anyhow::anyhow!(error)))?;
+    args.output.write(out, &explanation, |out| {
+        out.write_all(explain::render_tree(&explanation).as_bytes())
+    })?;
+    Ok(
+        if explanation.decision == countersign_policy::Outcome::Allowed {
+            Exit::Fine
+        } else {
+            Exit::No
+        },
+    )
 }
 
 fn read_cases(file: &Path) -> Result<Vec<Case>, Failure> {
     let text = read(file)?;
     let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let load = |name: &str| read(&folder.join(name)).map_err(|failure| failure.render());
-    simulate::parse(&file.display().to_string(), &text, &load).map_err(|error| Failure::usage(*error))
+    simulate::parse(&file.display().to_string(), &text, &load)
+        .map_err(|error| Failure::usage(*error))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let result = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_FILE).read_to_string(&mut text)
+        std::io::stdin()
+            .lock()
+            .take(MAX_FILE)
+            .read_to_string(&mut text)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
     };
     result.map_err(|error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("could not read `{}`", path.display())))
+        Failure::usage(
+            anyhow::Error::new(error).context(format!("could not read `{}`", path.display())),
+        )
     })?;
     Ok(text)
 }

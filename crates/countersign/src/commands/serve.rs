@@ -28,14 +28,21 @@ const KUBECONFIG: &str = "/etc/kubernetes/aws-iam-authenticator/kubeconfig.yaml"
 const HEALTH: &str = "0.0.0.0:21363";
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  countersign serve --config /etc/aws-iam-authenticator/config.yaml\n\n\
-    A flag wins over the file, and the file over the default. The names of flags are aws-iam-authenticator's.")]
+#[command(
+    after_help = "Example:\n  countersign serve --config /etc/aws-iam-authenticator/config.yaml\n\n\
+    A flag wins over the file, and the file over the default. The names of flags are aws-iam-authenticator's."
+)]
 pub(crate) struct ServeArgs {
     /// Configuration file.
     #[arg(short, long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// The cluster id tokens must be made for.
-    #[arg(short = 'i', long, env = "KUBERNETES_AWS_AUTHENTICATOR_CLUSTER_ID", value_name = "ID")]
+    #[arg(
+        short = 'i',
+        long,
+        env = "KUBERNETES_AWS_AUTHENTICATOR_CLUSTER_ID",
+        value_name = "ID"
+    )]
     cluster_id: Option<String>,
     /// Partition of the AWS accounts.
     #[arg(long)]
@@ -71,7 +78,12 @@ pub(crate) struct ServeArgs {
     #[arg(long = "ec2-describeInstances-burst", value_name = "N")]
     ec2_burst: Option<u32>,
     /// Log level: panic, fatal, error, warn, info, debug, trace.
-    #[arg(short = 'v', long, env = "AWS_IAM_AUTHENTICATOR_LOG_VERBOSITY", value_name = "LEVEL")]
+    #[arg(
+        short = 'v',
+        long,
+        env = "AWS_IAM_AUTHENTICATOR_LOG_VERBOSITY",
+        value_name = "LEVEL"
+    )]
     log_verbosity: Option<String>,
     /// Form of log lines: text or json.
     #[arg(short = 'l', long, value_enum)]
@@ -105,8 +117,8 @@ pub(crate) fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let mut loaded = settings::read_config(args.config.as_deref())?;
     merge(&mut loaded.config, &args);
     let wanted = loaded.config.log_verbosity.as_deref().unwrap_or("info");
-    let level =
-        logging::level(wanted).ok_or_else(|| Failure::usage(anyhow::anyhow!("`{wanted}` is no log level")))?;
+    let level = logging::level(wanted)
+        .ok_or_else(|| Failure::usage(anyhow::anyhow!("`{wanted}` is no log level")))?;
     let format = match (args.log_format, loaded.config.log_format.as_deref()) {
         (Some(format), _) => format,
         (None, Some("json")) => LogFormat::Json,
@@ -132,7 +144,10 @@ fn merge(config: &mut Config, args: &ServeArgs) {
     put(&mut server.address, &args.address);
     put(&mut server.state_dir, &args.state_dir);
     put(&mut server.generate_kubeconfig, &args.generate_kubeconfig);
-    put(&mut server.kubeconfig_pregenerated, &args.kubeconfig_pregenerated);
+    put(
+        &mut server.kubeconfig_pregenerated,
+        &args.kubeconfig_pregenerated,
+    );
     put(&mut server.kubeconfig, &args.kubeconfig);
     put(&mut server.master, &args.master);
     put(&mut server.ec2_describe_instances_qps, &args.ec2_qps);
@@ -143,49 +158,89 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     let config = &loaded.config;
     let server = &config.server;
     let own = &config.countersign;
-    let cluster_id = config.cluster_id.clone().filter(|id| !id.is_empty()).ok_or_else(|| {
-        Failure::usage(anyhow::anyhow!("cluster id is missing"))
-            .hint("set `clusterID` in the configuration, or give `--cluster-id ID`")
-    })?;
+    let cluster_id = config
+        .cluster_id
+        .clone()
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!("cluster id is missing"))
+                .hint("set `clusterID` in the configuration, or give `--cluster-id ID`")
+        })?;
     let partition: Partition = match &server.partition {
         None => Partition::Aws,
-        Some(text) => {
-            text.parse().map_err(|error| Failure::usage(anyhow::Error::new(error).context("invalid partition")))?
-        }
+        Some(text) => text.parse().map_err(|error| {
+            Failure::usage(anyhow::Error::new(error).context("invalid partition"))
+        })?,
     };
     let state_dir = server.state_dir.clone().unwrap_or_else(|| STATE_DIR.into());
     let address = server.address.clone().unwrap_or_else(|| "127.0.0.1".into());
-    let hostname = server.hostname.clone().unwrap_or_else(|| "localhost".into());
+    let hostname = server
+        .hostname
+        .clone()
+        .unwrap_or_else(|| "localhost".into());
 
     // What cannot be meant is refused before anything is bound or written.
     let deny = launch::denial_options(own, DenyMode::Http)?;
     let webhook_address = host_port(&address, server.port.unwrap_or(21362));
     let embedded = own.identity == IdentityMode::Embedded;
-    let mappings =
-        start_mappings(&args, &loaded, partition, &state_dir, embedded, args.config.as_deref()).await?;
-    let webhook = bind(&webhook_address, args.takeover).await.map_err(Failure::usage)?;
+    let mappings = start_mappings(
+        &args,
+        &loaded,
+        partition,
+        &state_dir,
+        embedded,
+        args.config.as_deref(),
+    )
+    .await?;
+    let webhook = bind(&webhook_address, args.takeover)
+        .await
+        .map_err(Failure::usage)?;
     let health = match own.health_listen.as_deref() {
         Some("off") => None,
-        other => Some(bind(other.unwrap_or(HEALTH), args.takeover).await.map_err(Failure::usage)?),
+        other => Some(
+            bind(other.unwrap_or(HEALTH), args.takeover)
+                .await
+                .map_err(Failure::usage)?,
+        ),
     };
     let metrics_listener = match own.metrics_listen.as_deref() {
         None => None,
         Some(address) => Some(bind(address, args.takeover).await.map_err(Failure::usage)?),
     };
-    let (directory, aws) = if embedded { open_embedded(&args, &loaded, partition).await? } else { (None, None) };
-    let sts = if embedded { None } else { Some(upstream::sts(own, partition)?) };
+    let (directory, aws) = if embedded {
+        open_embedded(&args, &loaded, partition).await?
+    } else {
+        (None, None)
+    };
+    let sts = if embedded {
+        None
+    } else {
+        Some(upstream::sts(own, partition)?)
+    };
     let nodes = upstream::nodes(config, partition).await?;
 
     let certificate = settings::ensure_certificate(&state_dir, &address, &hostname)?;
     let port = webhook.local_addr()?.port();
-    let kubeconfig = server.generate_kubeconfig.clone().unwrap_or_else(|| KUBECONFIG.into());
+    let kubeconfig = server
+        .generate_kubeconfig
+        .clone()
+        .unwrap_or_else(|| KUBECONFIG.into());
     if !server.kubeconfig_pregenerated.unwrap_or(false) {
         let url = countersign_client::webhook_kubeconfig::server_url(&hostname, port);
-        settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle, own.webhook_client_certificate.as_ref())?;
+        settings::write_webhook_kubeconfig(
+            &kubeconfig,
+            &url,
+            &certificate.ca_bundle,
+            own.webhook_client_certificate.as_ref(),
+        )?;
     }
     let metrics = metrics(&mappings, sts.clone(), nodes.clone());
     let endpoint_url = aws.as_ref().map(TcpListener::local_addr).transpose()?;
-    let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
+    let scheme = if own.aws_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let running = launch::start(Launch {
         loaded: &loaded,
         partition,
@@ -203,9 +258,20 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
             .into_iter()
             .enumerate()
             .map(|(index, (name, mappings))| {
-                let id = own.clusters.get(&name).and_then(|cluster| cluster.cluster_id.clone());
-                let cluster_id = if index == 0 { cluster_id.clone() } else { id.unwrap_or_else(|| name.clone()) };
-                ClusterSetup { name, cluster_id, mappings }
+                let id = own
+                    .clusters
+                    .get(&name)
+                    .and_then(|cluster| cluster.cluster_id.clone());
+                let cluster_id = if index == 0 {
+                    cluster_id.clone()
+                } else {
+                    id.unwrap_or_else(|| name.clone())
+                };
+                ClusterSetup {
+                    name,
+                    cluster_id,
+                    mappings,
+                }
             })
             .collect(),
         metrics,
@@ -213,7 +279,14 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     settings::keep_certificate(&state_dir, &address, &hostname, &certificate);
     tokio::spawn(upstream::flush_on_hangup(sts));
     if let Some(path) = &args.ready_file {
-        let host = if address.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified()) { &hostname } else { &address };
+        let host = if address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_unspecified())
+        {
+            &hostname
+        } else {
+            &address
+        };
         let ready = Ready {
             webhook_url: format!("https://{}", host_port(host, port)),
             webhook_ca_file: &certificate.ca_file,
@@ -240,7 +313,11 @@ async fn start_mappings(
     config_path: Option<&Path>,
 ) -> Result<Vec<(String, Arc<Mappings>)>, Failure> {
     let config = &loaded.config;
-    let authority = if embedded { Authority::Embedded } else { Authority::Aws };
+    let authority = if embedded {
+        Authority::Embedded
+    } else {
+        Authority::Aws
+    };
     let mut all = Vec::new();
     let sources = Sources {
         cluster: config.cluster_id.clone().unwrap_or_default(),
@@ -251,10 +328,17 @@ async fn start_mappings(
         creator: None,
         backend_modes: args.backend_mode.clone(),
         kubeconfig: config.server.kubeconfig.as_deref(),
-        master: config.server.master.as_deref().filter(|url| !url.is_empty()),
+        master: config
+            .server
+            .master
+            .as_deref()
+            .filter(|url| !url.is_empty()),
         state_dir,
     };
-    all.push((config.cluster_id.clone().unwrap_or_default(), mappings::start(sources).await?));
+    all.push((
+        config.cluster_id.clone().unwrap_or_default(),
+        mappings::start(sources).await?,
+    ));
     for (name, cluster) in &config.countersign.clusters {
         let state_dir = state_dir.join("clusters").join(name);
         let sources = Sources {
@@ -264,7 +348,11 @@ async fn start_mappings(
             partition,
             authority,
             creator: None,
-            backend_modes: if cluster.backend_mode.is_empty() { vec!["MountedFile".into()] } else { cluster.backend_mode.clone() },
+            backend_modes: if cluster.backend_mode.is_empty() {
+                vec!["MountedFile".into()]
+            } else {
+                cluster.backend_mode.clone()
+            },
             kubeconfig: cluster.kubeconfig.as_deref(),
             master: None,
             state_dir: &state_dir,
@@ -282,7 +370,9 @@ async fn open_embedded(
 ) -> Result<(Option<countersign_store::Directory>, Option<TcpListener>), Failure> {
     let own = &loaded.config.countersign;
     let data_dir = own.data_dir.clone().ok_or_else(|| {
-        Failure::usage(anyhow::anyhow!("`identity: embedded` needs `dataDir` in the section `countersign`"))
+        Failure::usage(anyhow::anyhow!(
+            "`identity: embedded` needs `dataDir` in the section `countersign`"
+        ))
     })?;
     let address = own.aws_listen.as_deref().unwrap_or("127.0.0.1:4600");
     let listener = bind(address, args.takeover).await.map_err(Failure::usage)?;
@@ -294,7 +384,9 @@ async fn open_embedded(
         .as_deref()
         .unwrap_or("111122223333")
         .parse()
-        .map_err(|error| Failure::usage(anyhow::Error::new(error).context("`countersign.accountId`")))?;
+        .map_err(|error| {
+            Failure::usage(anyhow::Error::new(error).context("`countersign.accountId`"))
+        })?;
     let now = jiff::Timestamp::now();
     settings::ensure_account(&directory, account, partition, now).await?;
     bootstrap::run(&directory, account, &own.bootstrap, now).await?;
@@ -313,5 +405,9 @@ fn metrics(
 }
 
 fn host_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }

@@ -14,7 +14,8 @@ use countersign_client::webhook_kubeconfig::{self, ClientCertificate};
 use countersign_server::app::CertificateFiles;
 use countersign_server::config::{self, Loaded, TlsFiles};
 use countersign_store::{
-    DataDir, Directory, NewAccount, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RootKeySource, Sealer,
+    DataDir, Directory, NewAccount, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions,
+    RootKeySource, Sealer,
 };
 use jiff::Timestamp;
 
@@ -26,18 +27,31 @@ const TAKEOVER_WAIT: Duration = Duration::from_secs(300);
 /// Runs a future on a runtime of its own.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     countersign_server::install_crypto();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }
 
 /// `$XDG_DATA_HOME/countersign`, or what the platform has for it.
 pub(super) fn platform_data_dir() -> Result<PathBuf, Failure> {
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let base = from("XDG_DATA_HOME").or_else(|| {
-        let below = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+        let below = if cfg!(target_os = "macos") {
+            "Library/Application Support"
+        } else {
+            ".local/share"
+        };
         from("HOME").map(|home| home.join(below))
     });
-    base.map(|base| base.join("countersign"))
-        .ok_or_else(|| Failure::usage(anyhow::anyhow!("there is no home directory")).hint("give one with `--data-dir DIR`"))
+    base.map(|base| base.join("countersign")).ok_or_else(|| {
+        Failure::usage(anyhow::anyhow!("there is no home directory"))
+            .hint("give one with `--data-dir DIR`")
+    })
 }
 
 /// Makes a directory that only this user can look into; an existing one must be so already.
@@ -51,8 +65,11 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), Failure> {
         .map_err(Failure::usage)?;
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o022 != 0 {
-        return Err(Failure::usage(anyhow::anyhow!("`{}` can be written by others", path.display()))
-            .hint(format!("chmod go-w {}", path.display())));
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`{}` can be written by others",
+            path.display()
+        ))
+        .hint(format!("chmod go-w {}", path.display())));
     }
     Ok(())
 }
@@ -85,13 +102,20 @@ pub(super) struct Certificate {
 }
 
 /// Loads, makes or renews the webhook's certificate in `state_dir`.
-pub(super) fn ensure_certificate(state_dir: &Path, address: &str, hostname: &str) -> Result<Certificate, Failure> {
+pub(super) fn ensure_certificate(
+    state_dir: &Path,
+    address: &str,
+    hostname: &str,
+) -> Result<Certificate, Failure> {
     let names = Names::new(address, hostname).map_err(Failure::usage)?;
     let serving = pki::ensure(state_dir, &names, Timestamp::now()).map_err(Failure::usage)?;
     let ca_file = state_dir.join("webhook-ca.pem");
     write_if_changed(&ca_file, serving.ca_bundle_pem.as_bytes(), 0o644)?;
     Ok(Certificate {
-        files: CertificateFiles { cert: state_dir.join("cert.pem"), key: state_dir.join("key.pem") },
+        files: CertificateFiles {
+            cert: state_dir.join("cert.pem"),
+            key: state_dir.join("key.pem"),
+        },
         ca_bundle: serving.ca_bundle_pem,
         ca_file,
         check_again_at: serving.check_again_at,
@@ -99,13 +123,25 @@ pub(super) fn ensure_certificate(state_dir: &Path, address: &str, hostname: &str
 }
 
 /// Renews the certificate when it is due, for as long as the process runs.
-pub(super) fn keep_certificate(state_dir: &Path, address: &str, hostname: &str, certificate: &Certificate) {
-    let (state_dir, address, hostname) = (state_dir.to_owned(), address.to_owned(), hostname.to_owned());
+pub(super) fn keep_certificate(
+    state_dir: &Path,
+    address: &str,
+    hostname: &str,
+    certificate: &Certificate,
+) {
+    let (state_dir, address, hostname) = (
+        state_dir.to_owned(),
+        address.to_owned(),
+        hostname.to_owned(),
+    );
     let mut due = certificate.check_again_at;
     tokio::spawn(async move {
         while let Some(at) = due {
             // Looked at once a day at least: a laptop sleeps, and clocks are set.
-            let wait = at.duration_since(Timestamp::now()).as_secs().clamp(1, 24 * 3600);
+            let wait = at
+                .duration_since(Timestamp::now())
+                .as_secs()
+                .clamp(1, 24 * 3600);
             tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())).await;
             if Timestamp::now() < at {
                 continue;
@@ -113,7 +149,10 @@ pub(super) fn keep_certificate(state_dir: &Path, address: &str, hostname: &str, 
             match ensure_certificate(&state_dir, &address, &hostname) {
                 Ok(renewed) => due = renewed.check_again_at,
                 Err(failure) => {
-                    tracing::error!(problem = failure.render(), "the webhook's certificate could not be renewed");
+                    tracing::error!(
+                        problem = failure.render(),
+                        "the webhook's certificate could not be renewed"
+                    );
                     tokio::time::sleep(Duration::from_secs(3600)).await;
                 }
             }
@@ -131,13 +170,21 @@ pub(super) fn write_webhook_kubeconfig(
     let text = match client {
         None => webhook_kubeconfig::render(url, ca_bundle),
         Some(files) => {
-            let client = ClientCertificate { certificate: &files.certfile, key: &files.keyfile };
+            let client = ClientCertificate {
+                certificate: &files.certfile,
+                key: &files.keyfile,
+            };
             webhook_kubeconfig::render_with_client(url, ca_bundle, client)
         }
     };
     webhook_kubeconfig::write(path, &text)
         .map(|_| ())
-        .with_context(|| format!("could not write the webhook kubeconfig `{}`", path.display()))
+        .with_context(|| {
+            format!(
+                "could not write the webhook kubeconfig `{}`",
+                path.display()
+            )
+        })
         .map_err(Failure::usage)
 }
 
@@ -156,8 +203,16 @@ pub(super) async fn ensure_account(
     now: Timestamp,
 ) -> Result<(), Failure> {
     if directory.snapshot().account(account).is_none() {
-        let new = NewAccount { id: account, partition, alias: None, organization_id: None };
-        directory.create_account(new, now).await.map_err(Failure::usage)?;
+        let new = NewAccount {
+            id: account,
+            partition,
+            alias: None,
+            organization_id: None,
+        };
+        directory
+            .create_account(new, now)
+            .await
+            .map_err(Failure::usage)?;
     }
     Ok(())
 }
@@ -195,14 +250,18 @@ pub(super) async fn open_directory(
         };
         let again = again(&source)?;
         let (dir, random) = (data_dir.to_owned(), random.clone());
-        let opened =
-            tokio::task::spawn_blocking(move || DataDir::open(&dir, source, &random, &RedbOptions::default())).await?;
+        let opened = tokio::task::spawn_blocking(move || {
+            DataDir::open(&dir, source, &random, &RedbOptions::default())
+        })
+        .await?;
         match opened {
             Err(OpenDataDirError::Store(OpenStoreError::InUse { .. }))
                 if takeover && tokio::time::Instant::now() < deadline =>
             {
                 if !said {
-                    tracing::info!("waiting for the running instance to stop and let go of the store");
+                    tracing::info!(
+                        "waiting for the running instance to stop and let go of the store"
+                    );
                     said = true;
                 }
                 root_key = Some(again);
@@ -213,8 +272,13 @@ pub(super) async fn open_directory(
     };
     let sealer = Sealer::new(&opened.root_key, &[])?;
     let store = Arc::new(opened.store);
-    let directory = Directory::open(store, sealer, random, Quotas::default()).await.map_err(Failure::usage)?;
-    directory.maintain_session_keys(Timestamp::now()).await.map_err(Failure::usage)?;
+    let directory = Directory::open(store, sealer, random, Quotas::default())
+        .await
+        .map_err(Failure::usage)?;
+    directory
+        .maintain_session_keys(Timestamp::now())
+        .await
+        .map_err(Failure::usage)?;
     Ok(directory)
 }
 
@@ -235,13 +299,21 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failur
 fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     use std::os::unix::fs::OpenOptionsExt;
     let failed = || format!("could not write `{}`", path.display());
-    let name = path.file_name().with_context(failed).map_err(Failure::usage)?;
+    let name = path
+        .file_name()
+        .with_context(failed)
+        .map_err(Failure::usage)?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(temporary);
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -257,5 +329,8 @@ pub(super) fn own_endpoints(scheme: &str, address: SocketAddr) -> Vec<String> {
         hosts.push(format!("127.0.0.1:{}", address.port()));
     }
     hosts.dedup();
-    hosts.into_iter().map(|host| format!("{scheme}://{host}/")).collect()
+    hosts
+        .into_iter()
+        .map(|host| format!("{scheme}://{host}/"))
+        .collect()
 }

@@ -26,25 +26,47 @@ use crate::report::Failure;
 const ADMIN: &str = "admin";
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  countersign up\n  countersign up --cluster prod --data-dir ./state --ready-file ready.json")]
+#[command(
+    after_help = "Examples:\n  countersign up\n  countersign up --cluster prod --data-dir ./state --ready-file ready.json"
+)]
 pub(crate) struct UpArgs {
     /// Where the store, keys and certificates live; the platform's data directory by default.
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address of the AWS APIs; port 0 picks a free one.
-    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:4600", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_LISTEN",
+        default_value = "127.0.0.1:4600",
+        value_name = "HOST:PORT"
+    )]
     listen: String,
     /// Address of the webhooks, TLS; port 0 picks a free one.
-    #[arg(long, env = "COUNTERSIGN_WEBHOOK_LISTEN", default_value = "127.0.0.1:21362", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_WEBHOOK_LISTEN",
+        default_value = "127.0.0.1:21362",
+        value_name = "HOST:PORT"
+    )]
     webhook_listen: String,
     /// The account, made at the first start.
-    #[arg(long, env = "COUNTERSIGN_ACCOUNT", default_value = "111122223333", value_name = "12 DIGITS")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_ACCOUNT",
+        default_value = "111122223333",
+        value_name = "12 DIGITS"
+    )]
     account: AccountId,
     /// The region.
     #[arg(long, env = "COUNTERSIGN_REGION", default_value = "us-east-1")]
     region: String,
     /// The cluster, made at the first start with the admin user as its creator.
-    #[arg(long, env = "COUNTERSIGN_CLUSTER", default_value = "demo", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CLUSTER",
+        default_value = "demo",
+        value_name = "NAME"
+    )]
     cluster: String,
     /// Configuration file: mappings under `server`, options under `countersign`.
     #[arg(short, long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
@@ -119,8 +141,12 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let deny = launch::denial_options(own, DenyMode::Review)?;
 
     // Bound before the store is opened: with --takeover, clients wait in the backlog while the old process lets go of it.
-    let aws = bind(&args.listen, args.takeover).await.map_err(Failure::usage)?;
-    let webhook = bind(&args.webhook_listen, args.takeover).await.map_err(Failure::usage)?;
+    let aws = bind(&args.listen, args.takeover)
+        .await
+        .map_err(Failure::usage)?;
+    let webhook = bind(&args.webhook_listen, args.takeover)
+        .await
+        .map_err(Failure::usage)?;
 
     let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
     let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
@@ -131,14 +157,23 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     bootstrap::run(&directory, args.account, &own.bootstrap, now).await?;
 
     let webhook_address = webhook.local_addr()?;
-    let scheme = if own.aws_tls.is_some() { "https" } else { "http" };
+    let scheme = if own.aws_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let endpoint_url = format!("{scheme}://{}", aws.local_addr()?);
     let webhook_url = format!("https://{webhook_address}");
     let address = webhook_address.ip().to_string();
     let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
     let kubeconfig = data_dir.join("token-webhook.kubeconfig");
     let url = webhook_kubeconfig::server_url(&address, webhook_address.port());
-    settings::write_webhook_kubeconfig(&kubeconfig, &url, &certificate.ca_bundle, own.webhook_client_certificate.as_ref())?;
+    settings::write_webhook_kubeconfig(
+        &kubeconfig,
+        &url,
+        &certificate.ca_bundle,
+        own.webhook_client_certificate.as_ref(),
+    )?;
 
     let mappings = mappings::start(Sources {
         cluster: args.cluster.clone(),
@@ -170,7 +205,11 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         certificate: certificate.files.clone(),
         events: args.events.as_deref(),
         deny,
-        clusters: vec![ClusterSetup { name: args.cluster.clone(), cluster_id: args.cluster.clone(), mappings }],
+        clusters: vec![ClusterSetup {
+            name: args.cluster.clone(),
+            cluster_id: args.cluster.clone(),
+            mappings,
+        }],
         metrics,
     })?;
     settings::keep_certificate(&data_dir, &address, "localhost", &certificate);
@@ -201,9 +240,18 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
 }
 
 /// The admin user and its first active key; a key is made when there is none, as after somebody deactivated it.
-async fn ensure_admin(directory: &Directory, account: AccountId, now: Timestamp) -> Result<Admin, Failure> {
+async fn ensure_admin(
+    directory: &Directory,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<Admin, Failure> {
     if directory.snapshot().user(account, ADMIN).is_none() {
-        let new = NewUser { account, name: ADMIN.into(), path: "/".into(), tags: Vec::new() };
+        let new = NewUser {
+            account,
+            name: ADMIN.into(),
+            path: "/".into(),
+            tags: Vec::new(),
+        };
         directory.create_user(new, now).await?;
     }
     ensure_admin_policy(directory, account).await?;
@@ -218,20 +266,29 @@ async fn ensure_admin(directory: &Directory, account: AccountId, now: Timestamp)
 /// What the admin user may do: everything, so that a role which trusts the account can be assumed by it.
 async fn ensure_admin_policy(directory: &Directory, account: AccountId) -> Result<(), Failure> {
     const NAME: &str = "AdministratorAccess";
-    const DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    const DOCUMENT: &str =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
     let snapshot = directory.snapshot();
     let has = |policies: &[InlinePolicy]| policies.iter().any(|policy| &*policy.name == NAME);
-    if snapshot.user(account, ADMIN).is_some_and(|admin| has(&admin.record.policies)) {
+    if snapshot
+        .user(account, ADMIN)
+        .is_some_and(|admin| has(&admin.record.policies))
+    {
         return Ok(());
     }
-    let policy = InlinePolicy { name: NAME.into(), document: DOCUMENT.into() };
+    let policy = InlinePolicy {
+        name: NAME.into(),
+        document: DOCUMENT.into(),
+    };
     directory.put_user_policy(account, ADMIN, policy).await?;
     Ok(())
 }
 
 fn find_admin(snapshot: &DirectorySnapshot, account: AccountId) -> Option<Admin> {
     let user = snapshot.user(account, ADMIN)?;
-    let key = snapshot.access_keys_of(user).find(|key| key.status == AccessKeyStatus::Active)?;
+    let key = snapshot
+        .access_keys_of(user)
+        .find(|key| key.status == AccessKeyStatus::Active)?;
     Some(Admin {
         arn: Arc::clone(&user.arn),
         id: user.record.id.clone(),
@@ -240,8 +297,17 @@ fn find_admin(snapshot: &DirectorySnapshot, account: AccountId) -> Option<Admin>
     })
 }
 
-async fn ensure_cluster(directory: &Directory, args: &UpArgs, admin: &Admin, now: Timestamp) -> Result<(), Failure> {
-    if directory.snapshot().cluster(args.account, &args.region, &args.cluster).is_some() {
+async fn ensure_cluster(
+    directory: &Directory,
+    args: &UpArgs,
+    admin: &Admin,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if directory
+        .snapshot()
+        .cluster(args.account, &args.region, &args.cluster)
+        .is_some()
+    {
         return Ok(());
     }
     let new = NewCluster {
@@ -261,7 +327,12 @@ async fn ensure_cluster(directory: &Directory, args: &UpArgs, admin: &Admin, now
     Ok(())
 }
 
-fn print_tour(args: &UpArgs, endpoint_url: &str, kubeconfig: &Path, admin: &Admin) -> Result<(), Failure> {
+fn print_tour(
+    args: &UpArgs,
+    endpoint_url: &str,
+    kubeconfig: &Path,
+    admin: &Admin,
+) -> Result<(), Failure> {
     let mut text = String::new();
     let _ = write!(
         text,

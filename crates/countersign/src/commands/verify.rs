@@ -11,7 +11,8 @@ use clap::Args;
 use countersign_arn::{CallerIdentity, Partition};
 use countersign_mapping::config_map::ConfigMap;
 use countersign_mapping::{
-    Backend, BackendKind, Chain, ChainOptions, Finding, MappingDecision, MappingOptions, MappingTable, mounted_file,
+    Backend, BackendKind, Chain, ChainOptions, Finding, MappingDecision, MappingOptions,
+    MappingTable, mounted_file,
 };
 use countersign_token::sts::{MAX_BODY, Replayed, parse_response};
 use countersign_token::{CLUSTER_ID_HEADER, EndpointKind, Options, PresignedToken, Rules};
@@ -46,7 +47,12 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The cluster the token must be made for.
-    #[arg(short = 'i', long = "cluster-id", alias = "cluster-name", value_name = "ID")]
+    #[arg(
+        short = 'i',
+        long = "cluster-id",
+        alias = "cluster-name",
+        value_name = "ID"
+    )]
     cluster_id: String,
     /// Partition of the AWS accounts.
     #[arg(long, default_value = "aws")]
@@ -129,7 +135,11 @@ struct Step {
 
 impl Report {
     fn step(&mut self, step: &'static str, ok: bool, detail: impl Into<String>) {
-        self.steps.push(Step { step, ok, detail: detail.into() });
+        self.steps.push(Step {
+            step,
+            ok,
+            detail: detail.into(),
+        });
     }
 
     fn refuse(mut self, step: &'static str, reason: String, message: String) -> Self {
@@ -148,9 +158,15 @@ pub(crate) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Exit, Failur
         report.steps.clear();
     }
     args.output.write(out, &report, |out| table(out, &report))?;
-    let unmapped = report.mapping.as_ref().is_some_and(|mapping| mapping.username.is_none());
+    let unmapped = report
+        .mapping
+        .as_ref()
+        .is_some_and(|mapping| mapping.username.is_none());
     if let Some(error) = &report.error {
-        return Err(Failure::no(anyhow::anyhow!("could not verify token: {}", error.message)).hint(hint(&error.reason)));
+        return Err(
+            Failure::no(anyhow::anyhow!("could not verify token: {}", error.message))
+                .hint(hint(&error.reason)),
+        );
     }
     Ok(if unmapped { Exit::No } else { Exit::Fine })
 }
@@ -174,7 +190,11 @@ async fn examine(
     report.step(
         "local rules",
         true,
-        format!("signed {age} s ago for {}, valid until {}", token.host(), token.expires_at()),
+        format!(
+            "signed {age} s ago for {}, valid until {}",
+            token.host(),
+            token.expires_at()
+        ),
     );
     let identity = match token.endpoint() {
         EndpointKind::Aws => ask_aws(args, &token).await?,
@@ -184,11 +204,21 @@ async fn examine(
         Ok(identity) => identity,
         Err((reason, message)) => return Ok(report.refuse("signature", reason, message)),
     };
-    report.step("signature", true, format!("{} signed for cluster `{}`", identity.arn(), args.cluster_id));
+    report.step(
+        "signature",
+        true,
+        format!(
+            "{} signed for cluster `{}`",
+            identity.arn(),
+            args.cluster_id
+        ),
+    );
     if let Some(chain) = chain {
         let mapping = map(chain, &identity);
         match (&mapping.username, &mapping.rule, &mapping.reason) {
-            (Some(username), Some(rule), _) => report.step("mapping", true, format!("{username} by {rule}")),
+            (Some(username), Some(rule), _) => {
+                report.step("mapping", true, format!("{username} by {rule}"))
+            }
             (_, _, reason) => report.step("mapping", false, reason.clone().unwrap_or_default()),
         }
         report.mapping = Some(mapping);
@@ -208,7 +238,10 @@ async fn examine(
 type Verdict = Result<Arc<CallerIdentity>, (String, String)>;
 
 async fn ask_aws(args: &VerifyArgs, token: &PresignedToken) -> Result<Verdict, Failure> {
-    let options = StsOptions { partition: args.partition, ..StsOptions::default() };
+    let options = StsOptions {
+        partition: args.partition,
+        ..StsOptions::default()
+    };
     let client = HttpsClient::builder().build()?;
     let verifier = StsVerifier::start(options, Arc::new(HttpsSts(client)), Arc::new(SystemClock))?;
     Ok(match verifier.verify(token, &args.cluster_id).await {
@@ -227,12 +260,17 @@ async fn ask_endpoint(args: &VerifyArgs, token: &PresignedToken) -> Result<Verdi
         .https_or_http()
         .enable_http1()
         .build();
-    let client: Client<_, Empty<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let client: Client<_, Empty<bytes::Bytes>> =
+        Client::builder(TokioExecutor::new()).build(connector);
     let request = http::Request::get(token.url())
         .header(CLUSTER_ID_HEADER, &args.cluster_id)
         .header(http::header::ACCEPT, "application/json")
         .body(Empty::new())
-        .map_err(|_| Failure::usage(anyhow::anyhow!("the token or the cluster id cannot be sent")))?;
+        .map_err(|_| {
+            Failure::usage(anyhow::anyhow!(
+                "the token or the cluster id cannot be sent"
+            ))
+        })?;
     let exchange = async {
         let response = client.request(request).await?;
         let status = response.status().as_u16();
@@ -244,8 +282,15 @@ async fn ask_endpoint(args: &VerifyArgs, token: &PresignedToken) -> Result<Verdi
     };
     let (status, body) = tokio::time::timeout(STS_DEADLINE, exchange)
         .await
-        .map_err(|_| Failure::unknown(anyhow::anyhow!("no answer from {} within 10 s", token.host())))?
-        .map_err(|error| Failure::unknown(error.context(format!("could not ask {}", token.host()))))?;
+        .map_err(|_| {
+            Failure::unknown(anyhow::anyhow!(
+                "no answer from {} within 10 s",
+                token.host()
+            ))
+        })?
+        .map_err(|error| {
+            Failure::unknown(error.context(format!("could not ask {}", token.host())))
+        })?;
     let replayed = Replayed {
         partition: args.partition,
         access_key_id: &token.access_key_id(),
@@ -268,7 +313,10 @@ fn map(chain: &Chain, identity: &CallerIdentity) -> Mapping {
     match chain.map(identity) {
         MappingDecision::Mapped(mapped) => match mapped.required_lookup() {
             Some(instance) => denied(
-                format!("{} needs the name of instance {instance}, which only the server looks up", mapped.rule()),
+                format!(
+                    "{} needs the name of instance {instance}, which only the server looks up",
+                    mapped.rule()
+                ),
                 Vec::new(),
             ),
             None => match mapped.render(identity, None) {
@@ -279,7 +327,10 @@ fn map(chain: &Chain, identity: &CallerIdentity) -> Mapping {
                     reason: None,
                     nearest: Vec::new(),
                 },
-                Err(error) => denied(error.text, error.nearest.iter().map(ToString::to_string).collect()),
+                Err(error) => denied(
+                    error.text,
+                    error.nearest.iter().map(ToString::to_string).collect(),
+                ),
             },
         },
         MappingDecision::AccountAllowed(allowed) => Mapping {
@@ -291,7 +342,10 @@ fn map(chain: &Chain, identity: &CallerIdentity) -> Mapping {
         },
         MappingDecision::Denied(refused) => {
             let error = refused.explain(identity);
-            denied(error.text, error.nearest.iter().map(ToString::to_string).collect())
+            denied(
+                error.text,
+                error.nearest.iter().map(ToString::to_string).collect(),
+            )
         }
     }
 }
@@ -300,25 +354,45 @@ fn mapping_chain(args: &VerifyArgs) -> Result<Option<Chain>, Failure> {
     if args.config.is_none() && args.aws_auth.is_none() {
         return Ok(None);
     }
-    let options = MappingOptions { partition: args.partition, ..MappingOptions::default() };
+    let options = MappingOptions {
+        partition: args.partition,
+        ..MappingOptions::default()
+    };
     let mut backends: Vec<Backend> = Vec::new();
     if let Some(path) = &args.config {
         let text = settings::read_config(Some(path))?.text;
         let loaded = mounted_file::parse(&text, &options).map_err(|refused| {
             warn(&refused.findings);
-            Failure::usage(anyhow::anyhow!("`{}` cannot be used: {refused}", path.display()))
+            Failure::usage(anyhow::anyhow!(
+                "`{}` cannot be used: {refused}",
+                path.display()
+            ))
         })?;
         warn(&loaded.findings);
         backends.push(MappingTable::new(BackendKind::MountedFile, loaded.entries, &options).into());
     }
     if let Some(path) = &args.aws_auth {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(anyhow::Error::new(error).context(format!("could not read `{}`", path.display())))
+            Failure::usage(
+                anyhow::Error::new(error).context(format!("could not read `{}`", path.display())),
+            )
         })?;
-        let map = ConfigMap::parse_manifest(&text, &options)
-            .map_err(|error| Failure::usage(anyhow::anyhow!("`{}` cannot be used: {error}", path.display())))?;
+        let map = ConfigMap::parse_manifest(&text, &options).map_err(|error| {
+            Failure::usage(anyhow::anyhow!(
+                "`{}` cannot be used: {error}",
+                path.display()
+            ))
+        })?;
         warn(&map.findings);
-        backends.push(MappingTable::new(BackendKind::EksConfigMap, map.in_force(None, countersign_mapping::OnParseError::KeepLastGood).0, &options).into());
+        backends.push(
+            MappingTable::new(
+                BackendKind::EksConfigMap,
+                map.in_force(None, countersign_mapping::OnParseError::KeepLastGood)
+                    .0,
+                &options,
+            )
+            .into(),
+        );
     }
     Ok(Some(Chain::new(backends, ChainOptions::default())))
 }
@@ -333,7 +407,11 @@ fn warn(findings: &[Finding]) {
 
 fn rules(args: &VerifyArgs) -> Result<Rules, Failure> {
     let mut trusted_endpoints = Vec::new();
-    let from_environment = || std::env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
+    let from_environment = || {
+        std::env::var("AWS_ENDPOINT_URL")
+            .ok()
+            .filter(|url| !url.is_empty())
+    };
     if let Some(url) = args.endpoint_url.clone().or_else(from_environment) {
         let bare = url.trim_end_matches('/').to_owned();
         trusted_endpoints.push(format!("{bare}/"));
@@ -356,13 +434,20 @@ fn read_token(args: &VerifyArgs) -> Result<String, Failure> {
             std::fs::File::open(path)
                 .and_then(|file| file.take(MAX_INPUT).read_to_string(&mut text))
                 .map_err(|error| {
-                    Failure::usage(anyhow::Error::new(error).context(format!("could not read `{}`", path.display())))
+                    Failure::usage(
+                        anyhow::Error::new(error)
+                            .context(format!("could not read `{}`", path.display())),
+                    )
                 })?;
             text
         }
         (None, _) => {
             let mut text = String::new();
-            std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut text).map_err(Failure::usage)?;
+            std::io::stdin()
+                .lock()
+                .take(MAX_INPUT)
+                .read_to_string(&mut text)
+                .map_err(Failure::usage)?;
             text
         }
     };
@@ -371,9 +456,14 @@ fn read_token(args: &VerifyArgs) -> Result<String, Failure> {
         return Ok(text.to_owned());
     }
     let credential: serde_json::Value = serde_json::from_str(text).map_err(Failure::usage)?;
-    match credential.pointer("/status/token").and_then(serde_json::Value::as_str) {
+    match credential
+        .pointer("/status/token")
+        .and_then(serde_json::Value::as_str)
+    {
         Some(token) => Ok(token.to_owned()),
-        None => Err(Failure::usage(anyhow::anyhow!("the input is JSON, but no ExecCredential with `status.token`"))),
+        None => Err(Failure::usage(anyhow::anyhow!(
+            "the input is JSON, but no ExecCredential with `status.token`"
+        ))),
     }
 }
 
@@ -399,7 +489,9 @@ fn table(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
             ],
         )?;
     }
-    let Some(mapping) = &report.mapping else { return Ok(()) };
+    let Some(mapping) = &report.mapping else {
+        return Ok(());
+    };
     match &mapping.username {
         Some(username) => pairs(
             out,
@@ -410,8 +502,15 @@ fn table(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
             ],
         ),
         None => {
-            writeln!(out, "Maps to nobody: {}", mapping.reason.as_deref().unwrap_or_default())?;
-            mapping.nearest.iter().try_for_each(|miss| writeln!(out, "  nearly: {miss}"))
+            writeln!(
+                out,
+                "Maps to nobody: {}",
+                mapping.reason.as_deref().unwrap_or_default()
+            )?;
+            mapping
+                .nearest
+                .iter()
+                .try_for_each(|miss| writeln!(out, "  nearly: {miss}"))
         }
     }
 }
@@ -419,17 +518,23 @@ fn table(out: &mut dyn Write, report: &Report) -> std::io::Result<()> {
 /// What to do about a refusal.
 fn hint(reason: &str) -> &'static str {
     match reason {
-        "bad_prefix" | "bad_base64" => "a token begins with `k8s-aws-v1.`; was it cut, or is it another kind of token?",
+        "bad_prefix" | "bad_base64" => {
+            "a token begins with `k8s-aws-v1.`; was it cut, or is it another kind of token?"
+        }
         "bad_host" | "bad_scheme" | "bad_path" => {
             "the token is for another STS: give a custom one with `--endpoint-url`, or another `--partition`"
         }
         "expired" => "tokens live 15 minutes; get a new one",
         "not_yet_valid" => "the clocks of client and server differ",
-        "cluster_header_unsigned" => "the token was not made for a cluster; use `get-token`, not a plain presigned URL",
+        "cluster_header_unsigned" => {
+            "the token was not made for a cluster; use `get-token`, not a plain presigned URL"
+        }
         "sts_rejected:SignatureDoesNotMatch" => {
             "most often the token was made for another cluster id; the secret key may be wrong too"
         }
-        "sts_rejected:InvalidClientTokenId" => "the access key is unknown or inactive, or its session token is missing",
+        "sts_rejected:InvalidClientTokenId" => {
+            "the access key is unknown or inactive, or its session token is missing"
+        }
         "sts_rejected:ExpiredToken" => "the session behind the token is over; get new credentials",
         "sts_throttled" => "STS throttles; try again in a moment",
         _ => "run again with `--explain`",

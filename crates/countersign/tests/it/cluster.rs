@@ -15,9 +15,12 @@ pub const ADMIN_TOKEN: &str = "static-admin-token";
 
 /// The folder with kube-apiserver, etcd and kubectl, or none with a loud skip.
 pub fn assets(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(|| PathBuf::from(DEFAULT_ASSETS), PathBuf::from);
-    let missing: Vec<_> =
-        ["kube-apiserver", "etcd", "kubectl"].into_iter().filter(|name| !folder.join(name).exists()).collect();
+    let folder = std::env::var_os("KUBEBUILDER_ASSETS")
+        .map_or_else(|| PathBuf::from(DEFAULT_ASSETS), PathBuf::from);
+    let missing: Vec<_> = ["kube-apiserver", "etcd", "kubectl"]
+        .into_iter()
+        .filter(|name| !folder.join(name).exists())
+        .collect();
     if missing.is_empty() {
         return Some(folder);
     }
@@ -45,7 +48,11 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         write_certificates(dir.path());
-        std::fs::write(at("tokens.csv"), format!("{ADMIN_TOKEN},admin,admin-uid,\"system:masters\"\n")).unwrap();
+        std::fs::write(
+            at("tokens.csv"),
+            format!("{ADMIN_TOKEN},admin,admin-uid,\"system:masters\"\n"),
+        )
+        .unwrap();
         let (client_port, peer_port, api_port) = (free_port(), free_port(), free_port());
         let etcd_url = format!("http://127.0.0.1:{client_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
@@ -79,12 +86,25 @@ impl Cluster {
             "--endpoint-reconciler-type=none".into(),
             "--disable-admission-plugins=ServiceAccount".into(),
         ];
-        if !flags.iter().any(|flag| flag.starts_with("--authorization-")) {
+        if !flags
+            .iter()
+            .any(|flag| flag.starts_with("--authorization-"))
+        {
             arguments.push("--authorization-mode=RBAC".into());
         }
         arguments.extend_from_slice(flags);
-        let apiserver = spawn(&assets.join("kube-apiserver"), &at("apiserver.log"), &arguments);
-        let mut cluster = Self { assets: assets.to_owned(), dir, etcd, apiserver, server };
+        let apiserver = spawn(
+            &assets.join("kube-apiserver"),
+            &at("apiserver.log"),
+            &arguments,
+        );
+        let mut cluster = Self {
+            assets: assets.to_owned(),
+            dir,
+            etcd,
+            apiserver,
+            server,
+        };
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let answer = cluster.kubectl(ADMIN_TOKEN, &["get", "--raw", "/readyz"]);
@@ -94,7 +114,11 @@ impl Cluster {
             if let Some(status) = cluster.apiserver.try_wait().unwrap() {
                 panic!("kube-apiserver ended with {status}:\n{}", cluster.log());
             }
-            assert!(Instant::now() < deadline, "kube-apiserver is not ready:\n{}", cluster.log());
+            assert!(
+                Instant::now() < deadline,
+                "kube-apiserver is not ready:\n{}",
+                cluster.log()
+            );
             std::thread::sleep(Duration::from_millis(250));
         }
     }
@@ -106,7 +130,10 @@ impl Cluster {
         command
             .arg("--kubeconfig=/dev/null")
             .arg(format!("--server={}", self.server))
-            .arg(format!("--certificate-authority={}", self.file("ca.crt").display()))
+            .arg(format!(
+                "--certificate-authority={}",
+                self.file("ca.crt").display()
+            ))
             .arg(format!("--token={token}"))
             .args(args)
             .env("HOME", self.dir.path())
@@ -154,7 +181,10 @@ fn spawn(program: &Path, log: &str, arguments: &[String]) -> Child {
     let mut command = Command::new(program);
     clean_environment(&mut command);
     // Debian's etcd refuses architectures it does not know unless told so; harmless elsewhere.
-    command.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"));
+    command.env(
+        "ETCD_UNSUPPORTED_ARCH",
+        std::env::consts::ARCH.replace("aarch64", "arm64"),
+    );
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -165,19 +195,38 @@ fn spawn(program: &Path, log: &str, arguments: &[String]) -> Child {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn write_certificates(dir: &Path) {
-    let names = ["127.0.0.1", "10.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let names = [
+        "127.0.0.1",
+        "10.0.0.1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_key = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(dir.join("ca.crt"), authority.self_signed(&ca_key).unwrap().pem()).unwrap();
+    std::fs::write(
+        dir.join("ca.crt"),
+        authority.self_signed(&ca_key).unwrap().pem(),
+    )
+    .unwrap();
     let issuer = rcgen::Issuer::new(authority, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let parameters = rcgen::CertificateParams::new(names.map(str::to_owned)).unwrap();
-    std::fs::write(dir.join("apiserver.crt"), parameters.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(
+        dir.join("apiserver.crt"),
+        parameters.signed_by(&key, &issuer).unwrap().pem(),
+    )
+    .unwrap();
     std::fs::write(dir.join("apiserver.key"), key.serialize_pem()).unwrap();
     let signer = rcgen::KeyPair::generate().unwrap();
     std::fs::write(dir.join("sa.key"), signer.serialize_pem()).unwrap();

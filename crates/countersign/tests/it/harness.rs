@@ -40,7 +40,11 @@ impl Running {
         process.arg(command);
         if command == "up" {
             let data = dir.path().join("data").display().to_string();
-            for (flag, value) in [("--data-dir", data.as_str()), ("--listen", "127.0.0.1:0"), ("--webhook-listen", "127.0.0.1:0")] {
+            for (flag, value) in [
+                ("--data-dir", data.as_str()),
+                ("--listen", "127.0.0.1:0"),
+                ("--webhook-listen", "127.0.0.1:0"),
+            ] {
                 if !args.contains(&flag) {
                     process.args([flag, value]);
                 }
@@ -48,7 +52,13 @@ impl Running {
         }
         process.arg("--ready-file").arg(&ready_file).args(args);
         process.stdin(Stdio::null()).stdout(Stdio::null());
-        process.stderr(std::fs::OpenOptions::new().create(true).append(true).open(&stderr).unwrap());
+        process.stderr(
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&stderr)
+                .unwrap(),
+        );
         clean_environment(&mut process);
         let mut child = process.spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -57,12 +67,24 @@ impl Running {
                 break serde_json::from_slice(&text).unwrap();
             }
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("countersign {command} ended with {status}:\n{}", std::fs::read_to_string(&stderr).unwrap());
+                panic!(
+                    "countersign {command} ended with {status}:\n{}",
+                    std::fs::read_to_string(&stderr).unwrap()
+                );
             }
-            assert!(Instant::now() < deadline, "no ready file:\n{}", std::fs::read_to_string(&stderr).unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "no ready file:\n{}",
+                std::fs::read_to_string(&stderr).unwrap()
+            );
             std::thread::sleep(Duration::from_millis(10));
         };
-        Self { child, ready, dir, stderr }
+        Self {
+            child,
+            ready,
+            dir,
+            stderr,
+        }
     }
 
     /// A text field of the ready file; dots go deeper.
@@ -71,7 +93,10 @@ impl Running {
         for key in path.split('.') {
             value = &value[key];
         }
-        value.as_str().unwrap_or_else(|| panic!("no text at {path} in {}", self.ready)).to_owned()
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("no text at {path} in {}", self.ready))
+            .to_owned()
     }
 
     /// Environment that points AWS clients at this server as the admin user.
@@ -100,12 +125,26 @@ impl Running {
             "spec": {"token": token, "audiences": ["https://kubernetes.default.svc.cluster.local"]},
             "status": {"user": {}},
         });
-        let answer = self.webhook("POST", path, &[("Content-Type", "application/json")], body.to_string().as_bytes());
-        (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
+        let answer = self.webhook(
+            "POST",
+            path,
+            &[("Content-Type", "application/json")],
+            body.to_string().as_bytes(),
+        );
+        (
+            answer.status,
+            serde_json::from_slice(&answer.body).unwrap_or(Value::Null),
+        )
     }
 
     /// A raw request to the webhook listener over TLS.
-    pub fn webhook(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn webhook(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.webhook_as(None, method, path, headers, body)
     }
 
@@ -122,10 +161,19 @@ impl Running {
         let address = url.strip_prefix("https://").unwrap();
         let tls = tls_client(Path::new(&self.field("webhookCaFile")), client);
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         let name = ServerName::try_from(address.rsplit_once(':').unwrap().0.to_owned()).unwrap();
         let connection = rustls::ClientConnection::new(tls, name).unwrap();
-        exchange(rustls::StreamOwned::new(connection, stream), address, method, path, headers, body)
+        exchange(
+            rustls::StreamOwned::new(connection, stream),
+            address,
+            method,
+            path,
+            headers,
+            body,
+        )
     }
 
     /// A raw request to the AWS listener.
@@ -133,7 +181,9 @@ impl Running {
         let url = self.field("endpointUrl");
         let address = url.strip_prefix("http://").unwrap();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
         exchange(stream, address, method, path, headers, body)
     }
 
@@ -157,14 +207,24 @@ impl Running {
             if log.contains(text) {
                 return log;
             }
-            assert!(Instant::now() < deadline, "`{text}` never came into the log:\n{}", self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "`{text}` never came into the log:\n{}",
+                self.log_tail()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Sends a signal, such as `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -207,7 +267,11 @@ pub fn exchange(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let given = |name: &str| headers.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
+    let given = |name: &str| {
+        headers
+            .iter()
+            .any(|(field, _)| field.eq_ignore_ascii_case(name))
+    };
     let mut request = format!("{method} {path} HTTP/1.1\r\n");
     if !given("host") {
         request.push_str(&format!("Host: {host}\r\n"));
@@ -230,15 +294,25 @@ pub fn exchange(
 }
 
 fn parse_answer(bytes: &[u8]) -> Answer {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap_or(bytes.len());
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
     let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
     Answer { status, head, body }
 }
 
 /// A client's certificate chain and key.
-pub type ClientIdentity = (Vec<CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
+pub type ClientIdentity = (
+    Vec<CertificateDer<'static>>,
+    rustls::pki_types::PrivateKeyDer<'static>,
+);
 
 /// A TLS client that trusts one CA file.
 pub fn tls_client(ca: &Path, client: Option<ClientIdentity>) -> Arc<rustls::ClientConfig> {
@@ -261,7 +335,9 @@ pub fn tls_client(ca: &Path, client: Option<ClientIdentity>) -> Arc<rustls::Clie
 pub fn clean_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let outside = ["AWS_", "KUBE", "COUNTERSIGN_"].iter().any(|prefix| name.starts_with(prefix));
+        let outside = ["AWS_", "KUBE", "COUNTERSIGN_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         if outside || name.to_ascii_lowercase().ends_with("_proxy") {
             command.env_remove(name);
         }
@@ -272,18 +348,34 @@ pub fn clean_environment(command: &mut Command) {
 pub fn countersign(args: &[&str], environment: &BTreeMap<String, String>) -> Output {
     let mut command = Command::new(BINARY);
     clean_environment(&mut command);
-    command.args(args).envs(environment).stdin(Stdio::null()).output().unwrap()
+    command
+        .args(args)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// Runs any client with arguments and environment.
 pub fn client(program: &Path, args: &[&str], environment: &BTreeMap<String, String>) -> Output {
     let mut command = Command::new(program);
     clean_environment(&mut command);
-    command.args(args).envs(environment).stdin(Stdio::null()).output().unwrap()
+    command
+        .args(args)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// A presigned GetCallerIdentity URL, signed at any time with any key; for what no client would send.
-pub fn presigned(endpoint: &str, key_id: &str, secret: &str, cluster: Option<&str>, when: jiff::Timestamp) -> String {
+pub fn presigned(
+    endpoint: &str,
+    key_id: &str,
+    secret: &str,
+    cluster: Option<&str>,
+    when: jiff::Timestamp,
+) -> String {
     use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
     let host = endpoint.split_once("://").unwrap().1;
     let mut headers = vec![("host", host.as_bytes())];
@@ -291,14 +383,24 @@ pub fn presigned(endpoint: &str, key_id: &str, secret: &str, cluster: Option<&st
     let mut request = Request::new("GET", b"/?Action=GetCallerIdentity&Version=2011-06-15");
     request.headers = &headers;
     let secret = SecretKey::new(secret);
-    let credentials = Credentials { key_id, secret: &secret, session_token: None };
-    let query = Signer::new(credentials, "us-east-1", "sts").presign(&request, 60, when).unwrap();
+    let credentials = Credentials {
+        key_id,
+        secret: &secret,
+        session_token: None,
+    };
+    let query = Signer::new(credentials, "us-east-1", "sts")
+        .presign(&request, 60, when)
+        .unwrap();
     format!("{endpoint}/?{query}")
 }
 
 /// The token inside an ExecCredential on stdout.
 pub fn exec_token(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let credential: Value = serde_json::from_slice(&output.stdout).unwrap();
     credential["status"]["token"].as_str().unwrap().to_owned()
 }
@@ -315,11 +417,17 @@ pub fn python(test: &str) -> Option<PathBuf> {
 
 /// A folder with the AWS SDK for JavaScript, or none with a loud skip.
 pub fn node_modules(test: &str) -> Option<PathBuf> {
-    from_environment(test, "COUNTERSIGN_TEST_NODE_MODULES", "the AWS SDK for JavaScript")
+    from_environment(
+        test,
+        "COUNTERSIGN_TEST_NODE_MODULES",
+        "the AWS SDK for JavaScript",
+    )
 }
 
 fn from_environment(test: &str, variable: &str, what: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
+    let path = std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.exists());
     if path.is_none() {
         skip(test, &format!("no {what}: run `./test`, or set {variable}"));
     }
@@ -331,7 +439,11 @@ pub fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {reason}\n");
     eprint!("SKIPPED {line}");
     if let Some(path) = std::env::var_os("COUNTERSIGN_TEST_SKIPS") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         file.write_all(line.as_bytes()).unwrap();
     }
 }

@@ -12,7 +12,11 @@ fn examples() -> PathBuf {
 fn policy(args: &[&str]) -> (Option<i32>, String, String) {
     let mut all = vec!["policy"];
     all.extend(args);
-    let Output { status, stdout, stderr } = countersign(&all, &Default::default());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = countersign(&all, &Default::default());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }
@@ -28,16 +32,31 @@ fn policy_documented_examples_decide_as_they_say() {
         }
         let (code, stdout, stderr) = policy(&["simulate", path.to_str().unwrap()]);
         assert_eq!(code, Some(0), "{path:?}\n{stdout}\n{stderr}");
-        let (code, stdout, stderr) = policy(&["simulate", path.to_str().unwrap(), "--explain", "-o", "json"]);
+        let (code, stdout, stderr) = policy(&[
+            "simulate",
+            path.to_str().unwrap(),
+            "--explain",
+            "-o",
+            "json",
+        ]);
         assert_eq!(code, Some(0), "{path:?}\n{stderr}");
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         for result in report["results"].as_array().unwrap() {
             assert_eq!(result["ok"], true, "{path:?}: {result}");
-            assert!(!result["explanation"]["summary"].as_str().unwrap().is_empty(), "{path:?}: {result}");
+            assert!(
+                !result["explanation"]["summary"]
+                    .as_str()
+                    .unwrap()
+                    .is_empty(),
+                "{path:?}: {result}"
+            );
         }
         files += 1;
     }
-    assert!(files >= 3, "IRSA, Pod Identity and the bucket policy are documented");
+    assert!(
+        files >= 3,
+        "IRSA, Pod Identity and the bucket policy are documented"
+    );
 }
 
 #[test]
@@ -52,13 +71,19 @@ fn policy_lint_finds_a_trust_policy_open_to_the_whole_cluster() {
     let file = path.to_str().unwrap();
     let (code, stdout, _) = policy(&["lint", file]);
     assert_eq!(code, Some(1), "{stdout}");
-    assert!(stdout.contains("IRSA_SUB_MISSING") && stdout.contains("fix:"), "{stdout}");
+    assert!(
+        stdout.contains("IRSA_SUB_MISSING") && stdout.contains("fix:"),
+        "{stdout}"
+    );
     assert_eq!(policy(&["lint", file, "--fail-on", "error"]).0, Some(0));
     let (_, sarif, _) = policy(&["lint", file, "-o", "sarif"]);
     let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
     assert_eq!(sarif["version"], "2.1.0");
     let region = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"];
-    assert!(region["startLine"].as_u64().is_some() && region["startColumn"].as_u64().is_some(), "{sarif}");
+    assert!(
+        region["startLine"].as_u64().is_some() && region["startColumn"].as_u64().is_some(),
+        "{sarif}"
+    );
 }
 
 #[test]
@@ -72,11 +97,18 @@ fn policy_diff_shows_a_witness_and_says_no() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let (narrow, wide) = (write("narrow.json", r#""s3:GetObject""#), write("wide.json", r#"["s3:GetObject","s3:PutObject"]"#));
+    let (narrow, wide) = (
+        write("narrow.json", r#""s3:GetObject""#),
+        write("wide.json", r#"["s3:GetObject","s3:PutObject"]"#),
+    );
     let (code, stdout, _) = policy(&["diff", &narrow, &wide]);
     assert_eq!(code, Some(1), "{stdout}");
     assert!(stdout.contains("s3:PutObject"), "{stdout}");
-    assert_eq!(policy(&["diff", &wide, &narrow]).0, Some(0), "nothing new is allowed");
+    assert_eq!(
+        policy(&["diff", &wide, &narrow]).0,
+        Some(0),
+        "nothing new is allowed"
+    );
     assert_eq!(policy(&["diff", &narrow, &narrow]).0, Some(0));
 }
 
@@ -89,7 +121,10 @@ fn policy_wrong_input_is_refused_with_its_place() {
         path.display().to_string()
     };
     let cut = at("cut.json", "{\"request\": ");
-    let layer = at("layer.json", r#"{"request":{"principal":"anonymous","action":"s3:GetObject","resource":"*"},"policies":{"identiy":[]}}"#);
+    let layer = at(
+        "layer.json",
+        r#"{"request":{"principal":"anonymous","action":"s3:GetObject","resource":"*"},"policies":{"identiy":[]}}"#,
+    );
     let strict = at(
         "strict.json",
         r#"{"request":{"principal":"anonymous","action":"s3:GetObject","resource":"*"},"policies":{"identity":[{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"GetObject","Resource":"*"}]}]}}"#,
@@ -100,10 +135,16 @@ fn policy_wrong_input_is_refused_with_its_place() {
         (vec!["simulate", strict.as_str(), "--strict"], ""),
         (vec!["simulate", "/no/such/file"], "/no/such/file"),
         (vec!["diff", cut.as_str(), cut.as_str()], "cut.json"),
-        (vec!["simulate", strict.as_str(), "--assume", "nonsense"], "KEY=VALUE"),
+        (
+            vec!["simulate", strict.as_str(), "--assume", "nonsense"],
+            "KEY=VALUE",
+        ),
     ] {
         let (code, stdout, stderr) = policy(&args);
         assert_eq!(code, Some(2), "{args:?}\n{stdout}\n{stderr}");
-        assert!(format!("{stdout}{stderr}").contains(text), "{args:?}\n{stdout}\n{stderr}");
+        assert!(
+            format!("{stdout}{stderr}").contains(text),
+            "{args:?}\n{stdout}\n{stderr}"
+        );
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use crate::harness::{Running, aws_cli, clean_environment, client, countersign, exec_token, node_modules, python};
+use crate::harness::{
+    Running, aws_cli, clean_environment, client, countersign, exec_token, node_modules, python,
+};
 
 fn assert_is_admin(server: &Running, token: &str) {
     let (status, review) = server.review("/authenticate", token);
@@ -16,36 +18,72 @@ fn assert_is_admin(server: &Running, token: &str) {
     let arn = server.field("admin.arn");
     assert_eq!(user["extra"]["arn"], serde_json::json!([arn]));
     assert_eq!(user["extra"]["canonicalArn"], serde_json::json!([arn]));
-    assert_eq!(user["extra"]["accessKeyId"], serde_json::json!([server.field("admin.accessKeyId")]));
+    assert_eq!(
+        user["extra"]["accessKeyId"],
+        serde_json::json!([server.field("admin.accessKeyId")])
+    );
     assert_eq!(user["extra"]["sessionName"], serde_json::json!([""]));
-    assert!(user["uid"].as_str().unwrap().starts_with("aws-iam-authenticator:111122223333:AIDA"), "{review}");
+    assert!(
+        user["uid"]
+            .as_str()
+            .unwrap()
+            .starts_with("aws-iam-authenticator:111122223333:AIDA"),
+        "{review}"
+    );
 }
 
 #[test]
 fn aws_cli_token_becomes_the_cluster_creator() {
-    let Some(aws) = aws_cli("aws_cli_token_becomes_the_cluster_creator") else { return };
+    let Some(aws) = aws_cli("aws_cli_token_becomes_the_cluster_creator") else {
+        return;
+    };
     let server = Running::up(&[]);
-    let token = exec_token(&client(&aws, &["eks", "get-token", "--cluster-name", "demo"], &server.aws_environment()));
+    let token = exec_token(&client(
+        &aws,
+        &["eks", "get-token", "--cluster-name", "demo"],
+        &server.aws_environment(),
+    ));
     assert_is_admin(&server, &token);
     let (status, review) = server.review("/clusters/demo/authenticate", &token);
-    assert_eq!((status, &review["status"]["user"]["username"]), (200, &"kubernetes-admin".into()));
+    assert_eq!(
+        (status, &review["status"]["user"]["username"]),
+        (200, &"kubernetes-admin".into())
+    );
 }
 
 #[test]
 fn token_for_another_cluster_is_refused_with_its_reason() {
-    let Some(aws) = aws_cli("token_for_another_cluster_is_refused_with_its_reason") else { return };
+    let Some(aws) = aws_cli("token_for_another_cluster_is_refused_with_its_reason") else {
+        return;
+    };
     let server = Running::up(&[]);
-    let token = exec_token(&client(&aws, &["eks", "get-token", "--cluster-name", "other"], &server.aws_environment()));
+    let token = exec_token(&client(
+        &aws,
+        &["eks", "get-token", "--cluster-name", "other"],
+        &server.aws_environment(),
+    ));
     let (status, review) = server.review("/authenticate", &token);
-    assert_eq!((status, &review["status"]["authenticated"]), (200, &false.into()), "{review}");
-    assert!(review["status"]["error"].as_str().unwrap().contains("SignatureDoesNotMatch"), "{review}");
+    assert_eq!(
+        (status, &review["status"]["authenticated"]),
+        (200, &false.into()),
+        "{review}"
+    );
+    assert!(
+        review["status"]["error"]
+            .as_str()
+            .unwrap()
+            .contains("SignatureDoesNotMatch"),
+        "{review}"
+    );
     let log = server.wait_for_log("sts_rejected:SignatureDoesNotMatch");
     assert!(!log.contains(&token), "the log must not hold the token");
 }
 
 #[test]
 fn boto3_calls_sts_and_presigns_a_token() {
-    let Some(python) = python("boto3_calls_sts_and_presigns_a_token") else { return };
+    let Some(python) = python("boto3_calls_sts_and_presigns_a_token") else {
+        return;
+    };
     let server = Running::up(&[]);
     let script = r#"
 import base64, boto3, json
@@ -62,7 +100,11 @@ token = "k8s-aws-v1." + base64.urlsafe_b64encode(url.encode()).decode().rstrip("
 print(json.dumps({"arn": identity["Arn"], "account": identity["Account"], "id": identity["UserId"], "token": token}))
 "#;
     let output = client(&python, &["-c", script], &server.aws_environment());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["arn"], server.field("admin.arn"));
     assert_eq!(answer["account"], "111122223333");
@@ -72,7 +114,9 @@ print(json.dumps({"arn": identity["Arn"], "account": identity["Account"], "id": 
 
 #[test]
 fn javascript_sdk_calls_sts_and_presigns_a_token() {
-    let Some(modules) = node_modules("javascript_sdk_calls_sts_and_presigns_a_token") else { return };
+    let Some(modules) = node_modules("javascript_sdk_calls_sts_and_presigns_a_token") else {
+        return;
+    };
     let server = Running::up(&[]);
     let script = r#"
 const { STSClient, GetCallerIdentityCommand } = require("@aws-sdk/client-sts");
@@ -110,12 +154,22 @@ const { Sha256 } = require("@aws-crypto/sha256-js");
         .current_dir(modules.parent().unwrap())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["arn"], server.field("admin.arn"));
-    assert_eq!(answer["refused"]["name"], "InvalidClientTokenId", "{answer}");
+    assert_eq!(
+        answer["refused"]["name"], "InvalidClientTokenId",
+        "{answer}"
+    );
     assert_eq!(answer["refused"]["status"], 403);
-    assert_eq!(answer["refused"]["message"], "The security token included in the request is invalid.");
+    assert_eq!(
+        answer["refused"]["message"],
+        "The security token included in the request is invalid."
+    );
     assert_is_admin(&server, answer["token"].as_str().unwrap());
 }
 
@@ -128,15 +182,27 @@ fn our_get_token_is_a_drop_in_for_both_tools() {
         &["token", "-i", "demo"],
         &["token", "--cluster-id", "demo", "--region", "us-east-1"],
         &["eks", "get-token", "--cluster-name", "demo"],
-        &["--region", "eu-west-1", "eks", "get-token", "--cluster-name", "demo", "--output", "json"],
+        &[
+            "--region",
+            "eu-west-1",
+            "eks",
+            "get-token",
+            "--cluster-name",
+            "demo",
+            "--output",
+            "json",
+        ],
         &["get-token", "--cluster-name", "demo", "--role-arn", ""],
     ];
     for args in forms {
         let output = countersign(args, &environment);
-        let credential: serde_json::Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?}: {output:?}"));
+        let credential: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{args:?}: {output:?}"));
         assert_eq!(credential["kind"], "ExecCredential", "{args:?}");
-        assert_eq!(credential["apiVersion"], "client.authentication.k8s.io/v1beta1", "{args:?}");
+        assert_eq!(
+            credential["apiVersion"], "client.authentication.k8s.io/v1beta1",
+            "{args:?}"
+        );
         assert_is_admin(&server, &exec_token(&output));
     }
     let bare = countersign(&["token", "-i", "demo", "--token-only"], &environment);
@@ -146,7 +212,10 @@ fn our_get_token_is_a_drop_in_for_both_tools() {
 #[test]
 fn exec_credential_version_follows_what_kubectl_asks() {
     let environment = BTreeMap::from([
-        ("AWS_ACCESS_KEY_ID".to_owned(), "AKIARTX3GSDSXFDOCIS2".to_owned()),
+        (
+            "AWS_ACCESS_KEY_ID".to_owned(),
+            "AKIARTX3GSDSXFDOCIS2".to_owned(),
+        ),
         ("AWS_SECRET_ACCESS_KEY".to_owned(), "x".repeat(40)),
         ("AWS_REGION".to_owned(), "eu-west-1".to_owned()),
     ]);

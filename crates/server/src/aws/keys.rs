@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use countersign_arn::{CallerIdentity, SessionFacts};
-use countersign_session::{DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, SessionPrincipal, SessionRecord};
+use countersign_session::{
+    DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, SessionPrincipal, SessionRecord,
+};
 use countersign_sigv4::{
-    AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy, SigningKey, SigningKeyCache,
-    Verified,
+    AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy,
+    SigningKey, SigningKeyCache, Verified,
 };
 use countersign_store::{AccessKeyLookup, DirectorySnapshot, Principal, SnapshotFeed};
 use countersign_token::{CLUSTER_ID_HEADER, Parameter, PresignedToken};
@@ -74,8 +76,15 @@ impl TokenRefused {
                 (wire.code, wire.message.into_owned())
             }
             Self::Version(version) => {
-                let version = if version.is_empty() { "NO_VERSION_SPECIFIED" } else { version };
-                ("InvalidAction", format!("Could not find operation GetCallerIdentity for version {version}"))
+                let version = if version.is_empty() {
+                    "NO_VERSION_SPECIFIED"
+                } else {
+                    version
+                };
+                (
+                    "InvalidAction",
+                    format!("Could not find operation GetCallerIdentity for version {version}"),
+                )
             }
         }
     }
@@ -89,7 +98,9 @@ enum Found {
     Inactive,
     Unknown,
     /// A session token came with a long-term key, or a temporary key came without one that we issued.
-    Token { sent: bool },
+    Token {
+        sent: bool,
+    },
     /// The session is over.
     Expired,
 }
@@ -140,11 +151,25 @@ impl KeyRing {
     pub fn verify(&self, parsed: &Parsed<'_>, now: Timestamp) -> Result<Caller, AuthError> {
         let snapshot = self.directory.load();
         let scope = parsed.scope();
-        let scope = SigningScope { date: &scope.date, region: &scope.region, service: &scope.service };
-        let found = self.find(&snapshot, parsed.key_id(), scope, parsed.session_token(), now);
+        let scope = SigningScope {
+            date: &scope.date,
+            region: &scope.region,
+            service: &scope.service,
+        };
+        let found = self.find(
+            &snapshot,
+            parsed.key_id(),
+            scope,
+            parsed.session_token(),
+            now,
+        );
         let verified = parsed.verify(found.lookup())?;
         let identity = found.identity(&snapshot, parsed.key_id(), "")?;
-        Ok(Caller { identity, verified, session: found.into_session() })
+        Ok(Caller {
+            identity,
+            verified,
+            session: found.into_session(),
+        })
     }
 
     /// Verifies the presigned request inside a `k8s-aws-v1` token that was made for `cluster_id`.
@@ -166,12 +191,31 @@ impl KeyRing {
         }
         let presigned = Presigned::from_query(token.raw_query(), &self.tokens, now)?;
         let credential = presigned.credential();
-        let scope = SigningScope { date: credential.date, region: credential.region, service: credential.service };
+        let scope = SigningScope {
+            date: credential.date,
+            region: credential.region,
+            service: credential.service,
+        };
         let snapshot = self.directory.load();
         let session_token = presigned.session_token();
-        let found = self.find(&snapshot, credential.key_id, scope, session_token.as_deref(), now);
-        let headers = [(CLUSTER_ID_HEADER, cluster_id), ("accept", "application/json")];
-        let verified = presigned.verify(signed_host(token), token.path(), &headers, &self.tokens, found.lookup())?;
+        let found = self.find(
+            &snapshot,
+            credential.key_id,
+            scope,
+            session_token.as_deref(),
+            now,
+        );
+        let headers = [
+            (CLUSTER_ID_HEADER, cluster_id),
+            ("accept", "application/json"),
+        ];
+        let verified = presigned.verify(
+            signed_host(token),
+            token.path(),
+            &headers,
+            &self.tokens,
+            found.lookup(),
+        )?;
         // The local rules demanded it; a token without it would be good for every cluster.
         if !verified.was_signed(CLUSTER_ID_HEADER) {
             return Err(AuthError::SignatureMismatch.into());
@@ -212,16 +256,29 @@ impl KeyRing {
             self.cache.forget(key_id);
             return Found::Inactive;
         };
-        match self.cache.get_or_derive(&key, now, || Some(SecretKey::new(secret.expose()))) {
+        match self
+            .cache
+            .get_or_derive(&key, now, || Some(SecretKey::new(secret.expose())))
+        {
             Some(signing_key) => Found::Active(signing_key),
             None => Found::Unknown,
         }
     }
 
     /// Opens a session token: step 14, and the signing key of the secret that follows from it.
-    fn open(&self, snapshot: &DirectorySnapshot, key: CacheKey<'_>, token: &str, now: Timestamp) -> Found {
-        let Some(keys) = snapshot.session_keys() else { return Found::Token { sent: true } };
-        let cache = self.sessions.get_or_init(|| OpenCache::new(DEFAULT_CAPACITY, keys.deployment.clone()));
+    fn open(
+        &self,
+        snapshot: &DirectorySnapshot,
+        key: CacheKey<'_>,
+        token: &str,
+        now: Timestamp,
+    ) -> Found {
+        let Some(keys) = snapshot.session_keys() else {
+            return Found::Token { sent: true };
+        };
+        let cache = self
+            .sessions
+            .get_or_init(|| OpenCache::new(DEFAULT_CAPACITY, keys.deployment.clone()));
         let opened = match cache.open(token.as_bytes(), key.key_id, &keys.ring, now) {
             Ok(opened) => opened,
             Err(OpenError::Expired(_)) => return Found::Expired,
@@ -231,8 +288,14 @@ impl KeyRing {
             }
         };
         // Another token under the same key id has another secret, and must not meet this entry.
-        let key = CacheKey { token_sha256: Some(opened.token_sha256()), ..key };
-        match self.cache.get_or_derive(&key, now, || Some(SecretKey::new(opened.secret().expose()))) {
+        let key = CacheKey {
+            token_sha256: Some(opened.token_sha256()),
+            ..key
+        };
+        match self
+            .cache
+            .get_or_derive(&key, now, || Some(SecretKey::new(opened.secret().expose())))
+        {
             Some(signing_key) => Found::Session(signing_key, opened),
             None => Found::Unknown,
         }
@@ -242,7 +305,11 @@ impl KeyRing {
 /// The host as clients sign it: without the port that the scheme implies.
 fn signed_host(token: &PresignedToken) -> &str {
     let host = token.host();
-    let implied = if token.scheme() == "https" { ":443" } else { ":80" };
+    let implied = if token.scheme() == "https" {
+        ":443"
+    } else {
+        ":80"
+    };
     host.strip_suffix(implied).unwrap_or(host)
 }
 
@@ -269,53 +336,106 @@ fn is_written_one_way(query: &str) -> bool {
             return false;
         }
     }
-    query.split('&').any(|pair| pair.starts_with("X-Amz-Signature=") || pair.starts_with("x-amz-signature="))
+    query
+        .split('&')
+        .any(|pair| pair.starts_with("X-Amz-Signature=") || pair.starts_with("x-amz-signature="))
 }
 
 impl Found {
     /// The identity of a key's holder, from the snapshot the key was found in. Step 17: a session whose role or user was
     /// deleted, or made again under the same name, has none.
-    fn identity(&self, snapshot: &DirectorySnapshot, key_id: &str, endpoint: &str) -> Result<Arc<CallerIdentity>, AuthError> {
-        let Self::Session(_, opened) = self else { return user_identity(snapshot, key_id, endpoint) };
+    fn identity(
+        &self,
+        snapshot: &DirectorySnapshot,
+        key_id: &str,
+        endpoint: &str,
+    ) -> Result<Arc<CallerIdentity>, AuthError> {
+        let Self::Session(_, opened) = self else {
+            return user_identity(snapshot, key_id, endpoint);
+        };
         let record = opened.record();
-        countersign_session::caller_identity(record, key_id, live_principal(snapshot, record).as_ref(), endpoint)
-            .map(Arc::new)
-            .map_err(|error| {
-                tracing::debug!(key_id, %error, "session has no identity");
-                AuthError::TokenInvalid
-            })
+        countersign_session::caller_identity(
+            record,
+            key_id,
+            live_principal(snapshot, record).as_ref(),
+            endpoint,
+        )
+        .map(Arc::new)
+        .map_err(|error| {
+            tracing::debug!(key_id, %error, "session has no identity");
+            AuthError::TokenInvalid
+        })
     }
 
     fn into_session(self) -> Option<Arc<Opened>> {
         match self {
             Self::Session(_, opened) => Some(opened),
-            Self::Active(_) | Self::Inactive | Self::Unknown | Self::Token { .. } | Self::Expired => None,
+            Self::Active(_)
+            | Self::Inactive
+            | Self::Unknown
+            | Self::Token { .. }
+            | Self::Expired => None,
         }
     }
 }
 
 /// The user or role of a session as it is now: same unique id, kind and account.
-pub(super) fn live_principal<'s>(snapshot: &'s DirectorySnapshot, session: &SessionRecord) -> Option<LivePrincipal<'s>> {
-    match (snapshot.principal(session.principal.unique_id()?)?, &session.principal) {
-        (Principal::Role(role), SessionPrincipal::Role { .. }) if role.record.account == session.account => {
-            let role = &role.record;
-            Some(LivePrincipal { id: &role.id, path: &role.path, name: &role.name, tags: &role.tags })
-        }
-        (Principal::User(user), SessionPrincipal::User { .. } | SessionPrincipal::FederatedUser { .. })
-            if user.record.account == session.account =>
+pub(super) fn live_principal<'s>(
+    snapshot: &'s DirectorySnapshot,
+    session: &SessionRecord,
+) -> Option<LivePrincipal<'s>> {
+    match (
+        snapshot.principal(session.principal.unique_id()?)?,
+        &session.principal,
+    ) {
+        (Principal::Role(role), SessionPrincipal::Role { .. })
+            if role.record.account == session.account =>
         {
+            let role = &role.record;
+            Some(LivePrincipal {
+                id: &role.id,
+                path: &role.path,
+                name: &role.name,
+                tags: &role.tags,
+            })
+        }
+        (
+            Principal::User(user),
+            SessionPrincipal::User { .. } | SessionPrincipal::FederatedUser { .. },
+        ) if user.record.account == session.account => {
             let user = &user.record;
-            Some(LivePrincipal { id: &user.id, path: &user.path, name: &user.name, tags: &user.tags })
+            Some(LivePrincipal {
+                id: &user.id,
+                path: &user.path,
+                name: &user.name,
+                tags: &user.tags,
+            })
         }
         _ => None,
     }
 }
 
-fn user_identity(snapshot: &DirectorySnapshot, key_id: &str, endpoint: &str) -> Result<Arc<CallerIdentity>, AuthError> {
-    let owner = snapshot.access_key(key_id).ok_or(AuthError::KeyInvalid)?.owner;
+fn user_identity(
+    snapshot: &DirectorySnapshot,
+    key_id: &str,
+    endpoint: &str,
+) -> Result<Arc<CallerIdentity>, AuthError> {
+    let owner = snapshot
+        .access_key(key_id)
+        .ok_or(AuthError::KeyInvalid)?
+        .owner;
     let user = &owner.record;
-    let identity = CallerIdentity::new(&owner.arn, user.account.as_str(), &user.id, key_id, endpoint)
-        .map_err(|_| AuthError::KeyInvalid)?;
-    let facts = SessionFacts { principal_arn: owner.arn.to_string(), ..SessionFacts::default() };
+    let identity = CallerIdentity::new(
+        &owner.arn,
+        user.account.as_str(),
+        &user.id,
+        key_id,
+        endpoint,
+    )
+    .map_err(|_| AuthError::KeyInvalid)?;
+    let facts = SessionFacts {
+        principal_arn: owner.arn.to_string(),
+        ..SessionFacts::default()
+    };
     Ok(Arc::new(identity.with_facts(Arc::new(facts))))
 }

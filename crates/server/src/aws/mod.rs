@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_sigv4::{
+    AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
+};
 use countersign_store::{Directory, Random};
-use countersign_sigv4::{AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -123,7 +125,11 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -145,7 +151,12 @@ pub struct AwsApi {
 impl AwsApi {
     /// The APIs over a key ring.
     #[must_use]
-    pub fn new(keys: Arc<KeyRing>, metrics: Arc<Metrics>, failures_per_second: u32, debug_signatures: bool) -> Self {
+    pub fn new(
+        keys: Arc<KeyRing>,
+        metrics: Arc<Metrics>,
+        failures_per_second: u32,
+        debug_signatures: bool,
+    ) -> Self {
         Self {
             keys,
             limiter: FailureLimiter::new(failures_per_second),
@@ -161,20 +172,36 @@ impl AwsApi {
     pub async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Answer {
         let request_id = request_id::fresh();
         let (head, body) = request.into_parts();
-        let format = Format::of_accept(head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+        let format = Format::of_accept(
+            head.headers
+                .get(header::ACCEPT)
+                .and_then(|value| value.to_str().ok()),
+        );
         let now = Timestamp::now();
         if !matches!(head.uri.path(), "" | "/") {
-            let error = ApiError::new(404, "UnknownOperationException", "No operation has this path.");
+            let error = ApiError::new(
+                404,
+                "UnknownOperationException",
+                "No operation has this path.",
+            );
             return rest_error(&error, &request_id);
         }
         let body = match read_body(body, MAX_BODY).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
-                let error = ApiError::new(413, "RequestEntityTooLarge", "The request body is too large.");
+                let error = ApiError::new(
+                    413,
+                    "RequestEntityTooLarge",
+                    "The request body is too large.",
+                );
                 return query_error(format, Service::Sts, &error, &request_id);
             }
             Err(BodyError::Broken) => {
-                let error = ApiError::new(400, "IncompleteBody", "The request body did not arrive whole.");
+                let error = ApiError::new(
+                    400,
+                    "IncompleteBody",
+                    "The request body did not arrive whole.",
+                );
                 return query_error(format, Service::Sts, &error, &request_id);
             }
         };
@@ -190,11 +217,22 @@ impl AwsApi {
         now: Timestamp,
         request_id: &str,
     ) -> Answer {
-        let format = Format::of_accept(head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
-        let call = Call { head, body, peer, now, request_id };
+        let format = Format::of_accept(
+            head.headers
+                .get(header::ACCEPT)
+                .and_then(|value| value.to_str().ok()),
+        );
+        let call = Call {
+            head,
+            body,
+            peer,
+            now,
+            request_id,
+        };
         match self.query(&call) {
             Ok((operation, member)) => {
-                self.metrics.aws_request(operation.service.signing_name(), operation.name, "");
+                self.metrics
+                    .aws_request(operation.service.signing_name(), operation.name, "");
                 let text = query::success(
                     format,
                     operation.service.namespace(),
@@ -204,12 +242,20 @@ impl AwsApi {
                 );
                 answer(StatusCode::OK, format.content_type(), text, request_id)
             }
-            Err(Refusal { service, operation, error, allow }) => {
-                self.metrics.aws_request(service.signing_name(), operation, error.code);
+            Err(Refusal {
+                service,
+                operation,
+                error,
+                allow,
+            }) => {
+                self.metrics
+                    .aws_request(service.signing_name(), operation, error.code);
                 tracing::debug!(%request_id, peer = %peer.address, operation, code = error.code, "AWS API request refused");
                 let mut answer = query_error(format, service, &error, request_id);
                 if let Some(allow) = allow {
-                    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+                    answer
+                        .headers_mut()
+                        .insert(header::ALLOW, HeaderValue::from_static(allow));
                 }
                 answer
             }
@@ -218,9 +264,17 @@ impl AwsApi {
 
     fn query(&self, call: &Call<'_>) -> Result<(&'static Operation, Member), Refusal> {
         let raw_query = call.head.uri.query().unwrap_or_default();
-        let headers: Vec<Header<'_>> =
-            call.head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let authority = call.head.uri.authority().map(|authority| (":authority", authority.as_str().as_bytes()));
+        let headers: Vec<Header<'_>> = call
+            .head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let authority = call
+            .head
+            .uri
+            .authority()
+            .map(|authority| (":authority", authority.as_str().as_bytes()));
         let headers: Vec<Header<'_>> = headers.into_iter().chain(authority).collect();
         let signed = countersign_sigv4::Request {
             method: call.head.method.as_str(),
@@ -229,39 +283,63 @@ impl AwsApi {
             headers: &headers,
             forwarded_host: None,
             tls: call.peer.tls,
-            body: if call.body.is_empty() { Payload::Empty } else { Payload::Bytes(call.body) },
+            body: if call.body.is_empty() {
+                Payload::Empty
+            } else {
+                Payload::Bytes(call.body)
+            },
         };
-        let form: &[u8] = if call.head.method == Method::POST { call.body } else { b"" };
+        let form: &[u8] = if call.head.method == Method::POST {
+            call.body
+        } else {
+            b""
+        };
         let parameters = Parameters::parse(raw_query, form);
-        let named = parameters.as_ref().ok().map(|parameters| (parameters.get("Action"), parameters.get("Version")));
+        let named = parameters
+            .as_ref()
+            .ok()
+            .map(|parameters| (parameters.get("Action"), parameters.get("Version")));
         let operation = named.and_then(|(action, version)| find(action?, version?));
         let service = operation.map_or(Service::Sts, |operation| operation.service);
         let name = operation.map_or("unknown", |operation| operation.name);
-        let refuse = |error| Refusal { service, operation: name, error, allow: None };
+        let refuse = |error| Refusal {
+            service,
+            operation: name,
+            error,
+            allow: None,
+        };
 
         let policy = self.policy(service);
         let offered = Offered::by(&signed);
         if offered == Offered::Nothing {
-            check_request(&signed, policy).map_err(|error| self.refused(call, service, name, &error))?;
+            check_request(&signed, policy)
+                .map_err(|error| self.refused(call, service, name, &error))?;
             let action = named.and_then(|(action, _)| action);
             if call.head.method == Method::GET && action.is_none() {
-                return Err(refuse(ApiError::new(404, "InvalidAction", "A request needs an Action and a signature.")));
+                return Err(refuse(ApiError::new(
+                    404,
+                    "InvalidAction",
+                    "A request needs an Action and a signature.",
+                )));
             }
             return Err(self.refused(call, service, name, &AuthError::Missing));
         }
-        let caller = self.caller(call, &signed, policy).map_err(|refused| match refused {
-            AuthFailure::Throttled => refuse(ApiError::new(400, "Throttling", "Rate exceeded")),
-            AuthFailure::Refused(error) => self.refused(call, service, name, &error),
-            AuthFailure::Mismatch(error, strings) => {
-                let mut refusal = self.refused(call, service, name, &error);
-                if let Some(strings) = strings {
-                    refusal.error.message = strings;
+        let caller = self
+            .caller(call, &signed, policy)
+            .map_err(|refused| match refused {
+                AuthFailure::Throttled => refuse(ApiError::new(400, "Throttling", "Rate exceeded")),
+                AuthFailure::Refused(error) => self.refused(call, service, name, &error),
+                AuthFailure::Mismatch(error, strings) => {
+                    let mut refusal = self.refused(call, service, name, &error);
+                    if let Some(strings) = strings {
+                        refusal.error.message = strings;
+                    }
+                    refusal
                 }
-                refusal
-            }
-        })?;
+            })?;
 
-        let parameters = parameters.map_err(|error| refuse(ApiError::new(400, "ValidationError", error.to_string())))?;
+        let parameters = parameters
+            .map_err(|error| refuse(ApiError::new(400, "ValidationError", error.to_string())))?;
         let Some(operation) = operation else {
             return Err(refuse(missing_operation(&parameters)));
         };
@@ -292,10 +370,12 @@ impl AwsApi {
         if self.limiter.is_exhausted(address, second) {
             return Err(AuthFailure::Throttled);
         }
-        let parsed = Parsed::from_request(signed, policy, call.now).map_err(AuthFailure::Refused)?;
+        let parsed =
+            Parsed::from_request(signed, policy, call.now).map_err(AuthFailure::Refused)?;
         self.keys.verify(&parsed, call.now).map_err(|error| {
             self.limiter.record(address, second);
-            let explain = error == AuthError::SignatureMismatch && (self.debug_signatures || is_loopback(call.peer.address));
+            let explain = error == AuthError::SignatureMismatch
+                && (self.debug_signatures || is_loopback(call.peer.address));
             let strings = explain.then(|| {
                 countersign_sigv4::mismatch_with_strings(
                     &parsed.canonical_request(signed.body),
@@ -312,13 +392,23 @@ impl AwsApi {
         }
     }
 
-    fn refused(&self, call: &Call<'_>, service: Service, operation: &'static str, error: &AuthError) -> Refusal {
+    fn refused(
+        &self,
+        call: &Call<'_>,
+        service: Service,
+        operation: &'static str,
+        error: &AuthError,
+    ) -> Refusal {
         tracing::debug!(peer = %call.peer.address, operation, %error, "request not authenticated");
         let wire = error.wire(Protocol::Query);
         Refusal {
             service,
             operation,
-            error: ApiError { status: wire.status, code: wire.code, message: wire.message.into_owned() },
+            error: ApiError {
+                status: wire.status,
+                code: wire.code,
+                message: wire.message.into_owned(),
+            },
             allow: wire.allow,
         }
     }
@@ -355,12 +445,24 @@ fn find(action: &str, version: &str) -> Option<&'static Operation> {
 
 fn missing_operation(parameters: &Parameters<'_>) -> ApiError {
     match parameters.get("Action") {
-        None => ApiError::new(400, "MissingAction", "The request must contain the parameter Action"),
+        None => ApiError::new(
+            400,
+            "MissingAction",
+            "The request must contain the parameter Action",
+        ),
         Some(action) => {
             let shown: String = action.chars().take(128).collect();
-            let version: String =
-                parameters.get("Version").unwrap_or("NO_VERSION_SPECIFIED").chars().take(32).collect();
-            ApiError::new(400, "InvalidAction", format!("Could not find operation {shown} for version {version}"))
+            let version: String = parameters
+                .get("Version")
+                .unwrap_or("NO_VERSION_SPECIFIED")
+                .chars()
+                .take(32)
+                .collect();
+            ApiError::new(
+                400,
+                "InvalidAction",
+                format!("Could not find operation {shown} for version {version}"),
+            )
         }
     }
 }
@@ -374,7 +476,14 @@ fn query_error(format: Format, service: Service, error: &ApiError, request_id: &
     let text = if error.code.is_empty() {
         String::new()
     } else {
-        query::error(format, service.namespace(), error.status, error.code, &error.message, request_id)
+        query::error(
+            format,
+            service.namespace(),
+            error.status,
+            error.code,
+            &error.message,
+            request_id,
+        )
     };
     answer(status, format.content_type(), text, request_id)
 }
@@ -384,11 +493,18 @@ fn rest_error(error: &ApiError, request_id: &str) -> Answer {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let text = serde_json::json!({ "message": error.message }).to_string();
     let mut answer = answer(status, "application/json", text, request_id);
-    answer.headers_mut().insert("x-amzn-ErrorType", HeaderValue::from_static(error.code));
+    answer
+        .headers_mut()
+        .insert("x-amzn-ErrorType", HeaderValue::from_static(error.code));
     answer
 }
 
-fn answer(status: StatusCode, content_type: &'static str, text: String, request_id: &str) -> Answer {
+fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    text: String,
+    request_id: &str,
+) -> Answer {
     let mut answer = Answer::new(Full::new(Bytes::from(text)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

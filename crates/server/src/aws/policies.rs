@@ -12,7 +12,8 @@ use countersign_store::{Revision, RoleEntry, UserEntry};
 const CAPACITY: usize = 8192;
 
 /// Stands in for a document that cannot be read: what it denied is not known, so it denies everything.
-const DENY_ALL: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
+const DENY_ALL: &str =
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#;
 
 /// The compiled policies of one user or role.
 #[derive(Debug)]
@@ -49,8 +50,18 @@ impl PolicyCache {
         })
     }
 
-    fn get(&self, id: &str, revision: Revision, compile: impl FnOnce() -> Compiled) -> Arc<Compiled> {
-        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    fn get(
+        &self,
+        id: &str,
+        revision: Revision,
+        compile: impl FnOnce() -> Compiled,
+    ) -> Arc<Compiled> {
+        let known = self
+            .entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned();
         if let Some((at, compiled)) = known
             && at == revision
         {
@@ -82,20 +93,35 @@ pub(crate) fn compile<'t>(
             tracing::error!(policy = name, %error, "a stored policy cannot be read and denies everything");
             Policy::parse(DENY_ALL, kind)
         });
-        policy.ok().map(|policy| Attached::new(Arc::new(policy), name))
+        policy
+            .ok()
+            .map(|policy| Attached::new(Arc::new(policy), name))
     };
     documents.into_iter().filter_map(one).collect()
 }
 
 fn identity(policies: &[InlinePolicy]) -> Vec<Attached> {
-    compile(policies.iter().map(|policy| (&*policy.name, &*policy.document)), PolicyKind::Identity)
+    compile(
+        policies
+            .iter()
+            .map(|policy| (&*policy.name, &*policy.document)),
+        PolicyKind::Identity,
+    )
 }
 
 fn trust(trust: &TrustPolicy) -> Vec<Attached> {
     let ids: PrincipalIds = trust
         .principals
         .iter()
-        .map(|bound| (PrincipalSlot { statement: bound.statement, entry: bound.entry }, bound.id.clone()))
+        .map(|bound| {
+            (
+                PrincipalSlot {
+                    statement: bound.statement,
+                    entry: bound.entry,
+                },
+                bound.id.clone(),
+            )
+        })
         .collect();
     match Document::parse(&*trust.document) {
         Ok(document) => {

@@ -8,7 +8,10 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::StringDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
 
 /// Keys that are no field of the struct they stand in, with the path to them.
 pub(super) type Unknown = RefCell<Vec<String>>;
@@ -25,7 +28,11 @@ pub(super) struct Fold<'u, D> {
 
 impl<'u, D> Fold<'u, D> {
     pub(super) fn new(inner: D, unknown: &'u Unknown) -> Self {
-        Self { inner, path: String::new(), unknown }
+        Self {
+            inner,
+            path: String::new(),
+            unknown,
+        }
     }
 }
 
@@ -47,15 +54,27 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Fold<'_, D> {
         deserialize_unit deserialize_seq deserialize_map deserialize_identifier deserialize_ignored_any
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_unit_struct(name, visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_tuple(len, visitor)
     }
 
@@ -74,7 +93,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Fold<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = Folding { inner: visitor, fields: Some(fields), path: self.path, unknown: self.unknown };
+        let visitor = Folding {
+            inner: visitor,
+            fields: Some(fields),
+            path: self.path,
+            unknown: self.unknown,
+        };
         self.inner.deserialize_map(visitor)
     }
 
@@ -84,7 +108,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Fold<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_enum(name, variants, PlainEnum(visitor))
+        self.inner
+            .deserialize_enum(name, variants, PlainEnum(visitor))
     }
 }
 
@@ -140,15 +165,27 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Folding<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.inner.visit_some(Fold { inner, path: self.path, unknown: self.unknown })
+        self.inner.visit_some(Fold {
+            inner,
+            path: self.path,
+            unknown: self.unknown,
+        })
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.inner.visit_newtype_struct(Fold { inner, path: self.path, unknown: self.unknown })
+        self.inner.visit_newtype_struct(Fold {
+            inner,
+            path: self.path,
+            unknown: self.unknown,
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_seq(Items { inner: seq, path: self.path, unknown: self.unknown })
+        self.inner.visit_seq(Items {
+            inner: seq,
+            path: self.path,
+            unknown: self.unknown,
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
@@ -171,8 +208,15 @@ struct Items<'u, A> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
     type Error = A::Error;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        self.inner.next_element_seed(Seed { inner: seed, path: self.path.clone(), unknown: self.unknown })
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        self.inner.next_element_seed(Seed {
+            inner: seed,
+            path: self.path.clone(),
+            unknown: self.unknown,
+        })
     }
 }
 
@@ -187,11 +231,18 @@ struct Entries<'u, A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     type Error = A::Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
         let Some(key) = self.inner.next_key::<String>()? else {
             return Ok(None);
         };
-        self.key = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+        self.key = if self.path.is_empty() {
+            key.clone()
+        } else {
+            format!("{}.{key}", self.path)
+        };
         let shown = match self.fields {
             None => key,
             Some(fields) => {
@@ -210,7 +261,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.inner.next_value_seed(Seed { inner: seed, path: self.key.clone(), unknown: self.unknown })
+        self.inner.next_value_seed(Seed {
+            inner: seed,
+            path: self.key.clone(),
+            unknown: self.unknown,
+        })
     }
 }
 
@@ -224,6 +279,10 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
-        self.inner.deserialize(Fold { inner, path: self.path, unknown: self.unknown })
+        self.inner.deserialize(Fold {
+            inner,
+            path: self.path,
+            unknown: self.unknown,
+        })
     }
 }

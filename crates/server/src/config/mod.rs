@@ -21,8 +21,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    Bootstrap, BootstrapRole, BootstrapUser, IdentityMode, MappingOptions, OwnConfig, PerCluster, PrivilegedGroup,
-    TlsFiles, UpstreamOptions,
+    Bootstrap, BootstrapRole, BootstrapUser, IdentityMode, MappingOptions, OwnConfig, PerCluster,
+    PrivilegedGroup, TlsFiles, UpstreamOptions,
 };
 
 /// Largest configuration file read.
@@ -186,7 +186,11 @@ impl OneOrMany {
     pub fn items(&self) -> Vec<String> {
         match self {
             Self::Many(items) => items.clone(),
-            Self::One(text) => text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
+            Self::One(text) => text
+                .split(',')
+                .map(|item| item.trim().to_owned())
+                .filter(|item| !item.is_empty())
+                .collect(),
         }
     }
 }
@@ -207,10 +211,15 @@ pub struct Loaded {
 /// # Errors
 /// When it cannot be read, is too large, is no YAML of this shape, or misspells a key of ours.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let length = std::fs::metadata(path).map_err(read)?.len();
     if length > MAX_FILE {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     let text = std::fs::read_to_string(path).map_err(read)?;
     parse(text, path)
@@ -221,16 +230,34 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: String, path: &Path) -> Result<Loaded, ConfigError> {
-    let Folded { value: config, unknown } = if text.trim().is_empty() {
-        Folded { value: Config::default(), unknown: Vec::new() }
+    let Folded {
+        value: config,
+        unknown,
+    } = if text.trim().is_empty() {
+        Folded {
+            value: Config::default(),
+            unknown: Vec::new(),
+        }
     } else {
-        serde_saphyr::from_str(&text)
-            .map_err(|error| ConfigError::Invalid { path: path.to_owned(), reason: error.to_string() })?
+        serde_saphyr::from_str(&text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?
     };
-    if let Some(key) = unknown.iter().find(|key| key.to_lowercase().starts_with("countersign.")) {
-        return Err(ConfigError::UnknownKey { path: path.to_owned(), key: key.clone() });
+    if let Some(key) = unknown
+        .iter()
+        .find(|key| key.to_lowercase().starts_with("countersign."))
+    {
+        return Err(ConfigError::UnknownKey {
+            path: path.to_owned(),
+            key: key.clone(),
+        });
     }
-    Ok(Loaded { config, text, unknown_keys: unknown })
+    Ok(Loaded {
+        config,
+        text,
+        unknown_keys: unknown,
+    })
 }
 
 struct Folded<T> {
@@ -242,6 +269,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Folded<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let unknown = fold::Unknown::default();
         let value = T::deserialize(fold::Fold::new(deserializer, &unknown))?;
-        Ok(Self { value, unknown: unknown.into_inner() })
+        Ok(Self {
+            value,
+            unknown: unknown.into_inner(),
+        })
     }
 }

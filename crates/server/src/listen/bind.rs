@@ -47,17 +47,28 @@ pub enum BindError {
 /// # Errors
 /// When the text is no address, another process listens there and `takeover` is false, or the system refuses.
 pub async fn bind(address: &str, takeover: bool) -> Result<TcpListener, BindError> {
-    let wrong = |source| BindError::Address { address: address.to_owned(), source };
+    let wrong = |source| BindError::Address {
+        address: address.to_owned(),
+        source,
+    };
     let resolved = lookup_host(address)
         .await
         .map_err(wrong)?
         .next()
-        .ok_or_else(|| wrong(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))?;
+        .ok_or_else(|| {
+            wrong(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            ))
+        })?;
     let refused = |source: io::Error| {
         if source.kind() == io::ErrorKind::AddrInUse {
             BindError::InUse { address: resolved }
         } else {
-            BindError::System { address: resolved, source }
+            BindError::System {
+                address: resolved,
+                source,
+            }
         }
     };
     if !takeover && resolved.port() != 0 {
@@ -73,7 +84,11 @@ pub async fn bind(address: &str, takeover: bool) -> Result<TcpListener, BindErro
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     socket.set_reuseaddr(true)?;
     Ok(socket)
 }

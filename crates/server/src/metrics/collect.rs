@@ -27,7 +27,11 @@ pub(super) struct Upstream {
 
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let health: Vec<_> = self.0.iter().map(|(name, mappings)| (name.as_str(), mappings.health())).collect();
+        let health: Vec<_> = self
+            .0
+            .iter()
+            .map(|(name, mappings)| (name.as_str(), mappings.health()))
+            .collect();
         let failures = |backend: BackendKind| -> u64 {
             health
                 .iter()
@@ -36,8 +40,14 @@ impl Collector for Sources {
                 .map(|source| source.failures_total)
                 .sum()
         };
-        let uses = |backend| health.iter().any(|(_, health)| health.backends.contains(&backend));
-        let only = health.iter().any(|(_, health)| health.backends == [BackendKind::DynamicFile]);
+        let uses = |backend| {
+            health
+                .iter()
+                .any(|(_, health)| health.backends.contains(&backend))
+        };
+        let only = health
+            .iter()
+            .any(|(_, health)| health.backends == [BackendKind::DynamicFile]);
         let mut out = Writer(&mut encoder);
         out.counter(
             "aws_iam_authenticator_configmap_watch_failures",
@@ -88,7 +98,8 @@ impl Collector for Sources {
         for (cluster, health) in &health {
             for source in &health.sources {
                 let labels = [("cluster", *cluster), ("backend", source.source.as_str())];
-                ConstCounter::new(source.config_errors_total).encode(errors.encode_family(&labels)?)?;
+                ConstCounter::new(source.config_errors_total)
+                    .encode(errors.encode_family(&labels)?)?;
             }
         }
         let mut reloads = encoder.encode_descriptor(
@@ -112,8 +123,16 @@ impl Collector for Sources {
         for (cluster, health) in &health {
             for source in &health.sources {
                 let counts = source.entries;
-                for (kind, count) in [("roles", counts.roles), ("users", counts.users), ("accounts", counts.accounts)] {
-                    let labels = [("cluster", *cluster), ("backend", source.source.as_str()), ("kind", kind)];
+                for (kind, count) in [
+                    ("roles", counts.roles),
+                    ("users", counts.users),
+                    ("accounts", counts.accounts),
+                ] {
+                    let labels = [
+                        ("cluster", *cluster),
+                        ("backend", source.source.as_str()),
+                        ("kind", kind),
+                    ];
                     let count = i64::try_from(count).unwrap_or(i64::MAX);
                     ConstGauge::new(count).encode(entries.encode_family(&labels)?)?;
                 }
@@ -137,7 +156,10 @@ impl Sources {
                 match sums.iter_mut().find(|(known, _)| *known == kind) {
                     None => sums.push((kind, histogram)),
                     Some((_, sum)) => {
-                        sum.buckets.iter_mut().zip(histogram.buckets).for_each(|(to, from)| *to += from);
+                        sum.buckets
+                            .iter_mut()
+                            .zip(histogram.buckets)
+                            .for_each(|(to, from)| *to += from);
                         sum.count += histogram.count;
                         sum.sum += histogram.sum;
                     }
@@ -145,12 +167,20 @@ impl Sources {
             }
         }
         for (kind, histogram) in sums {
-            let mut buckets: Vec<(f64, u64)> = LatencyHistogram::BOUNDS.into_iter().zip(histogram.buckets).collect();
+            let mut buckets: Vec<(f64, u64)> = LatencyHistogram::BOUNDS
+                .into_iter()
+                .zip(histogram.buckets)
+                .collect();
             let within: u64 = histogram.buckets.iter().sum();
             buckets.push((f64::MAX, histogram.count.saturating_sub(within)));
             let labels = [("type", kind)];
             let mut encoder = family.encode_family(&labels)?;
-            encoder.encode_histogram::<NoLabelSet>(histogram.sum, histogram.count, &buckets, None)?;
+            encoder.encode_histogram::<NoLabelSet>(
+                histogram.sum,
+                histogram.count,
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }
@@ -170,11 +200,31 @@ impl Collector for Upstream {
                 "Calls of EC2 DescribeInstances",
                 read(&counters.calls),
             )?;
-            out.counter("countersign_ec2_unreachable", "EC2 calls without an answer", read(&counters.unreachable))?;
-            out.counter("countersign_ec2_throttled", "EC2 calls that were throttled", read(&counters.throttled))?;
-            out.counter("countersign_node_cache_hits", "Node names found in the cache", read(&counters.hits))?;
-            out.counter("countersign_node_cache_misses", "Node names looked up", read(&counters.misses))?;
-            out.counter("countersign_node_cache_evictions", "Node names evicted", read(&counters.evictions))?;
+            out.counter(
+                "countersign_ec2_unreachable",
+                "EC2 calls without an answer",
+                read(&counters.unreachable),
+            )?;
+            out.counter(
+                "countersign_ec2_throttled",
+                "EC2 calls that were throttled",
+                read(&counters.throttled),
+            )?;
+            out.counter(
+                "countersign_node_cache_hits",
+                "Node names found in the cache",
+                read(&counters.hits),
+            )?;
+            out.counter(
+                "countersign_node_cache_misses",
+                "Node names looked up",
+                read(&counters.misses),
+            )?;
+            out.counter(
+                "countersign_node_cache_evictions",
+                "Node names evicted",
+                read(&counters.evictions),
+            )?;
         }
         Ok(())
     }
@@ -190,38 +240,92 @@ fn encode_sts(sts: &StsVerifier, encoder: &mut DescriptorEncoder<'_>) -> Result<
     )?;
     for ((status, region), count) in &numbers.responses {
         let status = status.to_string();
-        let labels = [("ResponseCode", status.as_str()), ("StsRegion", region.as_str())];
+        let labels = [
+            ("ResponseCode", status.as_str()),
+            ("StsRegion", region.as_str()),
+        ];
         ConstCounter::new(*count).encode(responses.encode_family(&labels)?)?;
     }
     for (name, help, values) in [
-        ("aws_iam_authenticator_sts_connection_failures", "STS calls without an answer", &numbers.connection_failures),
-        ("aws_iam_authenticator_sts_throttling", "STS calls that were throttled", &numbers.throttled),
+        (
+            "aws_iam_authenticator_sts_connection_failures",
+            "STS calls without an answer",
+            &numbers.connection_failures,
+        ),
+        (
+            "aws_iam_authenticator_sts_throttling",
+            "STS calls that were throttled",
+            &numbers.throttled,
+        ),
     ] {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (region, count) in values {
-            ConstCounter::new(*count).encode(family.encode_family(&[("StsRegion", region.as_str())])?)?;
+            ConstCounter::new(*count)
+                .encode(family.encode_family(&[("StsRegion", region.as_str())])?)?;
         }
     }
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let mut out = Writer(encoder);
-    out.labelled("countersign_sts_cache_hits", "Verdicts found in a cache", "kind", &[
-        ("identity", numbers.identity_hits),
-        ("rejection", numbers.rejection_hits),
-    ])?;
-    out.counter("countersign_sts_cache_misses", "Tokens that no cache knew", numbers.misses)?;
-    out.counter("countersign_sts_cache_evictions", "Verdicts evicted from a full cache", numbers.evictions)?;
-    out.counter("countersign_sts_coalesced", "Reviews that shared another's STS call", numbers.coalesced)?;
-    out.counter("countersign_sts_stale_uses", "Identities used past their time during an outage", numbers.stale_uses)?;
-    out.labelled("countersign_sts_refused", "Tokens refused without asking STS", "limit", &[
-        ("queue_full", numbers.refused_queue_full),
-        ("queue_timeout", numbers.refused_queue_timeout),
-        ("share", numbers.refused_share),
-        ("expired_in_queue", numbers.expired_in_queue),
-    ])?;
-    out.gauge("countersign_sts_waiters", "Reviews that wait for STS", numbers.waiters)?;
-    out.gauge("countersign_sts_in_flight", "STS calls under way", count(numbers.in_flight))?;
-    out.gauge("countersign_sts_queued", "STS calls waiting for a place", count(numbers.queued))?;
-    out.gauge("countersign_sts_identities", "Identities in the cache", count(numbers.identities))
+    out.labelled(
+        "countersign_sts_cache_hits",
+        "Verdicts found in a cache",
+        "kind",
+        &[
+            ("identity", numbers.identity_hits),
+            ("rejection", numbers.rejection_hits),
+        ],
+    )?;
+    out.counter(
+        "countersign_sts_cache_misses",
+        "Tokens that no cache knew",
+        numbers.misses,
+    )?;
+    out.counter(
+        "countersign_sts_cache_evictions",
+        "Verdicts evicted from a full cache",
+        numbers.evictions,
+    )?;
+    out.counter(
+        "countersign_sts_coalesced",
+        "Reviews that shared another's STS call",
+        numbers.coalesced,
+    )?;
+    out.counter(
+        "countersign_sts_stale_uses",
+        "Identities used past their time during an outage",
+        numbers.stale_uses,
+    )?;
+    out.labelled(
+        "countersign_sts_refused",
+        "Tokens refused without asking STS",
+        "limit",
+        &[
+            ("queue_full", numbers.refused_queue_full),
+            ("queue_timeout", numbers.refused_queue_timeout),
+            ("share", numbers.refused_share),
+            ("expired_in_queue", numbers.expired_in_queue),
+        ],
+    )?;
+    out.gauge(
+        "countersign_sts_waiters",
+        "Reviews that wait for STS",
+        numbers.waiters,
+    )?;
+    out.gauge(
+        "countersign_sts_in_flight",
+        "STS calls under way",
+        count(numbers.in_flight),
+    )?;
+    out.gauge(
+        "countersign_sts_queued",
+        "STS calls waiting for a place",
+        count(numbers.queued),
+    )?;
+    out.gauge(
+        "countersign_sts_identities",
+        "Identities in the cache",
+        count(numbers.identities),
+    )
 }
 
 /// Single values.
@@ -229,17 +333,29 @@ struct Writer<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Writer<'_, '_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
-        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
     }
 
-    fn labelled(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> Result<(), fmt::Error> {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+    fn labelled(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, u64)],
+    ) -> Result<(), fmt::Error> {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
         for (value, count) in values {
             let labels = [(label, *value)];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
@@ -247,4 +363,3 @@ impl Writer<'_, '_> {
         Ok(())
     }
 }
-

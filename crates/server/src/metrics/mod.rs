@@ -154,12 +154,14 @@ impl Metrics {
 
     /// Adds the numbers that the mapping sources of clusters keep.
     pub fn register_sources(&mut self, clusters: Vec<(String, Arc<Mappings>)>) {
-        self.registry.register_collector(Box::new(collect::Sources(clusters)));
+        self.registry
+            .register_collector(Box::new(collect::Sources(clusters)));
     }
 
     /// Adds the numbers of the upstream.
     pub fn register_upstream(&mut self, sts: Option<StsVerifier>, nodes: Option<InstanceLookup>) {
-        self.registry.register_collector(Box::new(collect::Upstream { sts, nodes }));
+        self.registry
+            .register_collector(Box::new(collect::Upstream { sts, nodes }));
     }
 
     /// Counts one review.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
-    DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied, NodeNameSource,
-    RuleReference,
+    DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied,
+    NodeNameSource, RuleReference,
 };
 use countersign_sources::Mappings;
 use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
@@ -89,7 +89,12 @@ pub struct Accepted {
 
 impl Accepted {
     fn new(identity: KubernetesIdentity, rule: &RuleReference) -> Self {
-        Self { identity, backend: rule.backend.name(), rule: rule.clone(), rule_text: std::sync::OnceLock::new() }
+        Self {
+            identity,
+            backend: rule.backend.name(),
+            rule: rule.clone(),
+            rule_text: std::sync::OnceLock::new(),
+        }
     }
 
     /// The username.
@@ -133,7 +138,10 @@ impl Accepted {
     pub fn user(&self) -> User<'_> {
         let identity = &self.identity;
         let extra = identity.extra.iter().flat_map(|extra| {
-            extra.values.first().map(|value| (Cow::Borrowed(extra.key.as_ref()), value.as_str()))
+            extra
+                .values
+                .first()
+                .map(|value| (Cow::Borrowed(extra.key.as_ref()), value.as_str()))
         });
         User {
             username: &identity.username,
@@ -198,8 +206,14 @@ impl ClusterAuthenticator {
         review
     }
 
-    async fn decide(&self, token: &str, now: Timestamp, review: &mut Review) -> Result<Accepted, Denial> {
-        let token = PresignedToken::parse(token, &self.0.rules, now).map_err(|error| by_token_rule(&error))?;
+    async fn decide(
+        &self,
+        token: &str,
+        now: Timestamp,
+        review: &mut Review,
+    ) -> Result<Accepted, Denial> {
+        let token = PresignedToken::parse(token, &self.0.rules, now)
+            .map_err(|error| by_token_rule(&error))?;
         review.fingerprint = Some(fingerprint(token.signature()));
         review.signed_at = Some(token.signed_at());
         let identity = self.verify(&token, now, review).await?;
@@ -207,17 +221,28 @@ impl ClusterAuthenticator {
         // One state from start to end, also when a node's name has to be waited for.
         let state = arc_swap::Guard::into_inner(self.0.mappings.load());
         review.mapping_generation = state.generation;
-        review.is_scrubbed = state.chain.options().scrubbed_accounts.contains(&identity.account());
+        review.is_scrubbed = state
+            .chain
+            .options()
+            .scrubbed_accounts
+            .contains(&identity.account());
         match state.chain.map(&identity) {
             MappingDecision::Mapped(mapped) => {
                 let facts = match mapped.required_lookup() {
                     None => None,
-                    Some(instance) => Some(self.node(instance, &mapped.entry().conditions.node_name, review).await?),
+                    Some(instance) => Some(
+                        self.node(instance, &mapped.entry().conditions.node_name, review)
+                            .await?,
+                    ),
                 };
-                let user = mapped.render(&identity, facts.as_deref()).map_err(|denied| by_mapping(*denied))?;
+                let user = mapped
+                    .render(&identity, facts.as_deref())
+                    .map_err(|denied| by_mapping(*denied))?;
                 Ok(Accepted::new(user, mapped.rule()))
             }
-            MappingDecision::AccountAllowed(allowed) => Ok(Accepted::new(allowed.render(&identity), allowed.rule())),
+            MappingDecision::AccountAllowed(allowed) => {
+                Ok(Accepted::new(allowed.render(&identity), allowed.rule()))
+            }
             MappingDecision::Denied(denied) => Err(by_mapping(*denied.explain(&identity))),
         }
     }
@@ -232,22 +257,31 @@ impl ClusterAuthenticator {
             match (verifier, token.endpoint()) {
                 (Verifier::Embedded(keys), EndpointKind::Trusted) => {
                     review.cache = Some("embedded");
-                    return keys.verify_token(token, &self.0.cluster_id, now).map_err(|error| {
-                        let (code, mut message) = error.wire();
-                        if code == "SignatureDoesNotMatch" {
-                            // By far the most common cause, and the one thing the caller cannot see.
-                            message.push_str(&format!(" This server expects tokens for cluster `{}`.", self.0.cluster_id));
-                        }
-                        rejected(code, "sts_rejected", &message)
-                    });
+                    return keys
+                        .verify_token(token, &self.0.cluster_id, now)
+                        .map_err(|error| {
+                            let (code, mut message) = error.wire();
+                            if code == "SignatureDoesNotMatch" {
+                                // By far the most common cause, and the one thing the caller cannot see.
+                                message.push_str(&format!(
+                                    " This server expects tokens for cluster `{}`.",
+                                    self.0.cluster_id
+                                ));
+                            }
+                            rejected(code, "sts_rejected", &message)
+                        });
                 }
                 (Verifier::Upstream(sts), EndpointKind::Aws) => {
-                    let verified = sts.verify(token, &self.0.cluster_id).await.map_err(|error| by_sts(&error))?;
+                    let verified = sts
+                        .verify(token, &self.0.cluster_id)
+                        .await
+                        .map_err(|error| by_sts(&error))?;
                     review.cache = Some(verified.from.as_str());
                     review.sts_time = verified.waited;
                     return Ok(verified.identity);
                 }
-                (Verifier::Embedded(_), EndpointKind::Aws) | (Verifier::Upstream(_), EndpointKind::Trusted) => {}
+                (Verifier::Embedded(_), EndpointKind::Aws)
+                | (Verifier::Upstream(_), EndpointKind::Trusted) => {}
             }
         }
         // The host is a good one, but nobody here may ask it.
@@ -255,7 +289,10 @@ impl ClusterAuthenticator {
             class: DenialClass::Token,
             reason: Cow::Borrowed(ReasonCode::BadHost.as_str()),
             label: ReasonCode::BadHost.as_str(),
-            text: format!("this server does not verify tokens for host {}", token.host()),
+            text: format!(
+                "this server does not verify tokens for host {}",
+                token.host()
+            ),
             nearest: Vec::new(),
         })
     }
@@ -274,7 +311,10 @@ impl ClusterAuthenticator {
             nearest: Vec::new(),
         };
         let Some(nodes) = &self.0.nodes else {
-            return Err(lookup_failed("node_lookup_unavailable", "no source of node names is configured".into()));
+            return Err(lookup_failed(
+                "node_lookup_unavailable",
+                "no source of node names is configured".into(),
+            ));
         };
         let start = Instant::now();
         let found = nodes.facts(instance, source).await;
@@ -331,7 +371,13 @@ fn by_sts(error: &StsError) -> Denial {
             _ => (DenialClass::Token, "bad_url"),
         },
     };
-    Denial { class, reason: error.reason(), label, text: error.to_string(), nearest: Vec::new() }
+    Denial {
+        class,
+        reason: error.reason(),
+        label,
+        text: error.to_string(),
+        nearest: Vec::new(),
+    }
 }
 
 fn by_mapping(denied: MappingDenied) -> Denial {
@@ -353,6 +399,8 @@ fn by_mapping(denied: MappingDenied) -> Denial {
 fn fingerprint(signature: &str) -> [u8; 8] {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signature.as_bytes());
     let mut half = [0; 8];
-    half.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    half.iter_mut()
+        .zip(digest.as_ref())
+        .for_each(|(to, from)| *to = *from);
     half
 }

@@ -67,15 +67,21 @@ impl Denial {
         let of = |status, with_error| DenialAnswer { status, with_error };
         match (self.class, mode) {
             (DenialClass::StsThrottled, _) => of(429, true),
-            (DenialClass::StsUnreachable | DenialClass::LookupFailed, _) => of(upstream_failure_status, true),
+            (DenialClass::StsUnreachable | DenialClass::LookupFailed, _) => {
+                of(upstream_failure_status, true)
+            }
             (
-                DenialClass::Token | DenialClass::TokenTime | DenialClass::StsRejected | DenialClass::Unmapped,
+                DenialClass::Token
+                | DenialClass::TokenTime
+                | DenialClass::StsRejected
+                | DenialClass::Unmapped,
                 DenyMode::Http,
             ) => of(403, true),
             (DenialClass::Token, DenyMode::Review) => of(200, false),
-            (DenialClass::TokenTime | DenialClass::StsRejected | DenialClass::Unmapped, DenyMode::Review) => {
-                of(200, true)
-            }
+            (
+                DenialClass::TokenTime | DenialClass::StsRejected | DenialClass::Unmapped,
+                DenyMode::Review,
+            ) => of(200, true),
         }
     }
 

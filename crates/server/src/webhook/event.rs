@@ -117,8 +117,12 @@ impl<'a> DecisionEvent<'a> {
             cluster: cluster.name(),
             decision: if accepted.is_some() { "allow" } else { "deny" },
             reason: denial.map_or("mapped", |denial| &denial.reason),
-            error: denial.filter(|_| !review.is_scrubbed).map(|denial| denial.text.as_str()),
-            nearest: denial.filter(|_| !review.is_scrubbed).map_or(&[], |denial| denial.nearest.as_slice()),
+            error: denial
+                .filter(|_| !review.is_scrubbed)
+                .map(|denial| denial.text.as_str()),
+            nearest: denial
+                .filter(|_| !review.is_scrubbed)
+                .map_or(&[], |denial| denial.nearest.as_slice()),
             identity: identity.map(|identity| Identity {
                 arn: identity.arn(),
                 canonical_arn: identity.canonical_arn(),
@@ -136,7 +140,11 @@ impl<'a> DecisionEvent<'a> {
             mapping_generation: review.mapping_generation,
             token: review.fingerprint.map(hex),
             cache: review.cache,
-            micros: Micros { total: micros(took), sts: micros(review.sts_time), lookup: micros(review.lookup_time) },
+            micros: Micros {
+                total: micros(took),
+                sts: micros(review.sts_time),
+                lookup: micros(review.lookup_time),
+            },
             api_version: version.as_str(),
             client: peer.address.ip().to_canonical().to_string(),
         }

@@ -42,7 +42,10 @@ impl Clusters {
     #[must_use]
     pub fn new(clusters: Vec<Arc<ClusterAuthenticator>>) -> Self {
         let default = clusters.first().cloned();
-        let by_name = clusters.into_iter().map(|cluster| (cluster.name().to_owned(), cluster)).collect();
+        let by_name = clusters
+            .into_iter()
+            .map(|cluster| (cluster.name().to_owned(), cluster))
+            .collect();
         Self { by_name, default }
     }
 
@@ -78,7 +81,14 @@ impl Webhook {
         readiness: Readiness,
         upstream: Option<StsVerifier>,
     ) -> Self {
-        Self { clusters, metrics, events, garbage: Arc::default(), readiness, upstream }
+        Self {
+            clusters,
+            metrics,
+            events,
+            garbage: Arc::default(),
+            readiness,
+            upstream,
+        }
     }
 
     /// `POST /admin/flush`, with `access-key` or `principal` to drop single identities: forgets what STS answered, so that the
@@ -90,30 +100,43 @@ impl Webhook {
         let Some(sts) = &self.upstream else {
             return plain(StatusCode::OK, "0");
         };
-        let Ok(parameters) = Parameters::parse(request.uri().query().unwrap_or_default(), b"") else {
+        let Ok(parameters) = Parameters::parse(request.uri().query().unwrap_or_default(), b"")
+        else {
             return plain(StatusCode::BAD_REQUEST, "the query cannot be read");
         };
         let which = match (parameters.get("access-key"), parameters.get("principal")) {
             (Some(key), None) => Flush::AccessKey(key),
             (None, Some(arn)) => Flush::Principal(arn),
             (None, None) => Flush::All,
-            (Some(_), Some(_)) => return plain(StatusCode::BAD_REQUEST, "give access-key or principal, not both"),
+            (Some(_), Some(_)) => {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    "give access-key or principal, not both",
+                );
+            }
         };
         let dropped = sts.flush(which);
         tracing::info!(dropped, "identity cache flushed");
         plain(StatusCode::OK, &dropped.to_string())
     }
 
-    async fn authenticate(&self, cluster: &ClusterAuthenticator, peer: Peer, request: Request<Incoming>) -> Answer {
+    async fn authenticate(
+        &self,
+        cluster: &ClusterAuthenticator,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Answer {
         let start = Instant::now();
         if request.method() != Method::POST {
-            self.metrics.review(ReviewResult::MalformedRequest, start.elapsed());
+            self.metrics
+                .review(ReviewResult::MalformedRequest, start.elapsed());
             return plain(StatusCode::METHOD_NOT_ALLOWED, "expected POST");
         }
         let body = match read_body(request.into_body(), wire::MAX_BODY).await {
             Ok(body) => body,
             Err(error) => {
-                self.metrics.review(ReviewResult::MalformedRequest, start.elapsed());
+                self.metrics
+                    .review(ReviewResult::MalformedRequest, start.elapsed());
                 let status = match error {
                     BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                     BodyError::Broken => StatusCode::BAD_REQUEST,
@@ -124,7 +147,8 @@ impl Webhook {
         let request = match wire::parse(&body) {
             Ok(request) => request,
             Err(error @ (MalformedReview::Empty | MalformedReview::NotATokenReview)) => {
-                self.metrics.review(ReviewResult::MalformedRequest, start.elapsed());
+                self.metrics
+                    .review(ReviewResult::MalformedRequest, start.elapsed());
                 return plain(StatusCode::BAD_REQUEST, &error.to_string());
             }
         };
@@ -133,7 +157,9 @@ impl Webhook {
         let took = start.elapsed();
         self.count(&review, now, took);
         if self.events.enabled() && self.garbage.admits(&review, now) {
-            self.events.send(DecisionEvent::new(cluster, &review, request.version, peer, now, took).to_json());
+            self.events.send(
+                DecisionEvent::new(cluster, &review, request.version, peer, now, took).to_json(),
+            );
         }
         self.respond(cluster, request.version, &review)
     }
@@ -143,7 +169,8 @@ impl Webhook {
             Ok(_) => {
                 self.metrics.review(ReviewResult::Success, took);
                 if let Some(signed_at) = review.signed_at {
-                    self.metrics.token_age(now.duration_since(signed_at).as_secs_f64().max(0.0));
+                    self.metrics
+                        .token_age(now.duration_since(signed_at).as_secs_f64().max(0.0));
                 }
             }
             Err(denial) => {
@@ -153,9 +180,17 @@ impl Webhook {
         }
     }
 
-    fn respond(&self, cluster: &ClusterAuthenticator, version: ReviewVersion, review: &Review) -> Answer {
+    fn respond(
+        &self,
+        cluster: &ClusterAuthenticator,
+        version: ReviewVersion,
+        review: &Review,
+    ) -> Answer {
         match &review.outcome {
-            Ok(accepted) => json(StatusCode::OK, wire::render(version, &Verdict::Authenticated(accepted.user()))),
+            Ok(accepted) => json(
+                StatusCode::OK,
+                wire::render(version, &Verdict::Authenticated(accepted.user())),
+            ),
             Err(denial) => {
                 let form = denial.answer(cluster.deny_mode(), cluster.upstream_failure_status());
                 let status = StatusCode::from_u16(form.status).unwrap_or(StatusCode::FORBIDDEN);
@@ -175,7 +210,10 @@ impl Handler for Webhook {
                 None => plain(StatusCode::NOT_FOUND, "no such cluster"),
             };
         }
-        if let Some(name) = path.strip_prefix("/clusters/").and_then(|rest| rest.strip_suffix("/authenticate")) {
+        if let Some(name) = path
+            .strip_prefix("/clusters/")
+            .and_then(|rest| rest.strip_suffix("/authenticate"))
+        {
             let cluster = self.clusters.load().by_name.get(name).cloned();
             return match cluster {
                 Some(cluster) => self.authenticate(&cluster, peer, request).await,
@@ -203,17 +241,25 @@ pub(crate) fn health_and_metrics(
         "/healthz" | "/livez" => Some(plain(StatusCode::OK, "ok")),
         "/readyz" => {
             let verbose = request.uri().query().is_some_and(|query| {
-                query.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose="))
+                query
+                    .split('&')
+                    .any(|pair| pair == "verbose" || pair.starts_with("verbose="))
             });
             let report = readiness();
-            let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let status = if report.is_ready() {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
             Some(plain(status, &report.render(verbose)))
         }
         "/metrics" => {
             let mut answer = plain(StatusCode::OK, &metrics.render());
             answer.headers_mut().insert(
                 header::CONTENT_TYPE,
-                HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+                HeaderValue::from_static(
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                ),
             );
             Some(answer)
         }
@@ -224,13 +270,19 @@ pub(crate) fn health_and_metrics(
 pub(crate) fn plain(status: StatusCode, text: &str) -> Answer {
     let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     answer
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Answer {
     let mut answer = Answer::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=UTF-8"),
+    );
     answer
 }

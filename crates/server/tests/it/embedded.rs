@@ -7,10 +7,12 @@ use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
 use countersign_server::aws::KeyRing;
 use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::{DenialAnswer, DenialClass, DenyMode};
-use countersign_sources::{Mappings, MappingsOptions};
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
+use countersign_sources::{Mappings, MappingsOptions};
 use countersign_store::records::AccessKeyStatus;
-use countersign_store::{Directory, NewAccount, NewUser, Quotas, Random, RedbStore, RootKey, Sealer};
+use countersign_store::{
+    Directory, NewAccount, NewUser, Quotas, Random, RedbStore, RootKey, Sealer,
+};
 use countersign_token::{Options, Rules, mint};
 use jiff::{SignedDuration, Timestamp};
 
@@ -37,12 +39,27 @@ impl World {
         let account: AccountId = "111122223333".parse().unwrap();
         let store = Arc::new(RedbStore::in_memory().unwrap());
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();
-        let directory = Directory::open(store, sealer, Random::system(), Quotas::default()).await.unwrap();
-        let new = NewAccount { id: account, partition: Partition::Aws, alias: None, organization_id: None };
+        let directory = Directory::open(store, sealer, Random::system(), Quotas::default())
+            .await
+            .unwrap();
+        let new = NewAccount {
+            id: account,
+            partition: Partition::Aws,
+            alias: None,
+            organization_id: None,
+        };
         directory.create_account(new, now()).await.unwrap();
-        let new = NewUser { account, name: "ana".into(), path: "/team/".into(), tags: Vec::new() };
+        let new = NewUser {
+            account,
+            name: "ana".into(),
+            path: "/team/".into(),
+            tags: Vec::new(),
+        };
         directory.create_user(new, now()).await.unwrap();
-        let key = directory.create_access_key(account, "ana", now()).await.unwrap();
+        let key = directory
+            .create_access_key(account, "ana", now())
+            .await
+            .unwrap();
         let keys = Arc::new(KeyRing::new(directory.feed().clone()));
         Self {
             key_id: key.metadata.id.to_string(),
@@ -55,8 +72,12 @@ impl World {
 
     fn cluster(&self, cluster_id: &str) -> ClusterAuthenticator {
         let options = MappingOptions::default();
-        let creator =
-            MappingTable::cluster_creator("arn:aws:iam::111122223333:user/team/ana", None, &options).unwrap();
+        let creator = MappingTable::cluster_creator(
+            "arn:aws:iam::111122223333:user/team/ana",
+            None,
+            &options,
+        )
+        .unwrap();
         let mappings = Mappings::new(&[BackendKind::ClusterCreator], MappingsOptions::default());
         mappings.set_table(creator, "1", now());
         let rules = Rules::new(Options {
@@ -84,16 +105,37 @@ impl World {
     }
 
     /// A token signed as a client would: for an endpoint, with headers, at a time.
-    fn url(&self, endpoint: &str, query: &str, headers: &[(&str, &str)], token: Option<&str>, when: Timestamp) -> String {
+    fn url(
+        &self,
+        endpoint: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+        token: Option<&str>,
+        when: Timestamp,
+    ) -> String {
         let rest = endpoint.split_once("://").unwrap().1;
-        let (host, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+        let (host, path) = rest
+            .split_once('/')
+            .map_or((rest, String::new()), |(host, path)| {
+                (host, format!("/{path}"))
+            });
         let mut all: Vec<(&str, &[u8])> = vec![("host", host.as_bytes())];
-        all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_bytes())),
+        );
         let target = format!("{path}?{query}");
         let mut request = Request::new("GET", target.as_bytes());
         request.headers = &all;
-        let credentials = Credentials { key_id: &self.key_id, secret: &self.secret, session_token: token };
-        let signed = Signer::new(credentials, "us-east-1", "sts").presign(&request, 60, when).unwrap();
+        let credentials = Credentials {
+            key_id: &self.key_id,
+            secret: &self.secret,
+            session_token: token,
+        };
+        let signed = Signer::new(credentials, "us-east-1", "sts")
+            .presign(&request, 60, when)
+            .unwrap();
         format!("{endpoint}?{signed}")
     }
 
@@ -124,7 +166,10 @@ async fn a_token_is_good_for_its_cluster_and_no_other() {
     let identity = review.identity.unwrap();
     assert_eq!(identity.arn(), "arn:aws:iam::111122223333:user/team/ana");
     assert_eq!(identity.sts_endpoint(), "sts.cs.example:8443");
-    assert_eq!(reason(&b, &token, now()).await, "sts_rejected:SignatureDoesNotMatch");
+    assert_eq!(
+        reason(&b, &token, now()).await,
+        "sts_rejected:SignatureDoesNotMatch"
+    );
 }
 
 #[tokio::test]
@@ -137,9 +182,14 @@ async fn every_flipped_byte_of_a_valid_token_is_refused() {
         for flip in (0..7).map(|bit| 1u8 << bit) {
             let mut bytes = token.clone().into_bytes();
             bytes[index] ^= flip;
-            let Ok(text) = String::from_utf8(bytes) else { continue };
+            let Ok(text) = String::from_utf8(bytes) else {
+                continue;
+            };
             let review = cluster.review(&text, now()).await;
-            assert!(review.outcome.is_err(), "byte {index} flipped by {flip:#x} was accepted");
+            assert!(
+                review.outcome.is_err(),
+                "byte {index} flipped by {flip:#x} was accepted"
+            );
         }
     }
 }
@@ -158,7 +208,11 @@ async fn a_token_lives_fifteen_minutes_whatever_x_amz_expires_says() {
         (-5 * 60 - 1, "not_yet_valid"),
     ] {
         let when = now() + SignedDuration::from_secs(seconds);
-        assert_eq!(reason(&cluster, &token, when).await, outcome, "{seconds} s after signing");
+        assert_eq!(
+            reason(&cluster, &token, when).await,
+            outcome,
+            "{seconds} s after signing"
+        );
     }
 }
 
@@ -166,17 +220,44 @@ async fn a_token_lives_fifteen_minutes_whatever_x_amz_expires_says() {
 async fn all_custom_endpoint_forms_of_clients_verify() {
     let world = World::new().await;
     let cluster = world.cluster("demo");
-    for endpoint in [ENDPOINT, "https://cs.example/sts", "https://cs.example/sts/", "http://127.0.0.1:9999/"] {
+    for endpoint in [
+        ENDPOINT,
+        "https://cs.example/sts",
+        "https://cs.example/sts/",
+        "http://127.0.0.1:9999/",
+    ] {
         let url = world.url(endpoint, GET, &[("x-k8s-aws-id", "demo")], None, now());
-        assert_eq!(reason(&cluster, &mint(&url), now()).await, "user kubernetes-admin", "{endpoint}");
+        assert_eq!(
+            reason(&cluster, &mint(&url), now()).await,
+            "user kubernetes-admin",
+            "{endpoint}"
+        );
     }
     // Clients keep the implied port in the URL and sign the host without it.
-    let signed = world.url("https://cs.example/sts", GET, &[("x-k8s-aws-id", "demo")], None, now());
+    let signed = world.url(
+        "https://cs.example/sts",
+        GET,
+        &[("x-k8s-aws-id", "demo")],
+        None,
+        now(),
+    );
     let with_port = signed.replacen("https://cs.example/", "https://cs.example:443/", 1);
-    assert_eq!(reason(&cluster, &mint(&with_port), now()).await, "user kubernetes-admin");
-    for endpoint in ["https://sts.cs.example/", "https://cs.example/other", "http://sts.cs.example:8443/"] {
+    assert_eq!(
+        reason(&cluster, &mint(&with_port), now()).await,
+        "user kubernetes-admin"
+    );
+    for endpoint in [
+        "https://sts.cs.example/",
+        "https://cs.example/other",
+        "http://sts.cs.example:8443/",
+    ] {
         let url = world.url(endpoint, GET, &[("x-k8s-aws-id", "demo")], None, now());
-        assert!(reason(&cluster, &mint(&url), now()).await.starts_with("bad_"), "{endpoint}");
+        assert!(
+            reason(&cluster, &mint(&url), now())
+                .await
+                .starts_with("bad_"),
+            "{endpoint}"
+        );
     }
 }
 
@@ -187,27 +268,73 @@ async fn tokens_that_would_borrow_another_signature_are_refused() {
     let signed = [("x-k8s-aws-id", "demo")];
     let good = world.url(ENDPOINT, GET, &signed, None, now());
     let cases = [
-        (world.url(ENDPOINT, GET, &[], None, now()), "cluster_header_unsigned"),
-        (world.url(ENDPOINT, "Action=AssumeRole&Version=2011-06-15", &signed, None, now()), "bad_action"),
-        (format!("{good}&x-amz-credential=AKIAFAKE%2F20260314%2Fus-east-1%2Fsts%2Faws4_request"), "duplicate_param"),
-        (format!("{good}&action=GetCallerIdentity"), "duplicate_param"),
-        (format!("{good}&x-amz-signedheaders=host%3Bx-k8s-aws-id"), "duplicate_param"),
+        (
+            world.url(ENDPOINT, GET, &[], None, now()),
+            "cluster_header_unsigned",
+        ),
+        (
+            world.url(
+                ENDPOINT,
+                "Action=AssumeRole&Version=2011-06-15",
+                &signed,
+                None,
+                now(),
+            ),
+            "bad_action",
+        ),
+        (
+            format!("{good}&x-amz-credential=AKIAFAKE%2F20260314%2Fus-east-1%2Fsts%2Faws4_request"),
+            "duplicate_param",
+        ),
+        (
+            format!("{good}&action=GetCallerIdentity"),
+            "duplicate_param",
+        ),
+        (
+            format!("{good}&x-amz-signedheaders=host%3Bx-k8s-aws-id"),
+            "duplicate_param",
+        ),
         (format!("{good}&Foo=1"), "forbidden_param"),
         (format!("{good}#x"), "bad_url"),
         // Signed headers the verifier cannot supply: only the token's maker knows their values.
         (
-            world.url(ENDPOINT, GET, &[("x-k8s-aws-id", "demo"), ("x-secret", "1")], None, now()),
+            world.url(
+                ENDPOINT,
+                GET,
+                &[("x-k8s-aws-id", "demo"), ("x-secret", "1")],
+                None,
+                now(),
+            ),
             "sts_rejected:SignatureDoesNotMatch",
         ),
-        (world.url(ENDPOINT, GET, &signed, Some("IQoJ"), now()), "sts_rejected:InvalidClientTokenId"),
-        (world.url(ENDPOINT, "Action=GetCallerIdentity&Version=2010-05-08", &signed, None, now()), "sts_rejected:InvalidAction"),
+        (
+            world.url(ENDPOINT, GET, &signed, Some("IQoJ"), now()),
+            "sts_rejected:InvalidClientTokenId",
+        ),
+        (
+            world.url(
+                ENDPOINT,
+                "Action=GetCallerIdentity&Version=2010-05-08",
+                &signed,
+                None,
+                now(),
+            ),
+            "sts_rejected:InvalidAction",
+        ),
     ];
     for (url, expected) in cases {
-        assert_eq!(reason(&cluster, &mint(&url), now()).await, expected, "{url}");
+        assert_eq!(
+            reason(&cluster, &mint(&url), now()).await,
+            expected,
+            "{url}"
+        );
     }
     let also_accept = [("accept", "application/json"), ("x-k8s-aws-id", "demo")];
     let url = world.url(ENDPOINT, GET, &also_accept, None, now());
-    assert_eq!(reason(&cluster, &mint(&url), now()).await, "user kubernetes-admin");
+    assert_eq!(
+        reason(&cluster, &mint(&url), now()).await,
+        "user kubernetes-admin"
+    );
 }
 
 #[tokio::test]
@@ -216,20 +343,40 @@ async fn a_deactivated_or_deleted_key_ends_at_once() {
     let cluster = world.cluster("demo");
     let token = world.token("demo");
     assert!(cluster.review(&token, now()).await.outcome.is_ok());
-    let set = |status| world.directory.set_access_key_status(world.account, "ana", &world.key_id, status);
+    let set = |status| {
+        world
+            .directory
+            .set_access_key_status(world.account, "ana", &world.key_id, status)
+    };
     set(AccessKeyStatus::Inactive).await.unwrap();
-    assert_eq!(reason(&cluster, &token, now()).await, "sts_rejected:InvalidClientTokenId");
+    assert_eq!(
+        reason(&cluster, &token, now()).await,
+        "sts_rejected:InvalidClientTokenId"
+    );
     set(AccessKeyStatus::Active).await.unwrap();
     assert!(cluster.review(&token, now()).await.outcome.is_ok());
-    world.directory.delete_access_key(world.account, "ana", &world.key_id).await.unwrap();
-    assert_eq!(reason(&cluster, &token, now()).await, "sts_rejected:InvalidClientTokenId");
+    world
+        .directory
+        .delete_access_key(world.account, "ana", &world.key_id)
+        .await
+        .unwrap();
+    assert_eq!(
+        reason(&cluster, &token, now()).await,
+        "sts_rejected:InvalidClientTokenId"
+    );
 }
 
 #[tokio::test]
 async fn an_aws_host_is_never_asked_in_embedded_mode() {
     let world = World::new().await;
     let cluster = world.cluster("demo");
-    let url = world.url("https://sts.us-east-1.amazonaws.com/", GET, &[("x-k8s-aws-id", "demo")], None, now());
+    let url = world.url(
+        "https://sts.us-east-1.amazonaws.com/",
+        GET,
+        &[("x-k8s-aws-id", "demo")],
+        None,
+        now(),
+    );
     assert_eq!(reason(&cluster, &mint(&url), now()).await, "bad_host");
 }
 
@@ -253,8 +400,21 @@ fn denials_are_answered_as_the_table_of_status_codes_says() {
         (DenialClass::LookupFailed, 500, answer(500, true)),
     ];
     for (class, http, review) in table {
-        assert_eq!(denial(class).answer(DenyMode::Http, 500).status, http, "{class:?}");
-        assert_eq!(denial(class).answer(DenyMode::Review, 500), review, "{class:?}");
+        assert_eq!(
+            denial(class).answer(DenyMode::Http, 500).status,
+            http,
+            "{class:?}"
+        );
+        assert_eq!(
+            denial(class).answer(DenyMode::Review, 500),
+            review,
+            "{class:?}"
+        );
     }
-    assert_eq!(denial(DenialClass::StsUnreachable).answer(DenyMode::Http, 403).status, 403);
+    assert_eq!(
+        denial(DenialClass::StsUnreachable)
+            .answer(DenyMode::Http, 403)
+            .status,
+        403
+    );
 }

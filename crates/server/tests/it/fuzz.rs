@@ -29,7 +29,9 @@ fn run(target: fn(&[u8]), seeds: &[&str]) {
                 match random.below(4) {
                     0 if !data.is_empty() => data[at] = random.next() as u8,
                     1 => data.insert(at, random.next() as u8),
-                    2 if !data.is_empty() => drop(data.drain(at..(at + 1 + random.below(8)).min(data.len()))),
+                    2 if !data.is_empty() => {
+                        drop(data.drain(at..(at + 1 + random.below(8)).min(data.len())))
+                    }
                     _ => {
                         let copy = data[at.min(data.len())..].to_vec();
                         data.extend(copy);
@@ -66,7 +68,13 @@ fn configurations_never_panic() {
 
 #[test]
 fn query_requests_never_panic() {
-    run(fuzz::query, &["Action=GetCallerIdentity&Version=2011-06-15\nTags.member.1.Key=a%2Bb&x=+", "a=%25&%=&&=\n%zz"]);
+    run(
+        fuzz::query,
+        &[
+            "Action=GetCallerIdentity&Version=2011-06-15\nTags.member.1.Key=a%2Bb&x=+",
+            "a=%25&%=&&=\n%zz",
+        ],
+    );
 }
 
 #[test]

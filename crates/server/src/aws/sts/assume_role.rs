@@ -5,11 +5,13 @@ use std::sync::Arc;
 use countersign_arn::{Arn, CallerKind};
 use countersign_policy::validate::{NoDirectory, validate};
 use countersign_policy::{
-    Action, AssumeRole, Attached, Credentials, Layers, PolicyKind, Principal, Request, decide_assume_role, tables,
+    Action, AssumeRole, Attached, Credentials, Layers, PolicyKind, Principal, Request,
+    decide_assume_role, tables,
 };
 use countersign_session::{
-    Call, Chain, Origin, Refusal, SessionKind, SessionPolicies, SessionPrincipal, SessionRandomness, SessionRecord,
-    StsCall, check_call, check_plain_policy_size, issue, packed_policy_percent,
+    Call, Chain, Origin, Refusal, SessionKind, SessionPolicies, SessionPrincipal,
+    SessionRandomness, SessionRecord, StsCall, check_call, check_plain_policy_size, issue,
+    packed_policy_percent,
 };
 use countersign_store::{DirectorySnapshot, Principal as Stored, RoleEntry, UserEntry};
 use jiff::{SignedDuration, Timestamp};
@@ -73,7 +75,9 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
 
     // Tokens keep whole seconds; what is answered must be what the token says.
     let issued = Timestamp::from_second(call.now.as_second()).unwrap_or(call.now);
-    let expires = issued.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX);
+    let expires = issued
+        .saturating_add(SignedDuration::from_secs(i64::from(seconds)))
+        .unwrap_or(Timestamp::MAX);
     let principal = SessionPrincipal::Role {
         id: role.record.id.clone(),
         path: role.record.path.clone(),
@@ -100,15 +104,21 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         access_key_id: Some(caller.verified().key_id().into()),
         request_id: Some(call.request_id.into()),
     };
-    let unavailable =
-        || ApiError::new(503, "ServiceUnavailable", "Temporary credentials cannot be issued at the moment.");
+    let unavailable = || {
+        ApiError::new(
+            503,
+            "ServiceUnavailable",
+            "Temporary credentials cannot be issued at the moment.",
+        )
+    };
     let keys = snapshot.session_keys().ok_or_else(unavailable)?;
     let random = Zeroizing::new(call.random.bytes::<44>().map_err(|_| unavailable())?);
     let random = SessionRandomness::from_random(&random);
-    let credentials = issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
-        tracing::debug!(request_id = call.request_id, %error, "session not sealed");
-        error.refusal()
-    })?;
+    let credentials =
+        issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
+            tracing::debug!(request_id = call.request_id, %error, "session not sealed");
+            error.refusal()
+        })?;
     tracing::info!(
         request_id = call.request_id,
         caller = caller.identity().arn(),
@@ -124,15 +134,27 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         (
             "Credentials",
             Member::Structure(vec![
-                ("AccessKeyId", Member::Text(credentials.access_key_id.into())),
-                ("SecretAccessKey", Member::Text(credentials.secret.expose().to_owned())),
-                ("SessionToken", Member::Text(credentials.token.expose().to_owned())),
+                (
+                    "AccessKeyId",
+                    Member::Text(credentials.access_key_id.into()),
+                ),
+                (
+                    "SecretAccessKey",
+                    Member::Text(credentials.secret.expose().to_owned()),
+                ),
+                (
+                    "SessionToken",
+                    Member::Text(credentials.token.expose().to_owned()),
+                ),
                 ("Expiration", Member::Time(credentials.expires)),
             ]),
         ),
         (
             "AssumedRoleUser",
-            Member::Structure(vec![("AssumedRoleId", Member::Text(assumed.0)), ("Arn", Member::Text(assumed.1))]),
+            Member::Structure(vec![
+                ("AssumedRoleId", Member::Text(assumed.0)),
+                ("Arn", Member::Text(assumed.1)),
+            ]),
         ),
     ];
     if let Some(percent) = percent {
@@ -146,7 +168,11 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code.status(), refusal.code.as_str(), refusal.message)
+        Self::new(
+            refusal.code.status(),
+            refusal.code.as_str(),
+            refusal.message,
+        )
     }
 }
 
@@ -164,15 +190,23 @@ struct Holder {
 
 impl Holder {
     /// The snapshot may be newer than the one the signature was verified with: a principal that is gone by now is gone.
-    fn of(call: &Context<'_>, caller: &Caller, snapshot: &DirectorySnapshot) -> Result<Self, ApiError> {
+    fn of(
+        call: &Context<'_>,
+        caller: &Caller,
+        snapshot: &DirectorySnapshot,
+    ) -> Result<Self, ApiError> {
         let gone = || ApiError::from(Refusal::invalid_token());
         let session = caller.session();
-        let stored = snapshot.principal(caller.identity().user_id()).ok_or_else(gone)?;
+        let stored = snapshot
+            .principal(caller.identity().user_id())
+            .ok_or_else(gone)?;
         let (principal, compiled, user) = match stored {
             Stored::User(user) => {
                 let credentials = match session {
                     None => Credentials::LongTerm,
-                    Some(session) => Credentials::SessionToken { mfa: session.mfa_at.is_some() },
+                    Some(session) => Credentials::SessionToken {
+                        mfa: session.mfa_at.is_some(),
+                    },
                 };
                 let principal = Principal::user(&user.arn, Some(&user.record.id))
                     .map_err(|_| gone())?
@@ -180,27 +214,44 @@ impl Holder {
                 (principal, call.policies.user(user), Some(Arc::clone(user)))
             }
             Stored::Role(role) => {
-                let principal = Principal::session(caller.identity().arn(), Some(&role.arn), Some(&role.record.id))
-                    .map_err(|_| gone())?;
+                let principal = Principal::session(
+                    caller.identity().arn(),
+                    Some(&role.arn),
+                    Some(&role.record.id),
+                )
+                .map_err(|_| gone())?;
                 (principal, call.policies.role(role), None)
             }
             _ => return Err(gone()),
         };
-        let session = session.filter(|session| !session.policies.is_empty()).map(|session| limits(&session.policies));
-        Ok(Self { user, principal, compiled, session })
+        let session = session
+            .filter(|session| !session.policies.is_empty())
+            .map(|session| limits(&session.policies));
+        Ok(Self {
+            user,
+            principal,
+            compiled,
+            session,
+        })
     }
 }
 
 /// The session policies of a session, compiled. One that is not known any more allows nothing.
 fn limits(policies: &SessionPolicies) -> Vec<Attached> {
     let inline = policies.inline.as_deref().map(|text| ("session", text));
-    let managed = policies.arns.iter().filter_map(|arn| managed_policy(arn).map(|text| (&**arn, text)));
+    let managed = policies
+        .arns
+        .iter()
+        .filter_map(|arn| managed_policy(arn).map(|text| (&**arn, text)));
     policies::compile(inline.into_iter().chain(managed), PolicyKind::Session)
 }
 
 /// The document of an AWS managed policy that is shipped.
 fn managed_policy(arn: &str) -> Option<&'static str> {
-    tables::managed_policies().iter().find(|policy| policy.arn == arn).map(tables::ManagedPolicy::document)
+    tables::managed_policies()
+        .iter()
+        .find(|policy| policy.arn == arn)
+        .map(tables::ManagedPolicy::document)
 }
 
 /// The role whose ARN this is, path and case included.
@@ -246,30 +297,44 @@ fn authorize<'s>(
     let keys = facts.keys();
     let first = "sts:AssumeRole";
     let action = Action::parse(first).map_err(|_| refuse(first, "the action cannot be named"))?;
-    let request = Request::new(&holder.principal, &action, arn, &keys).map_err(|_| refuse(first, "no resource"))?;
+    let request = Request::new(&holder.principal, &action, arn, &keys)
+        .map_err(|_| refuse(first, "no resource"))?;
     let decided = decide_assume_role(&request, asks, &layers);
     match (role, decided) {
         (None, _) => Err(refuse(first, "there is no such role")),
-        (Some(_), Err(denied)) => Err(refuse(denied.action.as_str(), denied.decision.outcome.as_str())),
+        (Some(_), Err(denied)) => Err(refuse(
+            denied.action.as_str(),
+            denied.decision.outcome.as_str(),
+        )),
         (Some(role), Ok(_)) => Ok(role),
     }
 }
 
 /// Step 9: the inline policy, minified, and managed policies that exist. Customer managed policies do not exist yet.
-fn session_policies(request: &AssumeRoleRequest<'_>, role: &RoleEntry) -> Result<SessionPolicies, ApiError> {
+fn session_policies(
+    request: &AssumeRoleRequest<'_>,
+    role: &RoleEntry,
+) -> Result<SessionPolicies, ApiError> {
     let malformed = |message: String| ApiError::new(400, "MalformedPolicyDocument", message);
     if let Some(text) = request.policy {
-        validate(text, PolicyKind::Session, &NoDirectory).map_err(|rejection| malformed(rejection.message))?;
+        validate(text, PolicyKind::Session, &NoDirectory)
+            .map_err(|rejection| malformed(rejection.message))?;
     }
     let own = format!("arn:{}:iam::aws:policy/", role.record.partition);
     for arn in &request.policy_arns {
         if !arn.starts_with(&own) || managed_policy(arn).is_none() {
-            return Err(malformed(format!("Policy {arn} does not exist or is not attachable.")));
+            return Err(malformed(format!(
+                "Policy {arn} does not exist or is not attachable."
+            )));
         }
     }
     Ok(SessionPolicies {
         inline: request.policy.map(|text| minified(text).into()),
-        arns: request.policy_arns.iter().map(|arn| (*arn).into()).collect(),
+        arns: request
+            .policy_arns
+            .iter()
+            .map(|arn| (*arn).into())
+            .collect(),
     })
 }
 

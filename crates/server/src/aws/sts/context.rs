@@ -56,14 +56,27 @@ impl Facts<'_> {
 
     fn of_call(&self, keys: &mut policy::Context<'static>) {
         let Self { call, request, .. } = self;
-        keys.set("aws:SourceIp", call.peer.address.ip().to_canonical().to_string());
+        keys.set(
+            "aws:SourceIp",
+            call.peer.address.ip().to_canonical().to_string(),
+        );
         keys.set("aws:SecureTransport", call.peer.tls.to_string());
         keys.set("aws:CurrentTime", instant(call.now));
         keys.set("aws:EpochTime", call.now.as_second().to_string());
-        keys.set("aws:RequestedRegion", self.caller.verified().scope().region.clone());
+        keys.set(
+            "aws:RequestedRegion",
+            self.caller.verified().scope().region.clone(),
+        );
         keys.set("aws:ViaAWSService", "false");
-        for (key, header) in [("aws:UserAgent", http::header::USER_AGENT), ("aws:referer", http::header::REFERER)] {
-            if let Some(text) = call.headers.get(header).and_then(|value| value.to_str().ok()) {
+        for (key, header) in [
+            ("aws:UserAgent", http::header::USER_AGENT),
+            ("aws:referer", http::header::REFERER),
+        ] {
+            if let Some(text) = call
+                .headers
+                .get(header)
+                .and_then(|value| value.to_str().ok())
+            {
                 keys.set(key, text.to_owned());
             }
         }
@@ -76,10 +89,17 @@ impl Facts<'_> {
         }
         let mut requested = self.tags.requested().peekable();
         if requested.peek().is_some() {
-            keys.set_list("aws:TagKeys", self.tags.requested().map(|tag| tag.key.to_string()));
+            keys.set_list(
+                "aws:TagKeys",
+                self.tags.requested().map(|tag| tag.key.to_string()),
+            );
             set_tags(keys, "aws:RequestTag/", requested);
         }
-        let transitive: Vec<String> = self.tags.requested_transitive_keys().map(str::to_owned).collect();
+        let transitive: Vec<String> = self
+            .tags
+            .requested_transitive_keys()
+            .map(str::to_owned)
+            .collect();
         if !transitive.is_empty() {
             keys.set_list("sts:TransitiveTagKeys", transitive);
         }
@@ -97,7 +117,12 @@ impl Facts<'_> {
     }
 
     fn organization_of(&self, account: countersign_arn::AccountId) -> Option<String> {
-        self.snapshot.account(account)?.record.organization_id.as_deref().map(Into::into)
+        self.snapshot
+            .account(account)?
+            .record
+            .organization_id
+            .as_deref()
+            .map(Into::into)
     }
 }
 
@@ -109,11 +134,20 @@ fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static>) {
     set_tags(keys, "aws:PrincipalTag/", facts.principal_tags.iter());
     let optional = [
         ("aws:username", facts.user_name),
-        ("aws:MultiFactorAuthPresent", facts.mfa_present.map(|present| present.to_string())),
-        ("aws:MultiFactorAuthAge", facts.mfa_age.map(|age| age.to_string())),
+        (
+            "aws:MultiFactorAuthPresent",
+            facts.mfa_present.map(|present| present.to_string()),
+        ),
+        (
+            "aws:MultiFactorAuthAge",
+            facts.mfa_age.map(|age| age.to_string()),
+        ),
         ("aws:SourceIdentity", facts.source_identity),
         ("aws:FederatedProvider", facts.federated_provider),
-        ("aws:AssumedRoot", facts.assumed_root.then(|| "true".to_owned())),
+        (
+            "aws:AssumedRoot",
+            facts.assumed_root.then(|| "true".to_owned()),
+        ),
     ];
     for (key, value) in optional {
         if let Some(value) = value {
@@ -129,7 +163,11 @@ fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static>) {
     }
 }
 
-fn set_tags<'t>(keys: &mut policy::Context<'static>, prefix: &str, tags: impl Iterator<Item = &'t Tag>) {
+fn set_tags<'t>(
+    keys: &mut policy::Context<'static>,
+    prefix: &str,
+    tags: impl Iterator<Item = &'t Tag>,
+) {
     for tag in tags {
         keys.set_tag(prefix, &tag.key, tag.value.to_string());
     }

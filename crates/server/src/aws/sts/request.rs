@@ -36,7 +36,13 @@ struct Rule {
     secret: bool,
 }
 
-const ANY: Rule = Rule { least: 20, most: 2048, pattern: "", allowed: |_| true, secret: false };
+const ANY: Rule = Rule {
+    least: 20,
+    most: 2048,
+    pattern: "",
+    allowed: |_| true,
+    secret: false,
+};
 const NAME: Rule = Rule {
     least: 2,
     most: 64,
@@ -66,8 +72,13 @@ const SERIAL_NUMBER: Rule = Rule {
     allowed: |c| word(c) || "+=/:,.@-".contains(c),
     secret: false,
 };
-const TOKEN_CODE: Rule =
-    Rule { least: 6, most: 6, pattern: r"[\d]*", allowed: |c| c.is_ascii_digit(), secret: true };
+const TOKEN_CODE: Rule = Rule {
+    least: 6,
+    most: 6,
+    pattern: r"[\d]*",
+    allowed: |c| c.is_ascii_digit(),
+    secret: true,
+};
 
 const MAX_POLICY_ARNS: usize = 10;
 
@@ -77,23 +88,38 @@ impl<'p> AssumeRoleRequest<'p> {
         let mut faults = Faults::default();
         let mut request = Self {
             role_arn: faults.required("roleArn", parameters.get("RoleArn"), &ANY),
-            session_name: faults.required("roleSessionName", parameters.get("RoleSessionName"), &NAME),
+            session_name: faults.required(
+                "roleSessionName",
+                parameters.get("RoleSessionName"),
+                &NAME,
+            ),
             ..Self::default()
         };
         request.policy_arns = policy_arns(parameters, &mut faults);
         request.policy = faults.optional("policy", parameters.get("Policy"), &POLICY);
         request.duration_seconds = duration(parameters, &mut faults);
         request.tags = tags(parameters, &mut faults);
-        request.transitive_tag_keys =
-            members(parameters, "TransitiveTagKeys").into_values().filter_map(|member| member.get("").copied()).collect();
+        request.transitive_tag_keys = members(parameters, "TransitiveTagKeys")
+            .into_values()
+            .filter_map(|member| member.get("").copied())
+            .collect();
         let of_tags = tag_faults(&request.tags, &request.transitive_tag_keys);
         faults.0.extend(of_tags.iter().map(ToString::to_string));
-        request.external_id = faults.optional("externalId", parameters.get("ExternalId"), &EXTERNAL_ID);
-        request.serial_number = faults.optional("serialNumber", parameters.get("SerialNumber"), &SERIAL_NUMBER);
+        request.external_id =
+            faults.optional("externalId", parameters.get("ExternalId"), &EXTERNAL_ID);
+        request.serial_number = faults.optional(
+            "serialNumber",
+            parameters.get("SerialNumber"),
+            &SERIAL_NUMBER,
+        );
         request.token_code = faults.optional("tokenCode", parameters.get("TokenCode"), &TOKEN_CODE);
-        request.source_identity = faults.optional("sourceIdentity", parameters.get("SourceIdentity"), &NAME);
+        request.source_identity =
+            faults.optional("sourceIdentity", parameters.get("SourceIdentity"), &NAME);
         faults.finish()?;
-        if parameters.iter().any(|(name, _)| name.starts_with("ProvidedContexts.")) {
+        if parameters
+            .iter()
+            .any(|(name, _)| name.starts_with("ProvidedContexts."))
+        {
             return Err(validation("Provided contexts are not supported."));
         }
         if !has_arn_shape(request.role_arn) {
@@ -128,21 +154,38 @@ impl Faults {
         self.optional(member, value, rule).unwrap_or_default()
     }
 
-    fn optional<'p>(&mut self, member: &str, value: Option<&'p str>, rule: &Rule) -> Option<&'p str> {
+    fn optional<'p>(
+        &mut self,
+        member: &str,
+        value: Option<&'p str>,
+        rule: &Rule,
+    ) -> Option<&'p str> {
         let text = value?;
         let length = text.chars().count();
-        let shown = if rule.secret { Cow::Borrowed("Value") } else { Cow::Owned(format!("Value '{text}'")) };
+        let shown = if rule.secret {
+            Cow::Borrowed("Value")
+        } else {
+            Cow::Owned(format!("Value '{text}'"))
+        };
         let mut fault = |constraint: String| {
-            self.0.push(format!("{shown} at '{member}' failed to satisfy constraint: Member must {constraint}"));
+            self.0.push(format!(
+                "{shown} at '{member}' failed to satisfy constraint: Member must {constraint}"
+            ));
         };
         if length > rule.most {
             fault(format!("have length less than or equal to {}", rule.most));
         }
         if length < rule.least {
-            fault(format!("have length greater than or equal to {}", rule.least));
+            fault(format!(
+                "have length greater than or equal to {}",
+                rule.least
+            ));
         }
         if !text.chars().all(rule.allowed) {
-            fault(format!("satisfy regular expression pattern: {}", rule.pattern));
+            fault(format!(
+                "satisfy regular expression pattern: {}",
+                rule.pattern
+            ));
         }
         Some(text)
     }
@@ -151,7 +194,11 @@ impl Faults {
         match self.0.as_slice() {
             [] => Ok(()),
             [one] => Err(validation(format!("1 validation error detected: {one}"))),
-            all => Err(validation(format!("{} validation errors detected: {}", all.len(), all.join("; ")))),
+            all => Err(validation(format!(
+                "{} validation errors detected: {}",
+                all.len(),
+                all.join("; ")
+            ))),
         }
     }
 }
@@ -172,7 +219,11 @@ fn duration(parameters: &Parameters<'_>, faults: &mut Faults) -> Option<i64> {
         ));
         return None;
     };
-    faults.0.extend(DurationOf::Role.fault(seconds).map(|fault| fault.to_string()));
+    faults.0.extend(
+        DurationOf::Role
+            .fault(seconds)
+            .map(|fault| fault.to_string()),
+    );
     Some(seconds)
 }
 
@@ -189,7 +240,9 @@ fn policy_arns<'p>(parameters: &'p Parameters<'_>, faults: &mut Faults) -> Vec<&
     named
         .map(|(at, member)| {
             let name = format!("policyArns.{}.member.arn", at + 1);
-            faults.optional(&name, member.get("arn").copied(), &ANY).unwrap_or_default()
+            faults
+                .optional(&name, member.get("arn").copied(), &ANY)
+                .unwrap_or_default()
         })
         .filter(|arn| !arn.is_empty())
         .collect()
@@ -202,20 +255,33 @@ fn tags(parameters: &Parameters<'_>, faults: &mut Faults) -> Vec<Tag> {
             let (key, value) = (member.get("Key"), member.get("Value"));
             for (name, part) in [("key", key), ("value", value)] {
                 if part.is_none() {
-                    faults.0.push(null(&format!("tags.{}.member.{name}", at + 1)));
+                    faults
+                        .0
+                        .push(null(&format!("tags.{}.member.{name}", at + 1)));
                 }
             }
-            Some(Tag { key: (*key?).into(), value: (*value?).into() })
+            Some(Tag {
+                key: (*key?).into(),
+                value: (*value?).into(),
+            })
         })
         .collect()
 }
 
 /// The members of a list by their numbers, which may have gaps: `NAME.member.N` is under the empty name,
 /// `NAME.member.N.FIELD` under `FIELD`.
-fn members<'p>(parameters: &'p Parameters<'_>, list: &str) -> BTreeMap<u32, BTreeMap<&'p str, &'p str>> {
+fn members<'p>(
+    parameters: &'p Parameters<'_>,
+    list: &str,
+) -> BTreeMap<u32, BTreeMap<&'p str, &'p str>> {
     let mut found: BTreeMap<u32, BTreeMap<&str, &str>> = BTreeMap::new();
     for (name, value) in parameters.iter() {
-        let Some(rest) = name.strip_prefix(list).and_then(|rest| rest.strip_prefix(".member.")) else { continue };
+        let Some(rest) = name
+            .strip_prefix(list)
+            .and_then(|rest| rest.strip_prefix(".member."))
+        else {
+            continue;
+        };
         let (number, field) = rest.split_once('.').unwrap_or((rest, ""));
         if let Ok(number) = number.parse() {
             found.entry(number).or_default().insert(field, value);
