@@ -73,7 +73,10 @@ fn measure<T>(mut round: impl FnMut() -> T) -> (f64, f64, u64) {
 
 /// Runs a measurement, unless an argument names others.
 fn report<T>(name: &str, round: impl FnMut() -> T) -> f64 {
-    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    let mut wanted = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .peekable();
     if wanted.peek().is_some() && !wanted.any(|wanted| name.contains(&wanted)) {
         return f64::NAN;
     }
@@ -88,7 +91,10 @@ const BUCKET_KEY: &str = "arn:aws:s3:::data/ana/report.csv";
 
 fn identity(documents: &[String]) -> PolicySet {
     PolicySet {
-        identity: documents.iter().map(|text| attached(text, PolicyKind::Identity)).collect(),
+        identity: documents
+            .iter()
+            .map(|text| attached(text, PolicyKind::Identity))
+            .collect(),
         ..PolicySet::default()
     }
 }
@@ -141,11 +147,43 @@ const THREE: &str = r#"{"Version": "2012-10-17", "Statement": [
 fn small() {
     let set = identity(&[THREE.to_owned()]);
     let (layers, context) = (set.layers(), context());
-    ask("3 statements, 1 condition: allow", USER, "s3:GetObject", BUCKET_KEY, &context, &layers, Outcome::Allowed);
-    ask("3 statements, 1 condition: explicit deny", USER, "s3:DeleteBucket", "arn:aws:s3:::data", &context, &layers, Outcome::ExplicitDeny);
-    ask("3 statements, 1 condition: implicit deny", USER, "s3:GetObject", "arn:aws:s3:::data/bo/x", &context, &layers, Outcome::ImplicitDeny);
+    ask(
+        "3 statements, 1 condition: allow",
+        USER,
+        "s3:GetObject",
+        BUCKET_KEY,
+        &context,
+        &layers,
+        Outcome::Allowed,
+    );
+    ask(
+        "3 statements, 1 condition: explicit deny",
+        USER,
+        "s3:DeleteBucket",
+        "arn:aws:s3:::data",
+        &context,
+        &layers,
+        Outcome::ExplicitDeny,
+    );
+    ask(
+        "3 statements, 1 condition: implicit deny",
+        USER,
+        "s3:GetObject",
+        "arn:aws:s3:::data/bo/x",
+        &context,
+        &layers,
+        Outcome::ImplicitDeny,
+    );
     let admin = identity(&[r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#.to_owned()]);
-    ask("AdministratorAccess: allow", USER, "s3:GetObject", BUCKET_KEY, &context, &admin.layers(), Outcome::Allowed);
+    ask(
+        "AdministratorAccess: allow",
+        USER,
+        "s3:GetObject",
+        BUCKET_KEY,
+        &context,
+        &admin.layers(),
+        Outcome::Allowed,
+    );
     let principal = Principal::parse(USER, None).unwrap();
     let action = Action::parse("s3:GetObject").unwrap();
     report("3 statements, and making the request from its ARN", || {
@@ -184,10 +222,42 @@ fn three_hundred() -> Vec<String> {
 fn large() {
     let set = identity(&three_hundred());
     let (layers, context) = (set.layers(), context());
-    ask("300 statements in 10 documents: allow", USER, "s3:GetObject", BUCKET_KEY, &context, &layers, Outcome::Allowed);
-    ask("300 statements in 10 documents: explicit deny", USER, "s3:DeleteBucket", "arn:aws:s3:::data/bo/x", &context, &layers, Outcome::ExplicitDeny);
-    ask("300 statements in 10 documents: implicit deny", USER, "s3:GetObject", "arn:aws:s3:::data/eve/x", &context, &layers, Outcome::ImplicitDeny);
-    ask("300 statements in 10 documents: other service", USER, "sqs:SendMessage", "arn:aws:sqs:eu-west-1:111122223333:q", &context, &layers, Outcome::ImplicitDeny);
+    ask(
+        "300 statements in 10 documents: allow",
+        USER,
+        "s3:GetObject",
+        BUCKET_KEY,
+        &context,
+        &layers,
+        Outcome::Allowed,
+    );
+    ask(
+        "300 statements in 10 documents: explicit deny",
+        USER,
+        "s3:DeleteBucket",
+        "arn:aws:s3:::data/bo/x",
+        &context,
+        &layers,
+        Outcome::ExplicitDeny,
+    );
+    ask(
+        "300 statements in 10 documents: implicit deny",
+        USER,
+        "s3:GetObject",
+        "arn:aws:s3:::data/eve/x",
+        &context,
+        &layers,
+        Outcome::ImplicitDeny,
+    );
+    ask(
+        "300 statements in 10 documents: other service",
+        USER,
+        "sqs:SendMessage",
+        "arn:aws:sqs:eu-west-1:111122223333:q",
+        &context,
+        &layers,
+        Outcome::ImplicitDeny,
+    );
 }
 
 fn layered() {
@@ -204,23 +274,53 @@ fn layered() {
     set.session = Some(vec![attached(full, PolicyKind::Session)]);
     set.scp = ["r-root", "ou-1", "111122223333"]
         .into_iter()
-        .map(|target| Level { target: target.into(), policies: vec![attached(scp, PolicyKind::Scp)] })
+        .map(|target| Level {
+            target: target.into(),
+            policies: vec![attached(scp, PolicyKind::Scp)],
+        })
         .collect();
     set.resource = Some(vec![attached(trust, PolicyKind::Trust)]);
-    ask("all layers, 10 keys, AssumeRole: allow", SESSION, "sts:AssumeRole", "arn:aws:iam::111122223333:role/r", &context(), &set.layers(), Outcome::Allowed);
+    ask(
+        "all layers, 10 keys, AssumeRole: allow",
+        SESSION,
+        "sts:AssumeRole",
+        "arn:aws:iam::111122223333:role/r",
+        &context(),
+        &set.layers(),
+        Outcome::Allowed,
+    );
 
     let web = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"Federated": "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC"}, "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {"StringEquals": {"oidc.eks.eu-west-1.amazonaws.com/id/ABC:aud": "sts.amazonaws.com", "oidc.eks.eu-west-1.amazonaws.com/id/ABC:sub": "system:serviceaccount:shop:cart"}}}}"#;
-    let set = PolicySet { resource: Some(vec![attached(web, PolicyKind::Trust)]), ..PolicySet::default() };
+    let set = PolicySet {
+        resource: Some(vec![attached(web, PolicyKind::Trust)]),
+        ..PolicySet::default()
+    };
     let mut context = Context::new();
-    context.set("oidc.eks.eu-west-1.amazonaws.com/id/ABC:aud", "sts.amazonaws.com");
-    context.set("oidc.eks.eu-west-1.amazonaws.com/id/ABC:sub", "system:serviceaccount:shop:cart");
-    let principal = Principal::federated("arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC");
+    context.set(
+        "oidc.eks.eu-west-1.amazonaws.com/id/ABC:aud",
+        "sts.amazonaws.com",
+    );
+    context.set(
+        "oidc.eks.eu-west-1.amazonaws.com/id/ABC:sub",
+        "system:serviceaccount:shop:cart",
+    );
+    let principal = Principal::federated(
+        "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/ABC",
+    );
     let action = Action::parse("sts:AssumeRoleWithWebIdentity").unwrap();
-    let request = Request::new(&principal, &action, "arn:aws:iam::111122223333:role/cart", &context).unwrap();
+    let request = Request::new(
+        &principal,
+        &action,
+        "arn:aws:iam::111122223333:role/cart",
+        &context,
+    )
+    .unwrap();
     let layers = set.layers();
     assert!(decide(&request, &layers).is_allowed());
-    report("web identity trust, sub and aud: allow", || decide(black_box(&request), &layers));
+    report("web identity trust, sub and aud: allow", || {
+        decide(black_box(&request), &layers)
+    });
 }
 
 fn compiling() {
@@ -228,11 +328,17 @@ fn compiling() {
     let bytes: usize = documents.iter().map(String::len).sum();
     let nanos = report("read and compile 300 statements", || {
         for text in &documents {
-            black_box(Policy::compile(Document::parse(&**text).unwrap(), PolicyKind::Identity));
+            black_box(Policy::compile(
+                Document::parse(&**text).unwrap(),
+                PolicyKind::Identity,
+            ));
         }
     });
     println!("{:<64} {:>12.1} MB/s", "", bytes as f64 / nanos * 1000.0);
-    let managed: Vec<&str> = managed_policies().iter().map(|policy| policy.document()).collect();
+    let managed: Vec<&str> = managed_policies()
+        .iter()
+        .map(|policy| policy.document())
+        .collect();
     let bytes: usize = managed.iter().map(|text| text.len()).sum();
     let nanos = report("read and compile the shipped AWS managed policies", || {
         for text in &managed {
@@ -248,7 +354,9 @@ fn explaining() {
     let principal = Principal::parse(USER, None).unwrap();
     let action = Action::parse("s3:GetObject").unwrap();
     let request = Request::new(&principal, &action, "arn:aws:s3:::data/eve/x", &context).unwrap();
-    report("explain an implicit deny over 300 statements", || explain(&request, &layers));
+    report("explain an implicit deny over 300 statements", || {
+        explain(&request, &layers)
+    });
 }
 
 /// Alternating stars and literals that match up to the very end of the text and then fail. Linear means that times double with sizes.
@@ -256,30 +364,69 @@ fn hostile() {
     for size in [512usize, 1024, 2048, 4096] {
         let resource = format!("arn:aws:s3:::b/{}", "a".repeat(size));
         let pattern = format!("arn:aws:s3:::b/{}*b*", "*a".repeat(size - 16));
-        worst(&format!("(*a)^{}*b* against a^{size}", size - 16), &pattern, &resource);
+        worst(
+            &format!("(*a)^{}*b* against a^{size}", size - 16),
+            &pattern,
+            &resource,
+        );
     }
     for size in [512usize, 1024, 2048, 4096] {
         let resource = format!("arn:aws:s3:::b/{}", "a".repeat(size));
         let pattern = format!("arn:aws:s3:::b/{}*b*", "*a".repeat(size * 3 / 2));
-        worst(&format!("(*a)^{}*b* against a^{size}, 6 KB to 2 KB", size * 3 / 2), &pattern, &resource);
+        worst(
+            &format!("(*a)^{}*b* against a^{size}, 6 KB to 2 KB", size * 3 / 2),
+            &pattern,
+            &resource,
+        );
     }
     for size in [512usize, 1024, 2048, 4096] {
         let resource = format!("arn:aws:s3:::b/{}", "ab".repeat(size / 2));
-        let pattern = format!("arn:aws:s3:::b/{}*{}c*", "*ab".repeat(size / 8), "ab".repeat(size / 8));
-        worst(&format!("(*ab)^{}*(ab)^{}c* against (ab)^{}", size / 8, size / 8, size / 2), &pattern, &resource);
+        let pattern = format!(
+            "arn:aws:s3:::b/{}*{}c*",
+            "*ab".repeat(size / 8),
+            "ab".repeat(size / 8)
+        );
+        worst(
+            &format!(
+                "(*ab)^{}*(ab)^{}c* against (ab)^{}",
+                size / 8,
+                size / 8,
+                size / 2
+            ),
+            &pattern,
+            &resource,
+        );
     }
     for size in [512usize, 1024, 2048] {
         let resource = format!("arn:aws:s3:::b/{}", "ab".repeat(size / 2));
         let pattern = format!("arn:aws:s3:::b/{}*c*", "*a?".repeat(size / 2 - 8));
-        worst(&format!("(*a?)^{}*c* against (ab)^{}", size / 2 - 8, size / 2), &pattern, &resource);
+        worst(
+            &format!("(*a?)^{}*c* against (ab)^{}", size / 2 - 8, size / 2),
+            &pattern,
+            &resource,
+        );
         let pattern = format!("arn:aws:s3:::b/*{}c*", "a?".repeat(size / 4));
-        worst(&format!("*(a?)^{}c* against (ab)^{}", size / 4, size / 2), &pattern, &resource);
+        worst(
+            &format!("*(a?)^{}c* against (ab)^{}", size / 4, size / 2),
+            &pattern,
+            &resource,
+        );
     }
 }
 
 fn worst(name: &str, pattern: &str, resource: &str) {
-    let set = identity(&[format!(r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": "*", "Resource": "{pattern}"}}}}"#)]);
-    ask(name, USER, "s3:GetObject", resource, &Context::new(), &set.layers(), Outcome::ImplicitDeny);
+    let set = identity(&[format!(
+        r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": "*", "Resource": "{pattern}"}}}}"#
+    )]);
+    ask(
+        name,
+        USER,
+        "s3:GetObject",
+        resource,
+        &Context::new(),
+        &set.layers(),
+        Outcome::ImplicitDeny,
+    );
 }
 
 fn simulating() {

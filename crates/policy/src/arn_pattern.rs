@@ -80,7 +80,12 @@ impl<'a> RequestArn<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let rest = text.strip_prefix("arn:")?;
         let mut colons = memchr::memchr_iter(b':', rest.as_bytes()).map(|at| at + 4);
-        let ends = [colons.next()?, colons.next()?, colons.next()?, colons.next()?];
+        let ends = [
+            colons.next()?,
+            colons.next()?,
+            colons.next()?,
+            colons.next()?,
+        ];
         let (head, resource) = text.split_at_checked(ends[3] + 1)?;
         let head = if head.bytes().any(|b| b.is_ascii_uppercase()) {
             Cow::Owned(head.to_ascii_lowercase())

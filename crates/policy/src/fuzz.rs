@@ -54,11 +54,20 @@ fn ask(document: Document, kind: PolicyKind) {
     context.set("aws:username", "ana*?${x}");
     context.set_list("aws:TagKeys", ["a", "é"]);
     for (principal, action, resource) in [
-        ("arn:aws:iam::111122223333:user/ana", "s3:GetObject", "arn:aws:s3:::b/é/k"),
-        ("arn:aws:sts::111122223333:assumed-role/r/s", "sts:AssumeRole", "arn:aws:iam::111122223333:role/r"),
+        (
+            "arn:aws:iam::111122223333:user/ana",
+            "s3:GetObject",
+            "arn:aws:s3:::b/é/k",
+        ),
+        (
+            "arn:aws:sts::111122223333:assumed-role/r/s",
+            "sts:AssumeRole",
+            "arn:aws:iam::111122223333:role/r",
+        ),
         ("anonymous", "eks:ListClusters", "*"),
     ] {
-        let (Ok(principal), Ok(action)) = (Principal::parse(principal, None), Action::parse(action))
+        let (Ok(principal), Ok(action)) =
+            (Principal::parse(principal, None), Action::parse(action))
         else {
             continue;
         };

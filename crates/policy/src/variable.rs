@@ -32,9 +32,7 @@ pub(crate) enum Fault {
 impl Variable {
     pub(crate) fn resolve<'v>(&'v self, context: &'v Context<'_>) -> Option<&'v str> {
         let key = self.key.as_ref()?;
-        context
-            .substitution(key)
-            .or(self.default.as_deref())
+        context.substitution(key).or(self.default.as_deref())
     }
 }
 
@@ -128,7 +126,11 @@ mod tests {
                 Part::Text(text) => format!("t:{text}"),
                 Part::Escaped(text) => format!("e:{text}"),
                 Part::Variable(variable) => match (&variable.key, variable.fault) {
-                    (Some(key), _) => format!("v:{}|{}", key.shown(), variable.default.as_deref().unwrap_or("-")),
+                    (Some(key), _) => format!(
+                        "v:{}|{}",
+                        key.shown(),
+                        variable.default.as_deref().unwrap_or("-")
+                    ),
                     (None, fault) => format!("f:{fault:?}"),
                 },
             })
@@ -137,7 +139,10 @@ mod tests {
 
     #[test]
     fn texts_split_at_variables_and_escapes() {
-        assert_eq!(shown("a${aws:username}b"), ["t:a", "v:aws:username|-", "t:b"]);
+        assert_eq!(
+            shown("a${aws:username}b"),
+            ["t:a", "v:aws:username|-", "t:b"]
+        );
         assert_eq!(shown("${k, 'x y'}/*"), ["v:k|x y", "t:/*"]);
         assert_eq!(shown("${k,'a}b'}"), ["v:k|a}b"]);
         assert_eq!(shown("${*}${?}${$}"), ["e:*", "e:?", "e:$"]);

@@ -58,7 +58,10 @@ mod tests {
     #[test]
     fn suggestions_stay_within_two_edits() {
         let names = ["StringEquals", "StringLike"];
-        assert_eq!(nearest("StringEqual", names.into_iter()), Some("StringEquals"));
+        assert_eq!(
+            nearest("StringEqual", names.into_iter()),
+            Some("StringEquals")
+        );
         assert_eq!(nearest("Strings", names.into_iter()), None);
         assert_eq!(nearest("s3", ["ec2"].into_iter()), None);
     }

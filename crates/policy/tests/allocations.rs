@@ -85,29 +85,60 @@ fn deciding_allocates_nothing_in_any_layer_and_for_any_operator() {
         )]),
         ..PolicySet::default()
     };
-    set.scp = vec![Level { target: "r".into(), policies: vec![attach(PolicyKind::Scp)] }];
-    set.rcp = vec![Level { target: "r".into(), policies: vec![attach(PolicyKind::Rcp)] }];
+    set.scp = vec![Level {
+        target: "r".into(),
+        policies: vec![attach(PolicyKind::Scp)],
+    }];
+    set.rcp = vec![Level {
+        target: "r".into(),
+        policies: vec![attach(PolicyKind::Rcp)],
+    }];
     let mut context = Context::new();
     for (key, value) in [
-        ("aws:username", "ana"), ("aws:PrincipalTag/team", "red"), ("n", "9.5"), ("d", "2026-03-01T00:00:00Z"), ("aws:SecureTransport", "TRUE"),
-        ("b", "QUI="), ("aws:SourceIp", "::ffff:10.1.2.3"), ("a", "arn:aws:iam::111122223333:role/ana/x"),
+        ("aws:username", "ana"),
+        ("aws:PrincipalTag/team", "red"),
+        ("n", "9.5"),
+        ("d", "2026-03-01T00:00:00Z"),
+        ("aws:SecureTransport", "TRUE"),
+        ("b", "QUI="),
+        ("aws:SourceIp", "::ffff:10.1.2.3"),
+        ("a", "arn:aws:iam::111122223333:role/ana/x"),
     ] {
         context.set(key, value);
     }
     context.set_list("aws:TagKeys", ["team", "x"]);
     for caller in [
-        "arn:aws:sts::111122223333:assumed-role/dev/s1", "arn:aws:iam::111122223333:user/ana", "arn:aws:iam::444455556666:user/bo",
-        "arn:aws:iam::111122223333:root", "anonymous", "pods.eks.amazonaws.com",
+        "arn:aws:sts::111122223333:assumed-role/dev/s1",
+        "arn:aws:iam::111122223333:user/ana",
+        "arn:aws:iam::444455556666:user/bo",
+        "arn:aws:iam::111122223333:root",
+        "anonymous",
+        "pods.eks.amazonaws.com",
     ] {
         let principal = Principal::parse(caller, None).unwrap();
-        for action in ["s3:GetObject", "sts:AssumeRole", "iam:PassRole", "kms:Decrypt"] {
+        for action in [
+            "s3:GetObject",
+            "sts:AssumeRole",
+            "iam:PassRole",
+            "kms:Decrypt",
+        ] {
             let action = Action::parse(action).unwrap();
-            for resource in ["*", "arn:aws:s3:::b/ana/xxxaybxxx", "arn:AWS:s3:::anaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "arn:aws:iam::111122223333:role/r"] {
+            for resource in [
+                "*",
+                "arn:aws:s3:::b/ana/xxxaybxxx",
+                "arn:AWS:s3:::anaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+                "arn:aws:iam::111122223333:role/r",
+            ] {
                 let request = Request::new(&principal, &action, resource, &context).unwrap();
                 for boundary in [false, true] {
                     set.boundary = boundary.then(|| attach(PolicyKind::Boundary));
                     let layers = set.layers();
-                    assert_eq!(allocations(|| decide(&request, &layers)), 0, "{caller} {} {resource}", action.as_str());
+                    assert_eq!(
+                        allocations(|| decide(&request, &layers)),
+                        0,
+                        "{caller} {} {resource}",
+                        action.as_str()
+                    );
                     assert_eq!(allocations(|| blocked_by(&request, &layers)), 0);
                 }
             }

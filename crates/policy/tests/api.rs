@@ -1,4 +1,4 @@
-//! The engine as the API front ends call it: contexts from facts, the decisions of AssumeRole, and denial messages.
+//! The engine as the API front ends call it: the decisions of AssumeRole, denial messages, explanations.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use countersign_policy::explain::{MessageStyle, denial_message, explain, render_tree};
 use countersign_policy::{
-    Action, AssumeFacts, AssumeRole, Attached, CallFacts, CallerFacts, Claim, Context,
-    ContextValue, Credentials, Document, Layers, Level, Mfa, Organization, Outcome, Policy,
-    PolicyKind, PolicySet, Principal, PrincipalIds, PrincipalSlot, Request, ResourceFacts,
-    ServiceSource, Source, blocked_by, decide, decide_assume_role, session_tags,
+    Action, AssumeRole, Attached, Context, Credentials, Document, Layers, Level, Outcome, Policy,
+    PolicyKind, PolicySet, Principal, PrincipalIds, PrincipalSlot, Request, Source, blocked_by,
+    decide, decide_assume_role,
 };
 
 const USER: &str = "arn:aws:iam::111122223333:user/team/ana";
@@ -25,190 +24,122 @@ fn attached(text: &str, kind: PolicyKind) -> Attached {
     Attached::new(Arc::new(Policy::parse(text, kind).unwrap()), "p")
 }
 
-fn one<'c>(context: &'c Context<'_>, key: &str) -> Option<&'c str> {
-    match context.get(key) {
-        Some(ContextValue::One(text)) => Some(text),
-        Some(ContextValue::Many(_)) => panic!("{key} is a list"),
-        None => None,
-    }
-}
-
-fn many<'c>(context: &'c Context<'_>, key: &str) -> Option<Vec<&'c str>> {
-    match context.get(key) {
-        Some(ContextValue::Many(texts)) => Some(texts.iter().map(AsRef::as_ref).collect()),
-        Some(ContextValue::One(_)) => panic!("{key} is no list"),
-        None => None,
-    }
-}
-
-#[test]
-fn identity_keys_are_those_of_the_table_by_caller() {
-    let callers = [
-        (Principal::root("arn:aws:iam::111122223333:root").unwrap(), Some("arn:aws:iam::111122223333:root"), None, Some("111122223333"), "Account"),
-        (Principal::user(USER, Some("AIDAX")).unwrap(), Some(USER), Some("ana"), Some("AIDAX"), "User"),
-        (Principal::federated_user("arn:aws:sts::111122223333:federated-user/f", None).unwrap(), Some("arn:aws:sts::111122223333:federated-user/f"), None, Some("111122223333:f"), "FederatedUser"),
-        (Principal::session(SESSION, Some("arn:aws:iam::111122223333:role/p/dev"), Some("AROAX")).unwrap(), Some("arn:aws:iam::111122223333:role/p/dev"), None, Some("AROAX:s1"), "AssumedRole"),
-        (Principal::anonymous(), None, None, Some("anonymous"), "Anonymous"),
-        (Principal::federated("accounts.google.com"), None, None, Some("anonymous"), "Anonymous"),
-        (Principal::service("pods.eks.amazonaws.com"), None, None, None, "Service"),
-    ];
-    for (caller, arn, username, userid, kind) in &callers {
-        let mut context = Context::new();
-        context.add_caller(caller, &CallerFacts::default());
-        assert_eq!(one(&context, "aws:PrincipalArn"), *arn, "{kind}");
-        assert_eq!(one(&context, "aws:username"), *username, "{kind}");
-        assert_eq!(one(&context, "aws:userid"), *userid, "{kind}");
-        assert_eq!(one(&context, "aws:PrincipalType"), Some(*kind));
-        let signed = *kind != "Anonymous";
-        let service = *kind == "Service";
-        assert_eq!(one(&context, "aws:PrincipalIsAWSService"), signed.then_some(if service { "true" } else { "false" }));
-        assert_eq!(one(&context, "aws:PrincipalServiceName").is_some(), service);
-        assert_eq!(many(&context, "aws:PrincipalServiceNamesList").is_some(), service);
-        assert_eq!(one(&context, "aws:PrincipalAccount").is_none(), service);
-    }
-}
-
-#[test]
-fn keys_of_temporary_credentials_are_absent_with_long_term_keys() {
-    let organization = Organization { id: "o-x", path: "o-x/r-x/ou-1/" };
-    let facts = CallerFacts {
-        organization: Some(organization),
-        tags: &[("team", "red")],
-        token_issue_time: Some("2026-01-01T00:00:00Z"),
-        mfa: Some(Mfa::Present { age_seconds: 5 }),
-        source_identity: Some("ana"),
-        ..CallerFacts::default()
-    };
-    let keys = |caller: &Principal, facts: &CallerFacts<'_>| {
-        let mut context = Context::new();
-        context.add_caller(caller, facts);
-        ["aws:TokenIssueTime", "aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge", "aws:SourceIdentity"].map(|key| context.get(key).is_some())
-    };
-    let user = Principal::user(USER, None).unwrap();
-    let session = Principal::session(SESSION, None, None).unwrap();
-    assert_eq!(keys(&user, &facts), [false; 4]);
-    let with_token = user.clone().with_credentials(Credentials::SessionToken { mfa: true });
-    assert_eq!(keys(&with_token, &facts), [true, true, true, false]);
-    assert_eq!(keys(&session, &facts), [true; 4]);
-    let absent = CallerFacts { mfa: Some(Mfa::Absent), ..facts };
-    assert_eq!(keys(&session, &absent), [true, true, false, true]);
-    let web = CallerFacts { federated_provider: Some("accounts.google.com"), ..facts };
-    assert_eq!(keys(&session, &web), [true, false, false, true]);
-
-    let mut context = Context::new();
-    context.add_caller(&session, &facts);
-    assert_eq!(one(&context, "aws:principaltag/TEAM"), Some("red"));
-    assert_eq!(one(&context, "aws:PrincipalOrgID"), Some("o-x"));
-    assert_eq!(many(&context, "aws:PrincipalOrgPaths"), Some(vec!["o-x/r-x/ou-1/"]));
-}
-
-#[test]
-fn an_assume_role_call_shows_its_own_tags_and_the_targets_under_the_inherited_ones() {
-    let mut context = Context::new();
-    context.add_assume_role(&AssumeFacts {
-        session_name: "s1",
-        external_id: Some("x1"),
-        tags: &[("cost", "1")],
-        transitive_keys: &["cost"],
-        role_tags: &[("Team", "blue"), ("env", "prod")],
-        inherited_tags: &[("team", "red")],
-        ..AssumeFacts::default()
-    });
-    assert_eq!(one(&context, "aws:RequestTag/cost"), Some("1"));
-    assert_eq!(context.get("aws:RequestTag/team"), None);
-    assert_eq!(many(&context, "aws:TagKeys"), Some(vec!["cost"]));
-    assert_eq!(many(&context, "sts:TransitiveTagKeys"), Some(vec!["cost"]));
-    assert_eq!(one(&context, "aws:ResourceTag/team"), Some("red"));
-    assert_eq!(one(&context, "iam:ResourceTag/env"), Some("prod"));
-    assert_eq!(one(&context, "sts:ExternalId"), Some("x1"));
-    assert_eq!(context.get("sts:SourceIdentity"), None);
-
-    let mut plain = Context::new();
-    plain.add_assume_role(&AssumeFacts { session_name: "s1", ..AssumeFacts::default() });
-    for key in ["aws:TagKeys", "sts:TransitiveTagKeys", "sts:ExternalId"] {
-        assert_eq!(plain.get(key), None, "{key}");
-    }
-}
-
-#[test]
-fn session_tags_stand_over_role_tags_and_inherited_ones_over_both() {
-    let tags = session_tags(&[("Star", "3"), ("Lightning", "3")], &[("lightning", "4")], &[("Heart", "1"), ("star", "1")]);
-    assert_eq!(tags, [("Heart", "1"), ("star", "1"), ("lightning", "4")]);
-}
-
-#[test]
-fn other_facts_fill_their_keys_and_no_others() {
-    let mut context = Context::new();
-    context.add_call(&CallFacts {
-        region: "eu-west-1",
-        current_time: "2026-01-01T00:00:00Z",
-        epoch_seconds: 1_767_225_600,
-        secure_transport: true,
-        source_ip: None,
-        user_agent: Some("kubectl"),
-        referer: None,
-    });
-    context.add_resource(&ResourceFacts { account: Some("111122223333"), organization: None, tags: &[("a", "b")] });
-    context.add_service_source(&ServiceSource { arn: "arn:aws:eks:eu-west-1:111122223333:cluster/c", account: "111122223333", organization: None });
-    context.add_claim("issuer.example/", "sub", Claim::One("x"));
-    context.add_claim("issuer.example/", "amr", Claim::Many(&["pwd"]));
-    let mut keys: Vec<&str> = context.iter().map(|(key, _)| key).collect();
-    keys.sort_unstable();
-    assert_eq!(keys, [
-        "aws:CurrentTime", "aws:EpochTime", "aws:RequestedRegion", "aws:ResourceAccount", "aws:ResourceTag/a", "aws:SecureTransport", "aws:SourceAccount",
-        "aws:SourceArn", "aws:UserAgent", "aws:ViaAWSService", "issuer.example/:amr", "issuer.example/:sub",
-    ]);
-    context.remove("AWS:useragent");
-    assert_eq!(context.len(), 11);
-    assert!(!context.is_empty());
-}
-
 #[test]
 fn assuming_a_role_asks_for_tags_and_source_identity_too() {
     let trust = |actions: &str| {
-        format!(r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Principal": {{"AWS": "{USER}"}}, "Action": [{actions}]}}}}"#)
+        format!(
+            r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Principal": {{"AWS": "{USER}"}}, "Action": [{actions}]}}}}"#
+        )
     };
     let principal = Principal::user(USER, None).unwrap();
     let action = Action::parse("sts:AssumeRole").unwrap();
     let context = Context::new();
     let request = Request::new(&principal, &action, ROLE, &context).unwrap();
     let ask = |actions: &str, asks| {
-        let set = PolicySet { resource: Some(vec![attached(&trust(actions), PolicyKind::Trust)]), ..PolicySet::default() };
-        decide_assume_role(&request, asks, &set.layers()).map_err(|denied| denied.action.as_str().to_owned())
+        let set = PolicySet {
+            resource: Some(vec![attached(&trust(actions), PolicyKind::Trust)]),
+            ..PolicySet::default()
+        };
+        decide_assume_role(&request, asks, &set.layers())
+            .map_err(|denied| denied.action.as_str().to_owned())
     };
-    let tags = AssumeRole { tags: true, ..AssumeRole::default() };
-    let identity = AssumeRole { source_identity: true, ..AssumeRole::default() };
-    let contexts = AssumeRole { provided_contexts: true, ..AssumeRole::default() };
-    assert!(ask(r#""sts:AssumeRole""#, AssumeRole::default()).unwrap().is_allowed());
-    assert_eq!(ask(r#""sts:AssumeRole""#, tags).unwrap_err(), "sts:TagSession");
-    assert_eq!(ask(r#""sts:AssumeRole""#, identity).unwrap_err(), "sts:SetSourceIdentity");
-    assert_eq!(ask(r#""sts:AssumeRole""#, contexts).unwrap_err(), "sts:SetContext");
-    assert_eq!(ask(r#""sts:TagSession""#, tags).unwrap_err(), "sts:AssumeRole");
+    let tags = AssumeRole {
+        tags: true,
+        ..AssumeRole::default()
+    };
+    let identity = AssumeRole {
+        source_identity: true,
+        ..AssumeRole::default()
+    };
+    let contexts = AssumeRole {
+        provided_contexts: true,
+        ..AssumeRole::default()
+    };
+    assert!(
+        ask(r#""sts:AssumeRole""#, AssumeRole::default())
+            .unwrap()
+            .is_allowed()
+    );
+    assert_eq!(
+        ask(r#""sts:AssumeRole""#, tags).unwrap_err(),
+        "sts:TagSession"
+    );
+    assert_eq!(
+        ask(r#""sts:AssumeRole""#, identity).unwrap_err(),
+        "sts:SetSourceIdentity"
+    );
+    assert_eq!(
+        ask(r#""sts:AssumeRole""#, contexts).unwrap_err(),
+        "sts:SetContext"
+    );
+    assert_eq!(
+        ask(r#""sts:TagSession""#, tags).unwrap_err(),
+        "sts:AssumeRole"
+    );
     assert!(ask(r#""sts:AssumeRole", "sts:TagSession""#, tags).is_ok());
-    assert!(ask(r#""sts:*""#, AssumeRole { tags: true, source_identity: true, provided_contexts: true }).is_ok());
+    assert!(
+        ask(
+            r#""sts:*""#,
+            AssumeRole {
+                tags: true,
+                source_identity: true,
+                provided_contexts: true
+            }
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn a_bound_principal_is_matched_by_id_and_not_by_name() {
     let text = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:role/p/dev"}, "Action": "sts:AssumeRole"}}"#;
     let mut ids = PrincipalIds::default();
-    ids.bind(PrincipalSlot { statement: 0, entry: 0 }, "AROAOLD");
-    let policy = Arc::new(Policy::compile_with_ids(Document::parse(text).unwrap(), PolicyKind::Trust, &ids));
-    let set = PolicySet { resource: Some(vec![Attached::new(policy, "trust")]), ..PolicySet::default() };
+    ids.bind(
+        PrincipalSlot {
+            statement: 0,
+            entry: 0,
+        },
+        "AROAOLD",
+    );
+    let policy = Arc::new(Policy::compile_with_ids(
+        Document::parse(text).unwrap(),
+        PolicyKind::Trust,
+        &ids,
+    ));
+    let set = PolicySet {
+        resource: Some(vec![Attached::new(policy, "trust")]),
+        ..PolicySet::default()
+    };
     let action = Action::parse("sts:AssumeRole").unwrap();
     let context = Context::new();
     for (id, allowed) in [("AROAOLD", true), ("AROANEW", false)] {
-        let principal = Principal::session(SESSION, Some("arn:aws:iam::111122223333:role/p/dev"), Some(id)).unwrap();
+        let principal = Principal::session(
+            SESSION,
+            Some("arn:aws:iam::111122223333:role/p/dev"),
+            Some(id),
+        )
+        .unwrap();
         let request = Request::new(&principal, &action, ROLE, &context).unwrap();
-        assert_eq!(decide(&request, &set.layers()).is_allowed(), allowed, "{id}");
+        assert_eq!(
+            decide(&request, &set.layers()).is_allowed(),
+            allowed,
+            "{id}"
+        );
     }
 }
 
 const ALLOW_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
-const DENY_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}"#;
+const DENY_ALL: &str =
+    r#"{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}"#;
 const NOTHING: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "x:y", "Resource": "*"}}"#;
 
-fn message(principal: &Principal, action: &str, resource: &str, layers: &Layers<'_>, style: MessageStyle) -> String {
+fn message(
+    principal: &Principal,
+    action: &str,
+    resource: &str,
+    layers: &Layers<'_>,
+    style: MessageStyle,
+) -> String {
     let action = Action::parse(action).unwrap();
     let context = Context::new();
     let request = Request::new(principal, &action, resource, &context).unwrap();
@@ -221,33 +152,118 @@ fn message(principal: &Principal, action: &str, resource: &str, layers: &Layers<
 fn denial_messages_name_one_layer() {
     let session = Principal::session(SESSION, None, None).unwrap();
     let cluster = "arn:aws:eks:eu-west-1:111122223333:cluster/c";
-    let prefix = format!("User: {SESSION} is not authorized to perform: eks:DescribeCluster on resource: {cluster}");
+    let prefix = format!(
+        "User: {SESSION} is not authorized to perform: eks:DescribeCluster on resource: {cluster}"
+    );
     let tell = |set: &PolicySet| {
-        let text = message(&session, "eks:DescribeCluster", cluster, &set.layers(), MessageStyle::Standard);
+        let text = message(
+            &session,
+            "eks:DescribeCluster",
+            cluster,
+            &set.layers(),
+            MessageStyle::Standard,
+        );
         text.strip_prefix(&prefix).unwrap().to_owned()
     };
     let identity = |text: &str| vec![attached(text, PolicyKind::Identity)];
-    let level = |text: &str| vec![Level { target: "r".into(), policies: vec![attached(text, PolicyKind::Scp)] }];
+    let level = |text: &str| {
+        vec![Level {
+            target: "r".into(),
+            policies: vec![attached(text, PolicyKind::Scp)],
+        }]
+    };
     let none = PolicySet::default();
-    assert_eq!(tell(&none), " because no identity-based policy allows the eks:DescribeCluster action");
-    let boundary = PolicySet { identity: identity(ALLOW_ALL), boundary: Some(attached(NOTHING, PolicyKind::Boundary)), ..PolicySet::default() };
-    assert_eq!(tell(&boundary), " because no permissions boundary allows the eks:DescribeCluster action");
-    let session_policy = PolicySet { identity: identity(ALLOW_ALL), session: Some(vec![attached(NOTHING, PolicyKind::Session)]), ..PolicySet::default() };
-    assert_eq!(tell(&session_policy), " because no session policy allows the eks:DescribeCluster action");
-    let scp = PolicySet { identity: identity(ALLOW_ALL), scp: level(NOTHING), ..PolicySet::default() };
-    assert_eq!(tell(&scp), " because no service control policy allows the eks:DescribeCluster action");
-    let endpoint = PolicySet { identity: identity(ALLOW_ALL), endpoint: Some(vec![attached(NOTHING, PolicyKind::Endpoint)]), ..PolicySet::default() };
-    assert_eq!(tell(&endpoint), " because no VPC endpoint policy allows the eks:DescribeCluster action");
+    assert_eq!(
+        tell(&none),
+        " because no identity-based policy allows the eks:DescribeCluster action"
+    );
+    let boundary = PolicySet {
+        identity: identity(ALLOW_ALL),
+        boundary: Some(attached(NOTHING, PolicyKind::Boundary)),
+        ..PolicySet::default()
+    };
+    assert_eq!(
+        tell(&boundary),
+        " because no permissions boundary allows the eks:DescribeCluster action"
+    );
+    let session_policy = PolicySet {
+        identity: identity(ALLOW_ALL),
+        session: Some(vec![attached(NOTHING, PolicyKind::Session)]),
+        ..PolicySet::default()
+    };
+    assert_eq!(
+        tell(&session_policy),
+        " because no session policy allows the eks:DescribeCluster action"
+    );
+    let scp = PolicySet {
+        identity: identity(ALLOW_ALL),
+        scp: level(NOTHING),
+        ..PolicySet::default()
+    };
+    assert_eq!(
+        tell(&scp),
+        " because no service control policy allows the eks:DescribeCluster action"
+    );
+    let endpoint = PolicySet {
+        identity: identity(ALLOW_ALL),
+        endpoint: Some(vec![attached(NOTHING, PolicyKind::Endpoint)]),
+        ..PolicySet::default()
+    };
+    assert_eq!(
+        tell(&endpoint),
+        " because no VPC endpoint policy allows the eks:DescribeCluster action"
+    );
 
-    assert_eq!(tell(&PolicySet { identity: identity(DENY_ALL), ..PolicySet::default() }), " with an explicit deny in an identity-based policy");
-    assert_eq!(tell(&PolicySet { scp: level(DENY_ALL), identity: identity(DENY_ALL), ..PolicySet::default() }), " with an explicit deny in a service control policy");
-    assert_eq!(tell(&PolicySet { boundary: Some(attached(DENY_ALL, PolicyKind::Boundary)), ..PolicySet::default() }), " with an explicit deny in a permissions boundary");
-    assert_eq!(tell(&PolicySet { session: Some(vec![attached(DENY_ALL, PolicyKind::Session)]), ..PolicySet::default() }), " with an explicit deny in a session policy");
+    assert_eq!(
+        tell(&PolicySet {
+            identity: identity(DENY_ALL),
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in an identity-based policy"
+    );
+    assert_eq!(
+        tell(&PolicySet {
+            scp: level(DENY_ALL),
+            identity: identity(DENY_ALL),
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in a service control policy"
+    );
+    assert_eq!(
+        tell(&PolicySet {
+            boundary: Some(attached(DENY_ALL, PolicyKind::Boundary)),
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in a permissions boundary"
+    );
+    assert_eq!(
+        tell(&PolicySet {
+            session: Some(vec![attached(DENY_ALL, PolicyKind::Session)]),
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in a session policy"
+    );
     let everyone = DENY_ALL.replace("\"Action\"", "\"Principal\": \"*\", \"Action\"");
-    assert_eq!(tell(&PolicySet { resource: Some(vec![attached(&everyone, PolicyKind::Resource)]), ..PolicySet::default() }), " with an explicit deny in a resource-based policy");
+    assert_eq!(
+        tell(&PolicySet {
+            resource: Some(vec![attached(&everyone, PolicyKind::Resource)]),
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in a resource-based policy"
+    );
     let mut managed = attached(DENY_ALL, PolicyKind::Identity);
-    managed.source = Source { id: "Deny".into(), arn: Some("arn:aws:iam::111122223333:policy/Deny".into()), ..Source::default() };
-    assert_eq!(tell(&PolicySet { identity: vec![managed], ..PolicySet::default() }), " with an explicit deny in an identity-based policy: arn:aws:iam::111122223333:policy/Deny");
+    managed.source = Source {
+        id: "Deny".into(),
+        arn: Some("arn:aws:iam::111122223333:policy/Deny".into()),
+        ..Source::default()
+    };
+    assert_eq!(
+        tell(&PolicySet {
+            identity: vec![managed],
+            ..PolicySet::default()
+        }),
+        " with an explicit deny in an identity-based policy: arn:aws:iam::111122223333:policy/Deny"
+    );
 }
 
 #[test]
@@ -255,40 +271,98 @@ fn denial_messages_tell_strangers_nothing() {
     let stranger = Principal::user("arn:aws:iam::444455556666:user/bo", None).unwrap();
     let none = PolicySet::default();
     assert_eq!(
-        message(&stranger, "sts:AssumeRole", ROLE, &none.layers(), MessageStyle::Standard),
-        format!("User: arn:aws:iam::444455556666:user/bo is not authorized to perform: sts:AssumeRole on resource: {ROLE}")
+        message(
+            &stranger,
+            "sts:AssumeRole",
+            ROLE,
+            &none.layers(),
+            MessageStyle::Standard
+        ),
+        format!(
+            "User: arn:aws:iam::444455556666:user/bo is not authorized to perform: sts:AssumeRole on resource: {ROLE}"
+        )
     );
     let own = Principal::user(USER, None).unwrap();
     assert_eq!(
-        message(&own, "sts:AssumeRole", ROLE, &none.layers(), MessageStyle::Short),
+        message(
+            &own,
+            "sts:AssumeRole",
+            ROLE,
+            &none.layers(),
+            MessageStyle::Short
+        ),
         format!("User: {USER} is not authorized to perform: sts:AssumeRole on resource: {ROLE}")
     );
     assert_eq!(
-        message(&own, "sts:AssumeRole", ROLE, &PolicySet { identity: vec![attached(ALLOW_ALL, PolicyKind::Identity)], ..PolicySet::default() }.layers(), MessageStyle::Standard),
-        format!("User: {USER} is not authorized to perform: sts:AssumeRole on resource: {ROLE} because no role trust policy allows the sts:AssumeRole action")
+        message(
+            &own,
+            "sts:AssumeRole",
+            ROLE,
+            &PolicySet {
+                identity: vec![attached(ALLOW_ALL, PolicyKind::Identity)],
+                ..PolicySet::default()
+            }
+            .layers(),
+            MessageStyle::Standard
+        ),
+        format!(
+            "User: {USER} is not authorized to perform: sts:AssumeRole on resource: {ROLE} because no role trust policy allows the sts:AssumeRole action"
+        )
     );
     let web = Principal::federated("arn:aws:iam::111122223333:oidc-provider/i.example");
-    assert_eq!(message(&web, "sts:AssumeRoleWithWebIdentity", ROLE, &none.layers(), MessageStyle::Standard), "Not authorized to perform sts:AssumeRoleWithWebIdentity");
+    assert_eq!(
+        message(
+            &web,
+            "sts:AssumeRoleWithWebIdentity",
+            ROLE,
+            &none.layers(),
+            MessageStyle::Standard
+        ),
+        "Not authorized to perform sts:AssumeRoleWithWebIdentity"
+    );
 }
 
 #[test]
 fn credentials_restrict_before_policies() {
-    let everything = PolicySet { identity: vec![attached(ALLOW_ALL, PolicyKind::Identity)], session: Some(vec![attached(ALLOW_ALL, PolicyKind::Session)]), ..PolicySet::default() };
+    let everything = PolicySet {
+        identity: vec![attached(ALLOW_ALL, PolicyKind::Identity)],
+        session: Some(vec![attached(ALLOW_ALL, PolicyKind::Session)]),
+        ..PolicySet::default()
+    };
     let user = Principal::user(USER, None).unwrap();
-    let token = |mfa| user.clone().with_credentials(Credentials::SessionToken { mfa });
+    let token = |mfa| {
+        user.clone()
+            .with_credentials(Credentials::SessionToken { mfa })
+    };
     let session = Principal::session(SESSION, None, None).unwrap();
-    let federated = Principal::federated_user("arn:aws:sts::111122223333:federated-user/f", None).unwrap();
+    let federated =
+        Principal::federated_user("arn:aws:sts::111122223333:federated-user/f", None).unwrap();
     let context = Context::new();
     for (principal, action, allowed) in [
-        (&user, "iam:ListUsers", true), (&token(false), "iam:ListUsers", false), (&token(true), "iam:ListUsers", true),
-        (&token(true), "sts:GetFederationToken", false), (&token(false), "sts:GetCallerIdentity", true), (&token(false), "sts:GetSessionToken", false),
-        (&session, "sts:GetSessionToken", false), (&session, "sts:GetFederationToken", false), (&session, "sts:GetAccessKeyInfo", true),
-        (&federated, "iam:ListUsers", false), (&federated, "sts:GetAccessKeyInfo", false), (&federated, "sts:GetCallerIdentity", true),
-        (&federated, "s3:ListAllMyBuckets", true), (&user, "sts:GetSessionToken", true),
+        (&user, "iam:ListUsers", true),
+        (&token(false), "iam:ListUsers", false),
+        (&token(true), "iam:ListUsers", true),
+        (&token(true), "sts:GetFederationToken", false),
+        (&token(false), "sts:GetCallerIdentity", true),
+        (&token(false), "sts:GetSessionToken", false),
+        (&session, "sts:GetSessionToken", false),
+        (&session, "sts:GetFederationToken", false),
+        (&session, "sts:GetAccessKeyInfo", true),
+        (&federated, "iam:ListUsers", false),
+        (&federated, "sts:GetAccessKeyInfo", false),
+        (&federated, "sts:GetCallerIdentity", true),
+        (&federated, "s3:ListAllMyBuckets", true),
+        (&user, "sts:GetSessionToken", true),
     ] {
         let action = Action::parse(action).unwrap();
         let request = Request::new(principal, &action, "*", &context).unwrap();
-        assert_eq!(decide(&request, &everything.layers()).is_allowed(), allowed, "{} {}", principal.arn(), action.as_str());
+        assert_eq!(
+            decide(&request, &everything.layers()).is_allowed(),
+            allowed,
+            "{} {}",
+            principal.arn(),
+            action.as_str()
+        );
     }
 }
 
@@ -296,7 +370,10 @@ fn credentials_restrict_before_policies() {
 fn an_explanation_names_the_difference_and_a_way() {
     let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"Federated": "arn:aws:iam::111122223333:oidc-provider/i.example"}, "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {"StringEquals": {"i.example:sub": "system:serviceaccount:shop:cart"}}}}"#;
-    let set = PolicySet { resource: Some(vec![attached(trust, PolicyKind::Trust)]), ..PolicySet::default() };
+    let set = PolicySet {
+        resource: Some(vec![attached(trust, PolicyKind::Trust)]),
+        ..PolicySet::default()
+    };
     let principal = Principal::federated("arn:aws:iam::111122223333:oidc-provider/i.example");
     let action = Action::parse("sts:AssumeRoleWithWebIdentity").unwrap();
     let mut context = Context::new();
@@ -304,9 +381,16 @@ fn an_explanation_names_the_difference_and_a_way() {
     let request = Request::new(&principal, &action, ROLE, &context).unwrap();
     let explanation = explain(&request, &set.layers());
     let text = render_tree(&explanation);
-    assert!(text.contains("wants system:serviceaccount:shop:cart, has system:serviceaccount:shop:card"), "{text}");
+    assert!(
+        text.contains("wants system:serviceaccount:shop:cart, has system:serviceaccount:shop:card"),
+        "{text}"
+    );
     assert_eq!(explanation.near_misses.len(), 1);
-    assert!(explanation.near_misses[0].detail.contains("got `system:serviceaccount:shop:card`"));
+    assert!(
+        explanation.near_misses[0]
+            .detail
+            .contains("got `system:serviceaccount:shop:card`")
+    );
     assert_eq!(blocked_by(&request, &set.layers()).iter().count(), 0);
 
     let empty = Context::new();
@@ -316,7 +400,19 @@ fn an_explanation_names_the_difference_and_a_way() {
     assert_eq!(explanation.conditional.len(), 1);
     assert_eq!(explanation.conditional[0].decision, Outcome::Allowed);
     let json = serde_json::to_value(&explanation).unwrap();
-    for field in ["decision", "summary", "request", "layers", "grantedBy", "deniedBy", "blockedBy", "nearMisses", "missingKeys", "notes", "statements"] {
+    for field in [
+        "decision",
+        "summary",
+        "request",
+        "layers",
+        "grantedBy",
+        "deniedBy",
+        "blockedBy",
+        "nearMisses",
+        "missingKeys",
+        "notes",
+        "statements",
+    ] {
         assert!(json.get(field).is_some(), "{field}");
     }
 }

@@ -13,7 +13,9 @@ use countersign_policy::explain::explain;
 use countersign_policy::simulate::{self, Options, Report};
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
 }
 
 fn run(path: &Path) -> Report {
@@ -23,12 +25,17 @@ fn run(path: &Path) -> Report {
         std::fs::read_to_string(directory.join(name)).map_err(|error| error.to_string())
     };
     let name = path.file_name().unwrap().to_str().unwrap();
-    let cases = simulate::parse(name, &text, &load).unwrap_or_else(|error| panic!("{error} at {}", error.path));
+    let cases = simulate::parse(name, &text, &load)
+        .unwrap_or_else(|error| panic!("{error} at {}", error.path));
     let report = simulate::run(&cases, &Options::default());
     for case in &cases {
         // The explanation is a second pass and must come to the same answer.
         let explanation = simulate::explain_case(case, &Options::default()).unwrap();
-        let first = report.results.iter().find(|result| result.id == case.id).unwrap();
+        let first = report
+            .results
+            .iter()
+            .find(|result| result.id == case.id)
+            .unwrap();
         assert_eq!(Some(explanation.decision), first.decision, "{}", case.id);
     }
     let _ = explain;
@@ -41,10 +48,19 @@ fn assert_all(name: &str, least: usize) {
         .results
         .iter()
         .filter(|result| !result.ok || result.expected.is_none())
-        .map(|result| format!("{}: {:?} blocked by {:?}: {}", result.id, result.decision, result.blocked_by, result.reason))
+        .map(|result| {
+            format!(
+                "{}: {:?} blocked by {:?}: {}",
+                result.id, result.decision, result.blocked_by, result.reason
+            )
+        })
         .collect();
     assert!(failed.is_empty(), "{name}:\n{}", failed.join("\n"));
-    assert!(report.results.len() >= least, "{} cases in {name}", report.results.len());
+    assert!(
+        report.results.len() >= least,
+        "{} cases in {name}",
+        report.results.len()
+    );
 }
 
 #[test]
@@ -67,6 +83,9 @@ fn every_trap_has_a_case_or_says_where_it_is_tested() {
             let case = case["id"].as_str().unwrap();
             case == id || case.starts_with(&format!("{id}-"))
         });
-        assert!(here || file["elsewhere"].get(trap.to_string()).is_some(), "{id}");
+        assert!(
+            here || file["elsewhere"].get(trap.to_string()).is_some(),
+            "{id}"
+        );
     }
 }

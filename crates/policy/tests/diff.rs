@@ -20,7 +20,9 @@ fn policies_compare_as_the_table_says() {
     let mut wrong = Vec::new();
     for case in cases {
         let text = |key: &str| serde_json::to_string_pretty(&case[key]).unwrap();
-        let kind = case["kind"].as_str().map(|kind| PolicyKind::parse(kind).unwrap());
+        let kind = case["kind"]
+            .as_str()
+            .map(|kind| PolicyKind::parse(kind).unwrap());
         let comparison = diff(&text("first"), &text("second"), kind).unwrap();
         let verdict = serde_json::to_value(comparison.verdict).unwrap();
         let rendered = render_text(&comparison, "old.json", "new.json");
@@ -29,10 +31,14 @@ fn policies_compare_as_the_table_says() {
             continue;
         }
         for change in &comparison.wider {
-            check(change, Outcome::Allowed, |witness| (witness.second, witness.first));
+            check(change, Outcome::Allowed, |witness| {
+                (witness.second, witness.first)
+            });
         }
         for change in &comparison.narrower {
-            check(change, Outcome::Allowed, |witness| (witness.first, witness.second));
+            check(change, Outcome::Allowed, |witness| {
+                (witness.first, witness.second)
+            });
         }
         if let Some(wanted) = case["witness"].as_object() {
             let witnesses: Vec<Value> = comparison
@@ -44,7 +50,10 @@ fn policies_compare_as_the_table_says() {
                 .collect();
             let holds = |witness: &Value| wanted.iter().all(|(key, value)| witness[key] == *value);
             if !witnesses.iter().any(holds) {
-                wrong.push(format!("{}: no such witness in {witnesses:?}", case["name"]));
+                wrong.push(format!(
+                    "{}: no such witness in {witnesses:?}",
+                    case["name"]
+                ));
             }
         }
         let json: Value = serde_json::from_str(&render_json(&comparison)).unwrap();
@@ -77,7 +86,16 @@ fn the_text_shows_place_and_example() {
     let first = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "eks:ListClusters", "Resource": "*"}}"#;
     let second = "{\"Version\": \"2012-10-17\", \"Statement\": [\n {\"Effect\": \"Allow\", \"Action\": \"eks:ListClusters\", \"Resource\": \"*\"},\n {\"Sid\": \"More\", \"Effect\": \"Allow\", \"Action\": \"eks:DeleteCluster\", \"Resource\": \"*\"}]}";
     let text = render_text(&diff(first, second, None).unwrap(), "a.json", "b.json");
-    assert!(text.starts_with("b.json allows more than a.json (read as identity policies)\n"), "{text}");
-    assert!(text.contains("allows eks:DeleteCluster on * (b.json, statement 1 `More`, line 3)"), "{text}");
-    assert!(text.contains("b.json: allowed; a.json: implicitDeny"), "{text}");
+    assert!(
+        text.starts_with("b.json allows more than a.json (read as identity policies)\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("allows eks:DeleteCluster on * (b.json, statement 1 `More`, line 3)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("b.json: allowed; a.json: implicitDeny"),
+        "{text}"
+    );
 }

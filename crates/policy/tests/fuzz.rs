@@ -23,7 +23,30 @@ impl Random {
 }
 
 const PIECES: [&str; 24] = [
-    "*", "?", "${", "}", "${aws:username}", "\"", "\\u00e9", "{", "}", "[", "]", ",", ":", "null", "true", "1e9", "arn:", "\\", "\u{e9}", "\u{0}", "Not", "ForAllValues:", "IfExists", "é",
+    "*",
+    "?",
+    "${",
+    "}",
+    "${aws:username}",
+    "\"",
+    "\\u00e9",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "true",
+    "1e9",
+    "arn:",
+    "\\",
+    "\u{e9}",
+    "\u{0}",
+    "Not",
+    "ForAllValues:",
+    "IfExists",
+    "é",
 ];
 
 fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
@@ -76,21 +99,41 @@ fn documents() {
 
 #[test]
 fn patterns() {
-    run(fuzz::pattern, &["a*b?c\naxxbyc", "*${k}*?é\néé", "????????????????*??\naaaaaaaaaaaaaaaaaaaaaaa", "${*}${?}${$}\n*?$"], 4000);
+    run(
+        fuzz::pattern,
+        &[
+            "a*b?c\naxxbyc",
+            "*${k}*?é\néé",
+            "????????????????*??\naaaaaaaaaaaaaaaaaaaaaaa",
+            "${*}${?}${$}\n*?$",
+        ],
+        4000,
+    );
 }
 
 #[test]
 fn conditions() {
     run(
         fuzz::condition,
-        &["StringLike\na*${k}\nabc", "NumericEquals\n1.5e3\n1500", "DateLessThan\n2026-01-01T00:00:00.5+01:30\n-5", "NotIpAddress\n10.0.0.0/8\n::1", "ForAllValues:ArnLike\narn:*:${k}:::x\narn:aws:s3:::x", "BinaryEquals\nQUI=\nQUI="],
+        &[
+            "StringLike\na*${k}\nabc",
+            "NumericEquals\n1.5e3\n1500",
+            "DateLessThan\n2026-01-01T00:00:00.5+01:30\n-5",
+            "NotIpAddress\n10.0.0.0/8\n::1",
+            "ForAllValues:ArnLike\narn:*:${k}:::x\narn:aws:s3:::x",
+            "BinaryEquals\nQUI=\nQUI=",
+        ],
         4000,
     );
 }
 
 #[test]
 fn variables() {
-    run(fuzz::variable, &["a${b}c${d, 'e'}", "${${}}${", "${k, 'a}b'}${*}"], 4000);
+    run(
+        fuzz::variable,
+        &["a${b}c${d, 'e'}", "${${}}${", "${k, 'a}b'}${*}"],
+        4000,
+    );
 }
 
 #[test]

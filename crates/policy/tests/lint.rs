@@ -24,7 +24,11 @@ fn cases() -> Vec<Value> {
 fn strings(value: &Value) -> Vec<String> {
     value
         .as_array()
-        .map(|list| list.iter().map(|item| item.as_str().unwrap().to_owned()).collect())
+        .map(|list| {
+            list.iter()
+                .map(|item| item.as_str().unwrap().to_owned())
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -38,7 +42,9 @@ fn run(case: &Value) -> Vec<Finding> {
     lint(
         &text,
         &LintOptions {
-            kind: case["kind"].as_str().map(|kind| PolicyKind::parse(kind).unwrap()),
+            kind: case["kind"]
+                .as_str()
+                .map(|kind| PolicyKind::parse(kind).unwrap()),
             account: text_of("account"),
             role_arn: text_of("roleArn"),
             role_policies: strings(&options["rolePolicies"]),
@@ -57,11 +63,20 @@ fn each_document_has_the_findings_it_shows() {
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code).collect();
         let wanted = strings(&case["finds"]);
         let absent = strings(&case["absent"]);
-        let missing: Vec<_> = wanted.iter().filter(|code| !codes.contains(&&***code)).collect();
-        let extra: Vec<_> = absent.iter().filter(|code| codes.contains(&&***code)).collect();
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|code| !codes.contains(&&***code))
+            .collect();
+        let extra: Vec<_> = absent
+            .iter()
+            .filter(|code| codes.contains(&&***code))
+            .collect();
         let dirty = wanted.is_empty() && absent.is_empty() && !codes.is_empty();
         if !missing.is_empty() || !extra.is_empty() || dirty {
-            wrong.push(format!("{}: missing {missing:?}, found {codes:?}", case["name"]));
+            wrong.push(format!(
+                "{}: missing {missing:?}, found {codes:?}",
+                case["name"]
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -69,21 +84,43 @@ fn each_document_has_the_findings_it_shows() {
 
 #[test]
 fn every_code_is_shown_by_a_document_and_is_in_the_catalogue() {
-    let mut seen: BTreeSet<String> = cases().iter().flat_map(run).map(|finding| finding.code.to_owned()).collect();
+    let mut seen: BTreeSet<String> = cases()
+        .iter()
+        .flat_map(run)
+        .map(|finding| finding.code.to_owned())
+        .collect();
     let many = vec!["\"s3:GetObject\""; 10_001].join(",");
-    let too_large = format!(r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": [{many}], "Resource": "arn:aws:s3:::b/k"}}}}"#);
-    seen.extend(lint(&too_large, &LintOptions::default()).iter().map(|finding| finding.code.to_owned()));
+    let too_large = format!(
+        r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": [{many}], "Resource": "arn:aws:s3:::b/k"}}}}"#
+    );
+    seen.extend(
+        lint(&too_large, &LintOptions::default())
+            .iter()
+            .map(|finding| finding.code.to_owned()),
+    );
     let known: BTreeSet<String> = rules().iter().map(|rule| rule.code.clone()).collect();
-    assert_eq!(seen.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
-    assert_eq!(known.difference(&seen).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(
+        seen.difference(&known).collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
+    assert_eq!(
+        known.difference(&seen).collect::<Vec<_>>(),
+        Vec::<&String>::new()
+    );
 }
 
 #[test]
 fn findings_say_where_and_what_to_do() {
     for case in cases() {
         for finding in run(&case) {
-            assert!(!finding.message.is_empty() && !finding.fix.is_empty(), "{finding:?}");
-            assert!(finding.start <= finding.end && finding.start.line >= 1, "{finding:?}");
+            assert!(
+                !finding.message.is_empty() && !finding.fix.is_empty(),
+                "{finding:?}"
+            );
+            assert!(
+                finding.start <= finding.end && finding.start.line >= 1,
+                "{finding:?}"
+            );
             assert!(!finding.message.ends_with('.'), "{finding:?}");
         }
     }
@@ -93,18 +130,28 @@ fn findings_say_where_and_what_to_do() {
 fn a_finding_points_at_its_value() {
     let text = "{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [\n    {\"Effect\": \"Allow\", \"Action\": [\"s3:Get*\", \"eks:DescribeClutser\"],\n     \"Resource\": \"arn:aws:s3:::b/k\"}\n  ]\n}";
     let findings = lint(text, &LintOptions::default());
-    let finding = findings.iter().find(|finding| finding.code == "INVALID_ACTION").unwrap();
+    let finding = findings
+        .iter()
+        .find(|finding| finding.code == "INVALID_ACTION")
+        .unwrap();
     assert_eq!((finding.start.line, finding.start.column), (4, 47));
     assert_eq!((finding.end.line, finding.end.column), (4, 68));
     assert_eq!(finding.path, "Statement[0].Action[1]");
-    assert!(finding.fix.contains("eks:DescribeCluster"), "{}", finding.fix);
+    assert!(
+        finding.fix.contains("eks:DescribeCluster"),
+        "{}",
+        finding.fix
+    );
 }
 
 #[test]
 fn yaml_documents_are_linted_too() {
     let text = "Version: '2012-10-17'\nStatement:\n  - Effect: Allow\n    Action: eks:DescribeClutser\n    Resource: '*'\n";
     let findings = lint(text, &LintOptions::default());
-    let finding = findings.iter().find(|finding| finding.code == "INVALID_ACTION").unwrap();
+    let finding = findings
+        .iter()
+        .find(|finding| finding.code == "INVALID_ACTION")
+        .unwrap();
     assert_eq!((finding.start.line, finding.start.column), (4, 13));
 }
 
@@ -115,7 +162,10 @@ fn renderings_name_file_place_and_code() {
     assert_eq!(worst(&findings), Some(FindingType::Error));
     let files = vec![("dir/p.json".to_owned(), findings)];
     let table = render_table(&files);
-    assert!(table.contains("dir/p.json:1:70: ERROR INVALID_ACTION"), "{table}");
+    assert!(
+        table.contains("dir/p.json:1:70: ERROR INVALID_ACTION"),
+        "{table}"
+    );
     assert!(table.contains("    fix: "), "{table}");
     let json: Value = serde_json::from_str(&render_json(&files)).unwrap();
     assert_eq!(json[0]["file"], "dir/p.json");
@@ -125,8 +175,19 @@ fn renderings_name_file_place_and_code() {
     let result = &sarif["runs"][0]["results"][0];
     let location = &result["locations"][0]["physicalLocation"];
     assert_eq!(location["artifactLocation"]["uri"], "dir/p.json");
-    assert_eq!((&location["region"]["startLine"], &location["region"]["startColumn"]), (&1.into(), &70.into()));
-    let ids: Vec<&Value> = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap().iter().map(|rule| &rule["id"]).collect();
+    assert_eq!(
+        (
+            &location["region"]["startLine"],
+            &location["region"]["startColumn"]
+        ),
+        (&1.into(), &70.into())
+    );
+    let ids: Vec<&Value> = sarif["runs"][0]["tool"]["driver"]["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| &rule["id"])
+        .collect();
     assert!(ids.contains(&&result["ruleId"]));
     assert_eq!(result["level"], "error");
 }

@@ -20,7 +20,10 @@ use countersign_policy::{Policy, PolicyKind};
 fn problems(name: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if let Err(rejection) = validate(text, PolicyKind::Identity, &NoDirectory) {
-        problems.push(format!("{name}: {} {:?}", rejection.message, rejection.problem));
+        problems.push(format!(
+            "{name}: {} {:?}",
+            rejection.message, rejection.problem
+        ));
     }
     if let Err(error) = Policy::parse(text, PolicyKind::Identity) {
         problems.push(format!("{name}: {error}"));
@@ -61,7 +64,11 @@ fn managed_policies_of_moto_have_no_errors() {
         for name, policy in json.loads(data.aws_managed_policies_data).items():\n\
         \x20   print(name + '\\t' + json.dumps(policy['Document'], ensure_ascii=False))\n";
     let output = Command::new(python).args(["-c", script]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     let mut count = 0;
     let mut all = Vec::new();

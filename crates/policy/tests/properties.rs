@@ -30,15 +30,27 @@ const A: &str = "111122223333";
 const B: &str = "444455556666";
 
 fn callers() -> Vec<Caller> {
-    let caller = |kind, arn: &str, account: &str| Caller { kind, arn: arn.to_owned(), account: account.to_owned() };
+    let caller = |kind, arn: &str, account: &str| Caller {
+        kind,
+        arn: arn.to_owned(),
+        account: account.to_owned(),
+    };
     vec![
         caller(Kind::User, "arn:aws:iam::111122223333:user/ana", A),
         caller(Kind::User, "arn:aws:iam::444455556666:user/bo", B),
-        caller(Kind::Session, "arn:aws:sts::111122223333:assumed-role/dev/s1", A),
+        caller(
+            Kind::Session,
+            "arn:aws:sts::111122223333:assumed-role/dev/s1",
+            A,
+        ),
         caller(Kind::Root, "arn:aws:iam::111122223333:root", A),
         caller(Kind::Service, "pods.eks.amazonaws.com", ""),
         caller(Kind::Anonymous, "anonymous", ""),
-        caller(Kind::Federated, "arn:aws:iam::111122223333:oidc-provider/i.example", ""),
+        caller(
+            Kind::Federated,
+            "arn:aws:iam::111122223333:oidc-provider/i.example",
+            "",
+        ),
     ]
 }
 
@@ -52,8 +64,22 @@ fn principal(caller: &Caller) -> Principal {
 fn action_list() -> impl Strategy<Value = Value> {
     vec(
         select(vec![
-            "*", "s3:*", "s3:Get*", "S3:getobject", "s3:?utObject", "eks:*", "*:Get*", "bad", "sts:Assume*", "sts:*", ":x", "s3:", "e?s:Describe*",
-            "s3:PutObject", "eks:DescribeCluster", "sts:TagSession",
+            "*",
+            "s3:*",
+            "s3:Get*",
+            "S3:getobject",
+            "s3:?utObject",
+            "eks:*",
+            "*:Get*",
+            "bad",
+            "sts:Assume*",
+            "sts:*",
+            ":x",
+            "s3:",
+            "e?s:Describe*",
+            "s3:PutObject",
+            "eks:DescribeCluster",
+            "sts:TagSession",
         ]),
         0..3,
     )
@@ -63,9 +89,20 @@ fn action_list() -> impl Strategy<Value = Value> {
 fn resource_list() -> impl Strategy<Value = Value> {
     vec(
         select(vec![
-            "*", "arn:aws:s3:::b/*", "arn:aws:s3:::b/${aws:username}/*", "arn:aws:s3:::b/${aws:PrincipalTag/team, 'ana'}/?", "arn:aws:s3", "arn:aws:s3*",
-            "arn:aws:*:*:*:role/*", "ARN:aws:s3:::b/k", "arn:AWS:IAM::111122223333:role/r", "arn:aws:iam::111122223333:role/R", "arn:aws:s3:::b/a${*}/*",
-            "arn:aws:s3:::b/?na/*", "arn:aws-cn:s3:::b/*", "bucket",
+            "*",
+            "arn:aws:s3:::b/*",
+            "arn:aws:s3:::b/${aws:username}/*",
+            "arn:aws:s3:::b/${aws:PrincipalTag/team, 'ana'}/?",
+            "arn:aws:s3",
+            "arn:aws:s3*",
+            "arn:aws:*:*:*:role/*",
+            "ARN:aws:s3:::b/k",
+            "arn:AWS:IAM::111122223333:role/r",
+            "arn:aws:iam::111122223333:role/R",
+            "arn:aws:s3:::b/a${*}/*",
+            "arn:aws:s3:::b/?na/*",
+            "arn:aws-cn:s3:::b/*",
+            "bucket",
         ]),
         0..3,
     )
@@ -75,8 +112,16 @@ fn resource_list() -> impl Strategy<Value = Value> {
 fn principal_element() -> impl Strategy<Value = Value> {
     let aws = vec(
         select(vec![
-            "*", A, B, "arn:aws:iam::111122223333:root", "arn:aws:iam::111122223333:user/ana", "arn:aws:iam::444455556666:user/bo",
-            "arn:aws:iam::111122223333:role/path/DEV", "arn:aws:sts::111122223333:assumed-role/dev/s1", "arn:aws:iam::111122223333:user/*", "nobody",
+            "*",
+            A,
+            B,
+            "arn:aws:iam::111122223333:root",
+            "arn:aws:iam::111122223333:user/ana",
+            "arn:aws:iam::444455556666:user/bo",
+            "arn:aws:iam::111122223333:role/path/DEV",
+            "arn:aws:sts::111122223333:assumed-role/dev/s1",
+            "arn:aws:iam::111122223333:user/*",
+            "nobody",
         ]),
         0..3,
     );
@@ -92,17 +137,52 @@ fn condition() -> impl Strategy<Value = Value> {
     let operator = (
         select(vec!["", "", "ForAllValues:", "ForAnyValue:"]),
         select(vec![
-            "StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike", "StringNotLike", "NumericEquals",
-            "NumericNotEquals", "NumericLessThan", "NumericGreaterThanEquals", "Bool", "IpAddress", "NotIpAddress", "ArnLike", "ArnNotLike", "Null", "Unknown",
+            "StringEquals",
+            "StringNotEquals",
+            "StringEqualsIgnoreCase",
+            "StringNotEqualsIgnoreCase",
+            "StringLike",
+            "StringNotLike",
+            "NumericEquals",
+            "NumericNotEquals",
+            "NumericLessThan",
+            "NumericGreaterThanEquals",
+            "Bool",
+            "IpAddress",
+            "NotIpAddress",
+            "ArnLike",
+            "ArnNotLike",
+            "Null",
+            "Unknown",
         ]),
         select(vec!["", "", "IfExists"]),
     )
         .prop_map(|(set, base, suffix)| format!("{set}{base}{suffix}"));
-    let key = select(vec!["aws:username", "AWS:UserName", "aws:TagKeys", "aws:PrincipalTag/team", "test:value"]);
+    let key = select(vec![
+        "aws:username",
+        "AWS:UserName",
+        "aws:TagKeys",
+        "aws:PrincipalTag/team",
+        "test:value",
+    ]);
     let values = vec(
         select(vec![
-            "ana", "ANA", "a*", "*", "red", "${aws:username}", "${aws:PrincipalTag/team, 'red'}", "5", "10", "true", "false", "10.0.0.0/8", "10.1.2.3",
-            "arn:aws:iam::*:role/${aws:username}", "arn:aws:iam::1:role/ana", "",
+            "ana",
+            "ANA",
+            "a*",
+            "*",
+            "red",
+            "${aws:username}",
+            "${aws:PrincipalTag/team, 'red'}",
+            "5",
+            "10",
+            "true",
+            "false",
+            "10.0.0.0/8",
+            "10.1.2.3",
+            "arn:aws:iam::*:role/${aws:username}",
+            "arn:aws:iam::1:role/ana",
+            "",
         ]),
         0..3,
     );
@@ -119,23 +199,32 @@ fn statement(named: bool) -> impl Strategy<Value = Value> {
         principal_element(),
         0u8..10,
     )
-        .prop_map(move |(effect, [a, b, c], actions, resources, condition, principal, rare)| {
-            let rarely = |flag: bool| flag && rare < 4;
-            let mut statement = json!({"Effect": effect});
-            statement[if rarely(a) { "NotAction" } else { "Action" }] = actions;
-            statement[if rarely(b) { "NotResource" } else { "Resource" }] = resources;
-            if let Some(condition) = condition {
-                statement["Condition"] = condition;
-            }
-            if named && rare != 9 {
-                statement[if rarely(c) { "NotPrincipal" } else { "Principal" }] = principal;
-            }
-            statement
-        })
+        .prop_map(
+            move |(effect, [a, b, c], actions, resources, condition, principal, rare)| {
+                let rarely = |flag: bool| flag && rare < 4;
+                let mut statement = json!({"Effect": effect});
+                statement[if rarely(a) { "NotAction" } else { "Action" }] = actions;
+                statement[if rarely(b) { "NotResource" } else { "Resource" }] = resources;
+                if let Some(condition) = condition {
+                    statement["Condition"] = condition;
+                }
+                if named && rare != 9 {
+                    statement[if rarely(c) {
+                        "NotPrincipal"
+                    } else {
+                        "Principal"
+                    }] = principal;
+                }
+                statement
+            },
+        )
 }
 
 fn document(named: bool) -> impl Strategy<Value = Value> {
-    (select(vec!["2012-10-17", "2012-10-17", "2008-10-17"]), vec(statement(named), 1..4))
+    (
+        select(vec!["2012-10-17", "2012-10-17", "2008-10-17"]),
+        vec(statement(named), 1..4),
+    )
         .prop_map(|(version, statements)| json!({"Version": version, "Statement": statements}))
 }
 
@@ -149,61 +238,121 @@ fn world() -> impl Strategy<Value = World> {
         option::weighted(0.2, vec(document(true), 1..2)),
         option::weighted(0.7, vec(document(true), 1..3)),
     )
-        .prop_map(|(identity, boundary, session, scp, rcp, endpoint, resource)| World {
-            identity,
-            boundary,
-            session,
-            scp: scp.unwrap_or_default(),
-            rcp: rcp.unwrap_or_default(),
-            endpoint,
-            resource,
-        })
+        .prop_map(
+            |(identity, boundary, session, scp, rcp, endpoint, resource)| World {
+                identity,
+                boundary,
+                session,
+                scp: scp.unwrap_or_default(),
+                rcp: rcp.unwrap_or_default(),
+                endpoint,
+                resource,
+            },
+        )
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let values = select(vec!["ana", "ANA", "red", "*", "5", "7.5", "true", "10.1.2.3", "arn:aws:iam::1:role/ana", "", "nonsense"]);
+    let values = select(vec![
+        "ana",
+        "ANA",
+        "red",
+        "*",
+        "5",
+        "7.5",
+        "true",
+        "10.1.2.3",
+        "arn:aws:iam::1:role/ana",
+        "",
+        "nonsense",
+    ]);
     (
         select(callers()),
-        select(vec!["s3:GetObject", "s3:PutObject", "eks:DescribeCluster", "sts:AssumeRole", "sts:GetCallerIdentity", "sts:TagSession", "S3:GETOBJECT"]),
-        select(vec!["arn:aws:s3:::b/k", "arn:aws:s3:::b/ana/x", "arn:aws:iam::111122223333:role/r", "*", "arn:AWS:s3:::b/a*/x", "arn:aws-cn:s3:::b/k"]),
+        select(vec![
+            "s3:GetObject",
+            "s3:PutObject",
+            "eks:DescribeCluster",
+            "sts:AssumeRole",
+            "sts:GetCallerIdentity",
+            "sts:TagSession",
+            "S3:GETOBJECT",
+        ]),
+        select(vec![
+            "arn:aws:s3:::b/k",
+            "arn:aws:s3:::b/ana/x",
+            "arn:aws:iam::111122223333:role/r",
+            "*",
+            "arn:AWS:s3:::b/a*/x",
+            "arn:aws-cn:s3:::b/k",
+        ]),
         select(vec![A, B]),
         option::of(values.clone()),
         option::of(vec(values.clone(), 0..3)),
         option::of(values.clone()),
         option::of(values),
     )
-        .prop_map(|(caller, action, resource, owner, name, tags, team, value)| {
-            let mut context = BTreeMap::new();
-            let mut put = |key: &str, value: Option<Value>| {
-                if let Some(value) = value {
-                    context.insert(key.to_owned(), value);
+        .prop_map(
+            |(caller, action, resource, owner, name, tags, team, value)| {
+                let mut context = BTreeMap::new();
+                let mut put = |key: &str, value: Option<Value>| {
+                    if let Some(value) = value {
+                        context.insert(key.to_owned(), value);
+                    }
+                };
+                put("aws:username", name.map(Value::from));
+                put("aws:TagKeys", tags.map(Value::from));
+                put("aws:PrincipalTag/team", team.map(Value::from));
+                put("test:value", value.map(Value::from));
+                Ask {
+                    caller,
+                    action: action.to_owned(),
+                    resource: resource.to_owned(),
+                    owner: owner.to_owned(),
+                    context,
                 }
-            };
-            put("aws:username", name.map(Value::from));
-            put("aws:TagKeys", tags.map(Value::from));
-            put("aws:PrincipalTag/team", team.map(Value::from));
-            put("test:value", value.map(Value::from));
-            Ask { caller, action: action.to_owned(), resource: resource.to_owned(), owner: owner.to_owned(), context }
-        })
+            },
+        )
 }
 
 fn attach(document: &Value, kind: PolicyKind) -> Attached {
-    Attached::new(Arc::new(Policy::parse(document.to_string(), kind).unwrap()), "p")
+    Attached::new(
+        Arc::new(Policy::parse(document.to_string(), kind).unwrap()),
+        "p",
+    )
 }
 
 fn compile(world: &World) -> PolicySet {
-    let all = |documents: &[Value], kind| documents.iter().map(|d| attach(d, kind)).collect::<Vec<_>>();
+    let all = |documents: &[Value], kind| {
+        documents
+            .iter()
+            .map(|d| attach(d, kind))
+            .collect::<Vec<_>>()
+    };
     let levels = |levels: &[Vec<Value>], kind| {
-        levels.iter().map(|level| Level { target: "t".into(), policies: all(level, kind) }).collect()
+        levels
+            .iter()
+            .map(|level| Level {
+                target: "t".into(),
+                policies: all(level, kind),
+            })
+            .collect()
     };
     PolicySet {
         identity: all(&world.identity, PolicyKind::Identity),
-        boundary: world.boundary.as_ref().map(|d| attach(d, PolicyKind::Boundary)),
+        boundary: world
+            .boundary
+            .as_ref()
+            .map(|d| attach(d, PolicyKind::Boundary)),
         session: world.session.as_ref().map(|d| all(d, PolicyKind::Session)),
         scp: levels(&world.scp, PolicyKind::Scp),
         rcp: levels(&world.rcp, PolicyKind::Rcp),
-        endpoint: world.endpoint.as_ref().map(|d| all(d, PolicyKind::Endpoint)),
-        resource: world.resource.as_ref().map(|d| all(d, PolicyKind::Resource)),
+        endpoint: world
+            .endpoint
+            .as_ref()
+            .map(|d| all(d, PolicyKind::Endpoint)),
+        resource: world
+            .resource
+            .as_ref()
+            .map(|d| all(d, PolicyKind::Resource)),
     }
 }
 
@@ -213,11 +362,15 @@ fn with_request<T>(ask: &Ask, use_it: impl FnOnce(&Request<'_>) -> T) -> T {
     let mut context = Context::new();
     for (key, value) in &ask.context {
         match value {
-            Value::Array(values) => context.set_list(&**key, values.iter().map(|v| v.as_str().unwrap())),
+            Value::Array(values) => {
+                context.set_list(&**key, values.iter().map(|v| v.as_str().unwrap()))
+            }
             value => context.set(&**key, value.as_str().unwrap()),
         }
     }
-    let request = Request::new(&principal, &action, &ask.resource, &context).unwrap().owned_by(&ask.owner);
+    let request = Request::new(&principal, &action, &ask.resource, &context)
+        .unwrap()
+        .owned_by(&ask.owner);
     use_it(&request)
 }
 
@@ -229,12 +382,18 @@ fn engine(ask: &Ask, world: &World) -> Decision {
 /// Whether a decision names a statement of the right effect.
 fn is_decisive(decision: &Decision, layers: &Layers<'_>) -> bool {
     let effect = |at: countersign_policy::StatementAt| {
-        at.policy(layers).map(|attached| attached.policy.document().statements()[at.statement as usize].effect)
+        at.policy(layers)
+            .map(|attached| attached.policy.document().statements()[at.statement as usize].effect)
     };
     match decision.outcome {
         Outcome::ExplicitDeny => decision.determining.and_then(effect) == Some(Effect::Deny),
         Outcome::Allowed => {
-            decision.determining.is_none_or(|at| effect(at) == Some(Effect::Allow)) && decision.second.is_none_or(|at| effect(at) == Some(Effect::Allow))
+            decision
+                .determining
+                .is_none_or(|at| effect(at) == Some(Effect::Allow))
+                && decision
+                    .second
+                    .is_none_or(|at| effect(at) == Some(Effect::Allow))
         }
         Outcome::ImplicitDeny => decision.determining.is_none(),
     }

@@ -28,8 +28,7 @@ fn ask(document: &Value, resource: &str, context: &Context<'_>) -> Decision {
         identity: vec![Attached::new(Arc::new(policy), "p")],
         ..PolicySet::default()
     };
-    let principal =
-        Principal::parse("arn:aws:iam::111122223333:user/ana", None).unwrap();
+    let principal = Principal::parse("arn:aws:iam::111122223333:user/ana", None).unwrap();
     let action = Action::parse("service:Do").unwrap();
     let request = Request::new(&principal, &action, resource, context)
         .unwrap()
@@ -46,7 +45,11 @@ fn resource_patterns_match_as_the_table_says() {
     for case in cases {
         let document = json!({"Version": "2012-10-17", "Statement": {
             "Effect": "Allow", "Action": "*", "Resource": case["pattern"]}});
-        let decision = ask(&document, case["resource"].as_str().unwrap(), &Context::new());
+        let decision = ask(
+            &document,
+            case["resource"].as_str().unwrap(),
+            &Context::new(),
+        );
         assert_eq!(
             decision.outcome == Outcome::Allowed,
             case["matches"].as_bool().unwrap(),
@@ -65,7 +68,9 @@ fn conditions_hold_as_the_table_says_for_allow_and_deny_alike() {
             None => {}
             Some(Value::Array(values)) => context.set_list(
                 "test:key",
-                values.iter().map(|value| value.as_str().unwrap().to_owned()),
+                values
+                    .iter()
+                    .map(|value| value.as_str().unwrap().to_owned()),
             ),
             Some(value) => context.set("test:key", value.as_str().unwrap().to_owned()),
         }

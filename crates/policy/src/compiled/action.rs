@@ -11,7 +11,10 @@ pub(crate) enum ActionPattern {
     Everything,
     /// No colon, or an empty half.
     Nothing,
-    Of { service: Service, name: Pattern },
+    Of {
+        service: Service,
+        name: Pattern,
+    },
 }
 
 /// The half before the colon.

@@ -92,9 +92,7 @@ impl Index {
                 ),
             }
         }
-        drafts.sort_by(|left, right| {
-            (left.hash, left.statement).cmp(&(right.hash, right.statement))
-        });
+        drafts.sort_by_key(|draft| (draft.hash, draft.statement));
         let mut index = Builder::default();
         for group in drafts.chunk_by(|left, right| left.hash == right.hash) {
             index.service(group);

@@ -138,8 +138,11 @@ impl PrincipalSet {
                 let listed = entries
                     .iter()
                     .any(|entry| entry.grant(request, Effect::Deny).is_some());
-                (!listed && PrincipalMatch::Everyone.grant(request, Effect::Allow).is_some())
-                    .then_some(Grant::Direct)
+                (!listed
+                    && PrincipalMatch::Everyone
+                        .grant(request, Effect::Allow)
+                        .is_some())
+                .then_some(Grant::Direct)
             }
         }
     }

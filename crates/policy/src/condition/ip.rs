@@ -28,7 +28,10 @@ impl Network {
         };
         let address = written.to_canonical();
         // A mapped network shorter than /96 reaches beyond the mapped range and stays IPv6.
-        match (written.is_ipv6() && address.is_ipv4(), prefix.checked_sub(96)) {
+        match (
+            written.is_ipv6() && address.is_ipv4(),
+            prefix.checked_sub(96),
+        ) {
             (true, Some(inner)) => Some(Self {
                 address,
                 prefix: inner,
@@ -44,9 +47,11 @@ impl Network {
     /// Whether `address` lies inside. The families never match each other.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                same_bits(u128::from(own.to_bits()), u128::from(other.to_bits()), 32 - self.prefix)
-            }
+            (IpAddr::V4(own), IpAddr::V4(other)) => same_bits(
+                u128::from(own.to_bits()),
+                u128::from(other.to_bits()),
+                32 - self.prefix,
+            ),
             (IpAddr::V6(own), IpAddr::V6(other)) => {
                 same_bits(own.to_bits(), other.to_bits(), 128 - self.prefix)
             }
@@ -89,7 +94,9 @@ impl Network {
 
 /// The address of a request.
 pub(crate) fn address(text: &str) -> Option<IpAddr> {
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    text.parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
 }
 
 fn same_bits(left: u128, right: u128, host_bits: u8) -> bool {
@@ -104,7 +111,9 @@ mod tests {
     use super::{Network, address};
 
     fn contains(network: &str, text: &str) -> bool {
-        Network::parse(network).unwrap().contains(address(text).unwrap())
+        Network::parse(network)
+            .unwrap()
+            .contains(address(text).unwrap())
     }
 
     #[test]
@@ -127,7 +136,17 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_networks() {
-        for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0", "10.0.0.0/8/8", "::/129", "nonsense", "010.0.0.1"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0",
+            "10.0.0.0/8/8",
+            "::/129",
+            "nonsense",
+            "010.0.0.1",
+        ] {
             assert_eq!(Network::parse(text), None, "{text}");
         }
     }

@@ -34,14 +34,35 @@ enum Test {
     Unknown,
     Null(Box<[Option<bool>]>),
     Bool(Box<[Option<bool>]>),
-    String { negated: bool, values: Box<[Pattern]> },
-    IgnoreCase { negated: bool, values: Box<[Pattern]> },
-    Like { negated: bool, values: Box<[Pattern]> },
-    Numeric { comparison: Comparison, values: Box<[Box<str>]> },
-    Date { comparison: Comparison, values: Box<[Option<Instant>]> },
+    String {
+        negated: bool,
+        values: Box<[Pattern]>,
+    },
+    IgnoreCase {
+        negated: bool,
+        values: Box<[Pattern]>,
+    },
+    Like {
+        negated: bool,
+        values: Box<[Pattern]>,
+    },
+    Numeric {
+        comparison: Comparison,
+        values: Box<[Box<str>]>,
+    },
+    Date {
+        comparison: Comparison,
+        values: Box<[Option<Instant>]>,
+    },
     Binary(Box<[Box<str>]>),
-    Ip { negated: bool, values: Box<[Option<Network>]> },
-    Arn { negated: bool, values: Box<[Option<ArnPattern>]> },
+    Ip {
+        negated: bool,
+        values: Box<[Option<Network>]>,
+    },
+    Arn {
+        negated: bool,
+        values: Box<[Option<ArnPattern>]>,
+    },
 }
 
 impl Condition {
@@ -84,22 +105,17 @@ impl Condition {
             (SetQualifier::ForAllValues, Some(ContextValue::One(value))) => {
                 !nothing_listed && present(value)
             }
-            (SetQualifier::ForAllValues, Some(ContextValue::Many(values))) => values
-                .iter()
-                .all(|value| !nothing_listed && present(value)),
+            (SetQualifier::ForAllValues, Some(ContextValue::Many(values))) => {
+                values.iter().all(|value| !nothing_listed && present(value))
+            }
             (SetQualifier::ForAnyValue, None) => operator.if_exists,
             (SetQualifier::ForAnyValue, Some(ContextValue::One(value))) => {
                 !nothing_listed && present(value)
             }
-            (SetQualifier::ForAnyValue, Some(ContextValue::Many(values))) => values
-                .iter()
-                .any(|value| !nothing_listed && present(value)),
+            (SetQualifier::ForAnyValue, Some(ContextValue::Many(values))) => {
+                values.iter().any(|value| !nothing_listed && present(value))
+            }
         }
-    }
-
-    /// Whether one value of the request satisfies the operator, its set qualifier aside.
-    pub(crate) fn value_holds(&self, value: &str, context: &Context<'_>) -> bool {
-        self.test.compare(value, context)
     }
 
     /// Whether the request's value has the form that the operator compares: a number, a date, an address, an ARN, a boolean.
@@ -251,8 +267,7 @@ impl Test {
     fn compare(&self, value: &str, context: &Context<'_>) -> bool {
         match self {
             Self::Unknown | Self::Null(_) => false,
-            Self::Bool(values) => boolean(value)
-                .is_some_and(|value| values.iter().any(|wanted| *wanted == Some(value))),
+            Self::Bool(values) => boolean(value).is_some_and(|value| values.contains(&Some(value))),
             Self::String { negated, values } | Self::Like { negated, values } => {
                 *negated != values.iter().any(|wanted| wanted.matches(value, context))
             }
@@ -276,9 +291,9 @@ impl Test {
                 let Some(value) = Instant::parse(value) else {
                     return false;
                 };
-                let mut verdicts = values
-                    .iter()
-                    .map(|wanted| wanted.is_some_and(|wanted| comparison.holds(value.cmp(&wanted))));
+                let mut verdicts = values.iter().map(|wanted| {
+                    wanted.is_some_and(|wanted| comparison.holds(value.cmp(&wanted)))
+                });
                 aggregate(*comparison == Comparison::NotEquals, &mut verdicts)
             }
             Self::Binary(values) => values.iter().any(|wanted| binary::equal(wanted, value)),

@@ -115,8 +115,14 @@ mod tests {
     #[test]
     fn equal_values_are_equal_in_any_notation() {
         for (left, right) in [
-            ("10", "1e1"), ("10", "10.0"), ("0.10", "1E-1"), ("-0", "0.00"), ("+5", "5"),
-            ("100e-2", "1"), ("0012", "12"), ("1.50", "15e-1"),
+            ("10", "1e1"),
+            ("10", "10.0"),
+            ("0.10", "1E-1"),
+            ("-0", "0.00"),
+            ("+5", "5"),
+            ("100e-2", "1"),
+            ("0012", "12"),
+            ("1.50", "15e-1"),
         ] {
             assert_eq!(compare(left, right), Ordering::Equal, "{left} {right}");
         }
@@ -125,8 +131,15 @@ mod tests {
     #[test]
     fn order_is_exact_beyond_floating_point() {
         for (small, large) in [
-            ("9007199254740992", "9007199254740993"), ("9.5", "10"), ("-10", "-9"), ("-1", "0"),
-            ("0", "0.0000001"), ("99", "1e2"), ("0.1", "0.11"), ("1e-400", "1e400"), ("-2", "1"),
+            ("9007199254740992", "9007199254740993"),
+            ("9.5", "10"),
+            ("-10", "-9"),
+            ("-1", "0"),
+            ("0", "0.0000001"),
+            ("99", "1e2"),
+            ("0.1", "0.11"),
+            ("1e-400", "1e400"),
+            ("-2", "1"),
         ] {
             assert_eq!(compare(small, large), Ordering::Less, "{small} {large}");
             assert_eq!(compare(large, small), Ordering::Greater, "{large} {small}");
@@ -135,7 +148,22 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_numbers() {
-        for text in ["", "ten", "1,5", "0x10", "1e", "--1", ".5", "5.", " 1", "1 ", "1e1e1", "NaN", "e5", "1e9999999999999999"] {
+        for text in [
+            "",
+            "ten",
+            "1,5",
+            "0x10",
+            "1e",
+            "--1",
+            ".5",
+            "5.",
+            " 1",
+            "1 ",
+            "1e1e1",
+            "NaN",
+            "e5",
+            "1e9999999999999999",
+        ] {
             assert!(Decimal::parse(text).is_none(), "{text}");
         }
     }

@@ -175,7 +175,15 @@ fn more(
     let mut changes = Vec::new();
     for region in &allowed_after {
         if !allowed_before.iter().any(|outer| covers(outer, region)) {
-            changes.push(change(Reason::Allow, region, after, before, after, kind, samples));
+            changes.push(change(
+                Reason::Allow,
+                region,
+                after,
+                before,
+                after,
+                kind,
+                samples,
+            ));
         }
     }
     for region in &denied_before {
@@ -184,7 +192,15 @@ fn more(
             .iter()
             .any(|allowed| may_overlap(allowed, region));
         if !repeated && matters {
-            changes.push(change(Reason::MissingDeny, region, before, before, after, kind, samples));
+            changes.push(change(
+                Reason::MissingDeny,
+                region,
+                before,
+                before,
+                after,
+                kind,
+                samples,
+            ));
         }
     }
     changes

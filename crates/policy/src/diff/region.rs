@@ -92,7 +92,8 @@ pub(super) fn covers(outer: &Region<'_>, inner: &Region<'_>) -> bool {
     // `${...}` is a variable in one version of the language and text in the other.
     let same_meaning = outer.version == inner.version
         || !(mentions_variable(outer.statement) || mentions_variable(inner.statement));
-    same_meaning && piece_covers(&outer.action, &inner.action, cover::action, actions_overlap)
+    same_meaning
+        && piece_covers(&outer.action, &inner.action, cover::action, actions_overlap)
         && match (&outer.resource, &inner.resource) {
             (None, None) => true,
             (Some(outer), Some(inner)) => {
@@ -214,11 +215,11 @@ fn conditions_follow(outer: &Statement, inner: &Statement) -> bool {
                             .zip(&other_key.values)
                             .all(|(left, right)| left.value == right.value);
                     same || follows(
-                            operator,
-                            key,
-                            Operator::parse(&other.operator.value),
-                            other_key,
-                        )
+                        operator,
+                        key,
+                        Operator::parse(&other.operator.value),
+                        other_key,
+                    )
                 })
             })
         })
@@ -235,9 +236,8 @@ fn follows(
     let (Some(outer), Some(inner)) = (outer, inner) else {
         return false;
     };
-    let listed = |list: &ConditionKey, value: &str| {
-        list.values.iter().any(|other| &*other.value == value)
-    };
+    let listed =
+        |list: &ConditionKey, value: &str| list.values.iter().any(|other| &*other.value == value);
     // With `IfExists` a condition holds more often, and never less.
     let existence = outer.if_exists || !inner.if_exists;
     if outer.set != inner.set || !existence || inner_key.values.is_empty() {

@@ -20,12 +20,18 @@ pub fn render_text(comparison: &Comparison, first: &str, second: &str) -> String
         Verdict::Same => format!("{second} allows the same as {first}"),
         Verdict::Wider => format!("{second} allows more than {first}"),
         Verdict::Narrower => format!("{second} allows less than {first}"),
-        Verdict::Different => format!("{second} allows some things more and some less than {first}"),
+        Verdict::Different => {
+            format!("{second} allows some things more and some less than {first}")
+        }
         Verdict::Undecided => {
             format!("{second} may allow more or less than {first}: neither could be shown")
         }
     };
-    let _ = writeln!(text, "{verdict} (read as {} policies)", comparison.kind.as_str());
+    let _ = writeln!(
+        text,
+        "{verdict} (read as {} policies)",
+        comparison.kind.as_str()
+    );
     section(&mut text, "wider", &comparison.wider, second, first);
     section(&mut text, "narrower", &comparison.narrower, first, second);
     text

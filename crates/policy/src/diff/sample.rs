@@ -109,7 +109,8 @@ pub(super) fn witness(
     let (before_layers, after_layers) = (before_set.layers(), after_set.layers());
     let mut tried = 0;
     for action in &actions {
-        for resource in &resources {
+        let own = own_resources(action);
+        for resource in own.iter().chain(&resources) {
             for principal in &principals {
                 for context in &contexts {
                     tried += 1;
@@ -133,6 +134,32 @@ pub(super) fn witness(
         }
     }
     None
+}
+
+/// Resources of the action's own types, where its service's table is known: more telling than `*`.
+fn own_resources(action: &Action) -> Vec<String> {
+    let Some(table) = tables::service(action.service()) else {
+        return Vec::new();
+    };
+    let kinds = table
+        .action(action.name())
+        .map(|(_, info)| info.resource_types().collect::<Vec<_>>())
+        .unwrap_or_default();
+    kinds
+        .into_iter()
+        .filter_map(|kind| table.resource_types.get(kind))
+        .map(|kind| {
+            let mut text = kind
+                .arn
+                .replace("${Partition}", "aws")
+                .replace("${Region}", "eu-west-1")
+                .replace("${Account}", ACCOUNT);
+            while let (Some(start), Some(end)) = (text.find("${"), text.find('}')) {
+                text.replace_range(start..=end, "example");
+            }
+            text
+        })
+        .collect()
 }
 
 fn ask(
@@ -247,14 +274,19 @@ fn action_instances(pattern: &str) -> Vec<String> {
     let mut texts = Vec::new();
     if name.contains(['*', '?']) {
         if let Some(table) = tables::service(&service) {
-            let known = table
-                .actions
-                .keys()
-                .filter(|known| crate::cover::glob(&name.to_ascii_lowercase(), &known.to_ascii_lowercase()));
+            let known = table.actions.keys().filter(|known| {
+                crate::cover::glob(&name.to_ascii_lowercase(), &known.to_ascii_lowercase())
+            });
             texts.extend(known.take(12).map(|known| format!("{service}:{known}")));
         }
-        texts.push(format!("{service}:{}", name.replace('*', "Any").replace('?', "x")));
-        texts.push(format!("{service}:{}", name.replace('*', "").replace('?', "x")));
+        texts.push(format!(
+            "{service}:{}",
+            name.replace('*', "Any").replace('?', "x")
+        ));
+        texts.push(format!(
+            "{service}:{}",
+            name.replace('*', "").replace('?', "x")
+        ));
     } else {
         texts.push(format!("{service}:{name}"));
     }
@@ -265,7 +297,10 @@ fn resource_instances(pattern: &str) -> Vec<String> {
     if pattern == "*" || !pattern.starts_with("arn:") {
         return vec!["*".to_owned()];
     }
-    let mut fields: Vec<String> = pattern.splitn(6, ':').map(|field| instance(field, "x")).collect();
+    let mut fields: Vec<String> = pattern
+        .splitn(6, ':')
+        .map(|field| instance(field, "x"))
+        .collect();
     let defaults = ["arn", "aws", "s3", "eu-west-1", ACCOUNT, "x"];
     let written = pattern.splitn(6, ':').collect::<Vec<_>>();
     for (index, default) in defaults.iter().enumerate() {
@@ -304,7 +339,10 @@ fn instance(pattern: &str, filling: &str) -> String {
 }
 
 fn value_of(key: &str) -> String {
-    format!("sample-{}", key.rsplit([':', '/']).next().unwrap_or_default())
+    format!(
+        "sample-{}",
+        key.rsplit([':', '/']).next().unwrap_or_default()
+    )
 }
 
 fn principal_instance(entry: &PrincipalEntry) -> Option<Principal> {
@@ -378,7 +416,12 @@ fn contexts(statement: &Statement, before: &Document, after: &Document) -> Vec<C
         missing.remove(&key.key.value);
         contexts.push(missing);
         let mut different = base.clone();
-        put(&mut different, operator, &key.key.value, different_value(operator));
+        put(
+            &mut different,
+            operator,
+            &key.key.value,
+            different_value(operator),
+        );
         contexts.push(different);
     }
     contexts.push(Context::new());

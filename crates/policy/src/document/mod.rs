@@ -216,7 +216,10 @@ impl Document {
     }
 
     /// Reads a document that is part of a larger file; its positions refer to that file.
-    pub(crate) fn from_node(node: &Node<'_>, source: &Arc<SourceText>) -> Result<Self, DocumentError> {
+    pub(crate) fn from_node(
+        node: &Node<'_>,
+        source: &Arc<SourceText>,
+    ) -> Result<Self, DocumentError> {
         let (document, problems) = parse::document(node, source);
         Self::usable(document, problems)
     }
@@ -227,8 +230,7 @@ impl Document {
     }
 
     fn usable(document: Self, problems: Vec<Problem>) -> Result<Self, DocumentError> {
-        let (fatal, reported): (Vec<_>, Vec<_>) =
-            problems.into_iter().partition(Problem::is_fatal);
+        let (fatal, reported): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_fatal);
         if fatal.is_empty() {
             Ok(Self {
                 reported,
@@ -302,7 +304,10 @@ impl Document {
         let start = if self.statement_is_object {
             own.span.start + 1
         } else {
-            match statement.checked_sub(1).and_then(|i| self.statements.get(i)) {
+            match statement
+                .checked_sub(1)
+                .and_then(|i| self.statements.get(i))
+            {
                 None => self.statements_span.start + 1,
                 Some(previous) => {
                     let between = Span {

@@ -235,8 +235,7 @@ impl Reader {
             "Deny" => return Effect::Deny,
             _ => {}
         }
-        let other_case =
-            text.eq_ignore_ascii_case("allow") || text.eq_ignore_ascii_case("deny");
+        let other_case = text.eq_ignore_ascii_case("allow") || text.eq_ignore_ascii_case("deny");
         let gravity = if other_case {
             Gravity::LegacyFatal
         } else {
@@ -535,7 +534,8 @@ impl Reader {
         match &node.value {
             Value::String(text) => Some(own(text, node.span)),
             _ => {
-                self.problems.push(Problem::wrong_type(path, node, expected));
+                self.problems
+                    .push(Problem::wrong_type(path, node, expected));
                 None
             }
         }

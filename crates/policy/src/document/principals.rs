@@ -91,11 +91,7 @@ impl Document {
             text.push_str(&quoted);
             done = entry.text.span.end as usize;
         }
-        text.push_str(
-            source
-                .get(done..self.span.end as usize)
-                .unwrap_or_default(),
-        );
+        text.push_str(source.get(done..self.span.end as usize).unwrap_or_default());
         text
     }
 }

@@ -24,7 +24,8 @@ pub fn blocked_by(request: &Request<'_>, layers: &Layers<'_>) -> LayerSet {
         .filter(|group| denied_by(request, group, has_boundary).is_some())
         .map(|group| group.layer)
         .collect();
-    let by_rule = special::before_policies(request).is_some() || special::protected(request).is_some();
+    let by_rule =
+        special::before_policies(request).is_some() || special::protected(request).is_some();
     if by_rule {
         return blocked;
     }

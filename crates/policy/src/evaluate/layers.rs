@@ -280,8 +280,7 @@ impl StatementAt {
         layers
             .groups()
             .find(|group| {
-                group.layer == self.layer
-                    && group.level.map_or(0, |(level, _)| level) == self.level
+                group.layer == self.layer && group.level.map_or(0, |(level, _)| level) == self.level
             })
             .and_then(|group| group.policies.get(usize::from(self.document)))
     }

@@ -166,8 +166,7 @@ pub(crate) fn denied_by(
                 .policy
                 .with_action(Effect::Deny, request)
                 .find(|(_, statement)| {
-                    statement.applies(request)
-                        && statement.principal.denies(request, has_boundary)
+                    statement.applies(request) && statement.principal.denies(request, has_boundary)
                 })
                 .map(|(statement, _)| at(group, document, statement))
         })
@@ -254,8 +253,7 @@ fn gates_allow(request: &Request<'_>, layers: &Layers<'_>) -> bool {
 
 pub(crate) fn scp_allows(request: &Request<'_>, layers: &Layers<'_>) -> bool {
     !consults(Layer::Scp, request)
-        || layers::levels(Layer::Scp, layers.scp)
-            .all(|level| allowed_by(request, &level).is_some())
+        || layers::levels(Layer::Scp, layers.scp).all(|level| allowed_by(request, &level).is_some())
 }
 
 pub(crate) fn endpoint_allows(request: &Request<'_>, layers: &Layers<'_>) -> bool {
@@ -334,10 +332,8 @@ fn granted(request: &Request<'_>, layers: &Layers<'_>) -> Decision {
     }
     let required = special::needs_resource_grant(request);
     let cross_account = !request.is_same_account();
-    if !cross_account {
-        if let Some((Grant::Direct, at)) = grant {
-            return Decision::allowed(Route::Direct, Some(at));
-        }
+    if !cross_account && let Some((Grant::Direct, at)) = grant {
+        return Decision::allowed(Route::Direct, Some(at));
     }
     if (cross_account || required.is_some()) && grant.is_none() {
         return Decision::implicit_deny(required);

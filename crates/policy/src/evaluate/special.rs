@@ -59,8 +59,9 @@ pub(super) fn before_policies(request: &Request<'_>) -> Option<Decision> {
         return None;
     }
     let restricted = match caller.identity() {
-        Identity::Session { .. } => special.has(Special::SESSION_TOKEN)
-            || special.has(Special::FEDERATION_TOKEN),
+        Identity::Session { .. } => {
+            special.has(Special::SESSION_TOKEN) || special.has(Special::FEDERATION_TOKEN)
+        }
         Identity::FederatedUser { .. } => {
             special.has(Special::IAM)
                 || (special.has(Special::STS) && !special.has(Special::CALLER_IDENTITY))
@@ -126,10 +127,8 @@ pub(super) fn protected(request: &Request<'_>) -> Option<SpecialRule> {
             return Some(SpecialRule::ProtectedRole);
         }
     }
-    (special.has(Special::ALIAS_WRITE)
-        && service == "kms"
-        && resource.starts_with("alias/aws/"))
-    .then_some(SpecialRule::ReservedAlias)
+    (special.has(Special::ALIAS_WRITE) && service == "kms" && resource.starts_with("alias/aws/"))
+        .then_some(SpecialRule::ReservedAlias)
 }
 
 /// Whether the resource's own policy must grant even inside one account.

@@ -84,7 +84,7 @@ fn sample(operator: &str, value: &str) -> String {
             .to_owned();
     }
     if operator.contains("like") || operator.contains("arn") {
-        return value.replace('*', "x").replace('?', "x");
+        return value.replace(['*', '?'], "x");
     }
     if operator.contains("null") {
         return "x".to_owned();

@@ -23,11 +23,11 @@ pub use tree::{render_brief, render_tree};
 
 use crate::context::ContextValue;
 use crate::document::Effect;
+use crate::evaluate::Group;
 use crate::evaluate::{
     Attached, Decision, Layer, Layers, Outcome, Route, SpecialRule, StatementAt, allowed_by,
     blocked_by, consults, decide, denied_by, resource_grant,
 };
-use crate::evaluate::Group;
 use crate::request::{Identity, PrincipalType, Request};
 use crate::text::Position;
 
@@ -39,6 +39,8 @@ pub struct Explanation {
     pub decision: Outcome,
     /// One sentence: who, what, on what, and the decisive reason.
     pub summary: String,
+    /// The decisive reason alone.
+    pub reason: String,
     /// The request as it was evaluated.
     pub request: RequestView,
     /// Every layer and organization level, with its documents.
@@ -180,9 +182,11 @@ pub fn explain(request: &Request<'_>, layers: &Layers<'_>) -> Explanation {
     let conditional = conditional::flips(request, layers, &decision, &statements);
     let mut notes = notes(request, layers);
     notes.extend(conditional::unknown_operators(&statements));
+    let (reason, summary) = summary::sentence(request, layers, &decision, &blocked, &near_misses);
     Explanation {
         decision: decision.outcome,
-        summary: summary::sentence(request, layers, &decision, &blocked, &near_misses),
+        summary,
+        reason,
         request: request_view(request),
         layers: layer_views(request, layers),
         granted_by: grants(request, layers, &decision),

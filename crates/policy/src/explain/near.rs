@@ -62,46 +62,45 @@ pub(super) fn find(
 }
 
 fn near_miss(trace: &StatementTrace) -> NearMiss {
-    let (failed_at, detail) = if let Some(condition) =
-        trace.conditions.iter().find(|condition| !condition.holds)
-    {
-        let got = match &condition.request {
-            None => "the request has none".to_owned(),
-            Some(ValueView::One(text)) => format!("got `{text}`"),
-            Some(ValueView::Many(texts)) => format!("got [{}]", texts.join(", ")),
-        };
-        let why = condition
-            .reason
-            .map_or(String::new(), |reason| format!(" ({reason})"));
-        let detail = format!(
-            "{} {}: wants {}, {got}{why}",
-            condition.operator,
-            condition.key,
-            list(&condition.values)
-        );
-        (FailedAt::Condition, detail)
-    } else if !trace.resource.matched {
-        let detail = if trace.resource.unresolved.is_empty() {
-            trace
-                .resource
+    let (failed_at, detail) =
+        if let Some(condition) = trace.conditions.iter().find(|condition| !condition.holds) {
+            let got = match &condition.request {
+                None => "the request has none".to_owned(),
+                Some(ValueView::One(text)) => format!("got `{text}`"),
+                Some(ValueView::Many(texts)) => format!("got [{}]", texts.join(", ")),
+            };
+            let why = condition
                 .reason
-                .clone()
-                .unwrap_or_else(|| "the resource is excluded".to_owned())
+                .map_or(String::new(), |reason| format!(" ({reason})"));
+            let detail = format!(
+                "{} {}: wants {}, {got}{why}",
+                condition.operator,
+                condition.key,
+                list(&condition.values)
+            );
+            (FailedAt::Condition, detail)
+        } else if !trace.resource.matched {
+            let detail = if trace.resource.unresolved.is_empty() {
+                trace
+                    .resource
+                    .reason
+                    .clone()
+                    .unwrap_or_else(|| "the resource is excluded".to_owned())
+            } else {
+                format!(
+                    "no value for the variable {}",
+                    list(&trace.resource.unresolved)
+                )
+            };
+            (FailedAt::Resource, detail)
         } else {
-            format!(
-                "no value for the variable {}",
-                list(&trace.resource.unresolved)
-            )
+            let detail = trace
+                .principal
+                .as_ref()
+                .and_then(|principal| principal.reason.clone())
+                .unwrap_or_else(|| "the principal is not named".to_owned());
+            (FailedAt::Principal, detail)
         };
-        (FailedAt::Resource, detail)
-    } else {
-        let detail = trace
-            .principal
-            .as_ref()
-            .and_then(|principal| principal.reason.clone())
-            .unwrap_or_else(|| "the principal is not named".to_owned());
-        (FailedAt::Principal, detail)
-    };
     NearMiss {
         statement: trace.at.clone(),
         failed_at,
@@ -125,7 +124,8 @@ fn action_misses(request: &Request<'_>, layers: &Layers<'_>) -> Vec<NearMiss> {
                     continue;
                 };
                 let own = |text: &str| {
-                    split_action(text).is_some_and(|(prefix, _)| prefix.eq_ignore_ascii_case(service))
+                    split_action(text)
+                        .is_some_and(|(prefix, _)| prefix.eq_ignore_ascii_case(service))
                 };
                 let names_service = action.entries.iter().any(|entry| own(&entry.value));
                 let matches = action
@@ -139,8 +139,7 @@ fn action_misses(request: &Request<'_>, layers: &Layers<'_>) -> Vec<NearMiss> {
                 {
                     continue;
                 }
-                let Some(trace) =
-                    trace::statement(request, &group, attached, index, has_boundary)
+                let Some(trace) = trace::statement(request, &group, attached, index, has_boundary)
                 else {
                     continue;
                 };
@@ -191,7 +190,11 @@ fn list(texts: &[String]) -> String {
         [] => "nothing".to_owned(),
         [one] => format!("`{one}`"),
         many => {
-            let shown: Vec<String> = many.iter().take(5).map(|text| format!("`{text}`")).collect();
+            let shown: Vec<String> = many
+                .iter()
+                .take(5)
+                .map(|text| format!("`{text}`"))
+                .collect();
             let rest = if many.len() > 5 { ", ..." } else { "" };
             format!("one of {}{rest}", shown.join(", "))
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::near::NearMiss;
 use super::statement_ref;
-use crate::evaluate::{Decision, Layer, Layers, Outcome, Route, SpecialRule};
+use crate::evaluate::{Decision, Layer, Layers, Outcome, Route, SpecialRule, StatementAt};
 use crate::request::{PrincipalType, Request, Special};
 
 /// What could be added so that the request is allowed.
@@ -20,57 +20,66 @@ pub struct Suggestion {
     pub remarks: Vec<String>,
 }
 
+/// The decisive reason, and the sentence that says who, what, on what and why.
 pub(super) fn sentence(
     request: &Request<'_>,
     layers: &Layers<'_>,
     decision: &Decision,
     blocked: &[Layer],
     near: &[NearMiss],
-) -> String {
-    let who = request.principal().arn();
-    let what = request.action().as_str();
-    let on = request.resource();
-    let named = |at| {
-        statement_ref(layers, at).map_or(String::new(), |statement| {
-            let sid = statement
-                .sid
-                .map_or(String::new(), |sid| format!(" `{sid}`"));
-            let level = statement
-                .level
-                .map_or(String::new(), |level| format!(" at {level}"));
-            format!(
-                "statement {}{sid} of `{}`{level}",
-                statement.statement, statement.document
-            )
-        })
+) -> (String, String) {
+    let may = if decision.outcome == Outcome::Allowed {
+        "may"
+    } else {
+        "may not"
     };
-    match decision.outcome {
-        Outcome::Allowed => {
-            let reason = match (decision.route, decision.special, decision.determining) {
-                (_, Some(rule), _) => rule.describe().to_owned(),
-                (Some(Route::Root), ..) => "the root user needs no policy in its own account".to_owned(),
-                (_, _, Some(at)) => match decision.second {
-                    Some(second) => {
-                        format!("granted by {} together with {}", named(at), named(second))
-                    }
-                    None => format!("granted by {}", named(at)),
-                },
-                _ => "granted".to_owned(),
-            };
-            format!("{who} may {what} on {on}: {reason}")
-        }
+    let reason = match decision.outcome {
+        Outcome::Allowed => allow_reason(layers, decision),
         Outcome::ExplicitDeny => {
-            let by = decision
-                .determining
-                .map_or(String::new(), |at| {
-                    format!("{} ({})", named(at), layer_name(at.layer, request))
-                });
-            format!("{who} may not {what} on {on}: denied by {by}")
+            let by = decision.determining.map_or(String::new(), |at| {
+                format!("{} ({})", named(layers, at), layer_name(at.layer, request))
+            });
+            format!("denied by {by}")
         }
-        Outcome::ImplicitDeny => {
-            let reason = implicit_reason(request, decision, blocked, near);
-            format!("{who} may not {what} on {on}: {reason}")
-        }
+        Outcome::ImplicitDeny => implicit_reason(request, decision, blocked, near),
+    };
+    let sentence = format!(
+        "{} {may} {} on {}: {reason}",
+        request.principal().arn(),
+        request.action().as_str(),
+        request.resource()
+    );
+    (reason, sentence)
+}
+
+fn named(layers: &Layers<'_>, at: StatementAt) -> String {
+    statement_ref(layers, at).map_or(String::new(), |statement| {
+        let sid = statement
+            .sid
+            .map_or(String::new(), |sid| format!(" `{sid}`"));
+        let level = statement
+            .level
+            .map_or(String::new(), |level| format!(" at {level}"));
+        format!(
+            "statement {}{sid} of `{}`{level}",
+            statement.statement, statement.document
+        )
+    })
+}
+
+fn allow_reason(layers: &Layers<'_>, decision: &Decision) -> String {
+    match (decision.route, decision.special, decision.determining) {
+        (_, Some(rule), _) => rule.describe().to_owned(),
+        (Some(Route::Root), ..) => "the root user needs no policy in its own account".to_owned(),
+        (_, _, Some(at)) => match decision.second {
+            Some(second) => format!(
+                "granted by {} together with {}",
+                named(layers, at),
+                named(layers, second)
+            ),
+            None => format!("granted by {}", named(layers, at)),
+        },
+        _ => "granted".to_owned(),
     }
 }
 
@@ -152,14 +161,19 @@ pub(super) fn suggest(
         }
     }
     let mut remarks = Vec::new();
-    if blocked
-        .iter()
-        .any(|layer| matches!(layer, Layer::Boundary | Layer::Session | Layer::Scp | Layer::Endpoint))
-    {
+    if blocked.iter().any(|layer| {
+        matches!(
+            layer,
+            Layer::Boundary | Layer::Session | Layer::Scp | Layer::Endpoint
+        )
+    }) {
         remarks.push("adding an identity policy will not help".to_owned());
     }
     for other in blocked.iter().skip(1) {
-        remarks.push(format!("the {} must allow it as well", layer_name(*other, request)));
+        remarks.push(format!(
+            "the {} must allow it as well",
+            layer_name(*other, request)
+        ));
     }
     if blocked.is_empty() && is_iam && !request.is_same_account() {
         remarks.push("across accounts the resource's policy must allow it as well".to_owned());

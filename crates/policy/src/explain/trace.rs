@@ -164,7 +164,8 @@ pub(super) fn statement(
     let action = action(written, request);
     let resource = resource(written, compiled, request);
     let principal = principal(written, compiled, request, has_boundary);
-    let conditions: Vec<ConditionTrace> = conditions(written, compiled, request, document.version());
+    let conditions: Vec<ConditionTrace> =
+        conditions(written, compiled, request, document.version());
     let applies = action.matched
         && resource.matched
         && principal.as_ref().is_none_or(|principal| principal.matched)
@@ -197,7 +198,11 @@ fn action(written: &Statement, request: &Request<'_>) -> ElementTrace {
         .find(|entry| ActionPattern::compile(&entry.value).matches(request.action()));
     ElementTrace {
         matched: element.negated != entry.is_some(),
-        element: if element.negated { "NotAction" } else { "Action" },
+        element: if element.negated {
+            "NotAction"
+        } else {
+            "Action"
+        },
         entry: entry.map(|entry| entry.value.to_string()),
         substituted: None,
         unresolved: Vec::new(),
@@ -348,7 +353,10 @@ fn principal(
     let reason = if element.negated && has_boundary && written.effect == Effect::Deny {
         Some("a principal with a permissions boundary is never excluded by NotPrincipal".to_owned())
     } else if !matched && !element.negated {
-        Some(format!("none of the principals is {}", request.principal().arn()))
+        Some(format!(
+            "none of the principals is {}",
+            request.principal().arn()
+        ))
     } else {
         None
     };

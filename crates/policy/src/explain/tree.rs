@@ -98,13 +98,12 @@ fn layers(tree: &mut Tree, explanation: &Explanation) {
         } else {
             view.decision.as_str()
         };
-        let blocks = if explanation.blocked_by.contains(&view.layer)
-            && view.decision != Outcome::Allowed
-        {
-            "  <- blocks"
-        } else {
-            ""
-        };
+        let blocks =
+            if explanation.blocked_by.contains(&view.layer) && view.decision != Outcome::Allowed {
+                "  <- blocks"
+            } else {
+                ""
+            };
         tree.line(
             1,
             &format!("{:<9}{level} {state}{blocks}", view.layer.as_str()),
@@ -147,9 +146,17 @@ fn one_statement(tree: &mut Tree, statement: &StatementTrace) {
     };
     tree.line(
         1,
-        &format!("{} {}: {effect}", mark(statement.applies), place(&statement.at)),
+        &format!(
+            "{} {}: {effect}",
+            mark(statement.applies),
+            place(&statement.at)
+        ),
     );
-    let elements = [Some(&statement.action), Some(&statement.resource), statement.principal.as_ref()];
+    let elements = [
+        Some(&statement.action),
+        Some(&statement.resource),
+        statement.principal.as_ref(),
+    ];
     for element in elements.into_iter().flatten() {
         tree.line(2, &element_line(element));
     }
@@ -203,17 +210,28 @@ fn conclusions(tree: &mut Tree, explanation: &Explanation) {
     if !explanation.missing_keys.is_empty() {
         tree.line(
             0,
-            &format!("asked for, not in the request: {}", explanation.missing_keys.join(", ")),
+            &format!(
+                "asked for, not in the request: {}",
+                explanation.missing_keys.join(", ")
+            ),
         );
     }
     for flip in &explanation.conditional {
         tree.line(
             1,
-            &format!("{} = {} would make it {}", flip.key, flip.value, flip.decision.as_str()),
+            &format!(
+                "{} = {} would make it {}",
+                flip.key,
+                flip.value,
+                flip.decision.as_str()
+            ),
         );
     }
     if let Some(suggestion) = &explanation.suggestion {
-        tree.line(0, &format!("to allow it, add to {}", suggestion.layer.as_str()));
+        tree.line(
+            0,
+            &format!("to allow it, add to {}", suggestion.layer.as_str()),
+        );
         tree.line(1, &suggestion.statement.to_string());
         for remark in &suggestion.remarks {
             tree.line(1, remark);

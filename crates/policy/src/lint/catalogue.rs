@@ -6,9 +6,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 /// How bad a finding is; the worst first.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FindingType {
     /// The document does not do what it says, or cannot be stored.

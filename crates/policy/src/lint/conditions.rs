@@ -10,7 +10,6 @@ use crate::words::nearest;
 
 /// One key under one operator, with what is known about both.
 pub(super) struct Test<'t> {
-    pub(super) index: usize,
     pub(super) statement: &'t Statement,
     pub(super) block: &'t ConditionBlock,
     pub(super) key: &'t ConditionKey,
@@ -48,7 +47,6 @@ impl Linter<'_> {
                 };
                 for key in &block.keys {
                     let test = Test {
-                        index,
                         statement,
                         block,
                         key,
@@ -82,7 +80,10 @@ impl Linter<'_> {
             }
             return;
         };
-        if prefix.is_empty() || rest.is_empty() || name.contains(char::is_whitespace) && !name.contains('/') {
+        if prefix.is_empty()
+            || rest.is_empty()
+            || name.contains(char::is_whitespace) && !name.contains('/')
+        {
             let message = format!("`{name}` is not prefix:name");
             self.add("INVALID_CONDITION_KEY_FORMAT", &*test.path, span, message);
             return;
@@ -96,9 +97,14 @@ impl Linter<'_> {
             );
             return;
         }
-        let tag_prefix = ["aws:principaltag", "aws:resourcetag", "aws:requesttag", "iam:resourcetag"]
-            .into_iter()
-            .find(|tag| *lower == **tag || *lower == format!("{tag}/"));
+        let tag_prefix = [
+            "aws:principaltag",
+            "aws:resourcetag",
+            "aws:requesttag",
+            "iam:resourcetag",
+        ]
+        .into_iter()
+        .find(|tag| *lower == **tag || *lower == format!("{tag}/"));
         if tag_prefix.is_some() {
             self.add(
                 "MISSING_TAG_KEY_IN_CONDITION",
@@ -347,7 +353,10 @@ impl Linter<'_> {
 
     fn sensitive(&mut self, test: &Test<'_>) {
         let is_sensitive = condition_key(test.name()).is_some_and(|info| info.sensitive);
-        let wild = matches!(test.operator.base, Base::StringLike { .. } | Base::Arn { .. });
+        let wild = matches!(
+            test.operator.base,
+            Base::StringLike { .. } | Base::Arn { .. }
+        );
         if !is_sensitive || !wild {
             return;
         }
@@ -374,10 +383,12 @@ impl Linter<'_> {
         };
         let mut untagged = Vec::new();
         for entry in &actions.entries {
-            let Some((table, (name, info))) = split_action(&entry.value).and_then(|(service, name)| {
-                let table = tables::service(service)?;
-                Some((table, table.action(name)?))
-            }) else {
+            let Some((table, (name, info))) =
+                split_action(&entry.value).and_then(|(service, name)| {
+                    let table = tables::service(service)?;
+                    Some((table, table.action(name)?))
+                })
+            else {
                 return;
             };
             let tagged = info.resource_types().any(|kind| {
@@ -399,7 +410,11 @@ impl Linter<'_> {
             Effect::Deny => "DENY_WITH_UNSUPPORTED_TAG_CONDITION_KEY_FOR_SERVICE",
             Effect::Allow => "ALLOW_WITH_UNSUPPORTED_TAG_CONDITION_KEY_FOR_SERVICE",
         };
-        let message = format!("requests of {} never have {}", untagged.join(", "), test.name());
+        let message = format!(
+            "requests of {} never have {}",
+            untagged.join(", "),
+            test.name()
+        );
         self.add(code, &*test.path, test.key.key.span, message);
     }
 
@@ -428,7 +443,12 @@ impl Linter<'_> {
                 .resource_types()
                 .filter_map(|kind| table.resource_types.get(kind))
                 .flat_map(|kind| &kind.keys);
-            if info.keys.iter().chain(of_resources).any(|key| same_key(key, name)) {
+            if info
+                .keys
+                .iter()
+                .chain(of_resources)
+                .any(|key| same_key(key, name))
+            {
                 return;
             }
             without.push(action);
@@ -455,7 +475,9 @@ impl Linter<'_> {
                     && operator.set == SetQualifier::None
             });
             let key = block.keys.iter().find(|key| {
-                key.key.value.eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
+                key.key
+                    .value
+                    .eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
                     && key
                         .values
                         .iter()

@@ -56,7 +56,12 @@ impl Linter<'_> {
             let path = format!("Statement[{index}].Sid");
             let text = &*sid.value;
             if text.is_empty() {
-                self.add("EMPTY_SID_VALUE", path, sid.span, "the statement id is empty");
+                self.add(
+                    "EMPTY_SID_VALUE",
+                    path,
+                    sid.span,
+                    "the statement id is empty",
+                );
                 continue;
             }
             if !lenient && !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -164,7 +169,11 @@ impl Linter<'_> {
         if self.kind == PolicyKind::Trust
             && let Some(list) = &statement.resource
         {
-            let name = if list.negated { "NotResource" } else { "Resource" };
+            let name = if list.negated {
+                "NotResource"
+            } else {
+                "Resource"
+            };
             self.add(
                 "TRUST_RESOURCE",
                 format!("Statement[{index}].{name}"),
@@ -213,8 +222,16 @@ impl Linter<'_> {
 
     fn empty(&mut self, index: usize, statement: &Statement) {
         let lists = [
-            (&statement.action, "EMPTY_ARRAY_ACTION", ["Action", "NotAction"]),
-            (&statement.resource, "EMPTY_ARRAY_RESOURCE", ["Resource", "NotResource"]),
+            (
+                &statement.action,
+                "EMPTY_ARRAY_ACTION",
+                ["Action", "NotAction"],
+            ),
+            (
+                &statement.resource,
+                "EMPTY_ARRAY_RESOURCE",
+                ["Resource", "NotResource"],
+            ),
         ];
         for (list, code, [plain, negated]) in lists {
             if let Some(list) = list.as_ref().filter(|list| list.entries.is_empty()) {
@@ -264,7 +281,10 @@ impl Linter<'_> {
                         "EMPTY_OBJECT_CONDITION",
                         format!("Statement[{index}].Condition"),
                         block.span,
-                        format!("{} tests no key and restricts nothing", block.operator.value),
+                        format!(
+                            "{} tests no key and restricts nothing",
+                            block.operator.value
+                        ),
                     );
                 }
                 for key in block.keys.iter().filter(|key| key.values.is_empty()) {
@@ -272,7 +292,10 @@ impl Linter<'_> {
                         "EMPTY_ARRAY_CONDITION",
                         super::key_path(index, &block.operator.value, &key.key.value),
                         key.span,
-                        format!("{} lists no value for {}", block.operator.value, key.key.value),
+                        format!(
+                            "{} lists no value for {}",
+                            block.operator.value, key.key.value
+                        ),
                     );
                 }
             }

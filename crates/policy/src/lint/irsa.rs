@@ -60,7 +60,9 @@ impl Linter<'_> {
             let detail = if prefix.starts_with("https://") {
                 "holds https://, which keys never do".to_owned()
             } else if providers.iter().any(|(issuer, _)| {
-                issuer.trim_end_matches('/').eq_ignore_ascii_case(prefix.trim_end_matches('/'))
+                issuer
+                    .trim_end_matches('/')
+                    .eq_ignore_ascii_case(prefix.trim_end_matches('/'))
             }) {
                 "differs from the provider in its final slash".to_owned()
             } else {
@@ -100,7 +102,10 @@ impl Linter<'_> {
                 "IRSA_SUB_MISSING",
                 path.clone(),
                 span,
-                format!("nothing limits {}: any service account of the cluster can take the role", of("sub")),
+                format!(
+                    "nothing limits {}: any service account of the cluster can take the role",
+                    of("sub")
+                ),
             );
         }
         if !limits("aud") {
@@ -108,7 +113,10 @@ impl Linter<'_> {
                 "IRSA_AUD_MISSING",
                 path,
                 span,
-                format!("nothing limits {}: tokens made for other uses are accepted", of("aud")),
+                format!(
+                    "nothing limits {}: tokens made for other uses are accepted",
+                    of("aud")
+                ),
             );
         }
         for block in &statement.conditions {
@@ -117,7 +125,6 @@ impl Linter<'_> {
             };
             for key in &block.keys {
                 let test = Test {
-                    index,
                     statement,
                     block,
                     key,
@@ -133,14 +140,23 @@ impl Linter<'_> {
         let name = test.name();
         let Some(claim) = name
             .get(issuer.len()..)
-            .filter(|_| name.get(..issuer.len()).is_some_and(|head| head.eq_ignore_ascii_case(issuer)))
+            .filter(|_| {
+                name.get(..issuer.len())
+                    .is_some_and(|head| head.eq_ignore_ascii_case(issuer))
+            })
             .and_then(|rest| rest.strip_prefix(':'))
         else {
             return;
         };
         if claim.starts_with("kubernetes.io/") {
-            let message = format!("`{name}` is filled by this program only, and only when it is switched on");
-            self.add("IRSA_KUBERNETES_CLAIM", &*test.path, test.key.key.span, message);
+            let message =
+                format!("`{name}` is filled by this program only, and only when it is switched on");
+            self.add(
+                "IRSA_KUBERNETES_CLAIM",
+                &*test.path,
+                test.key.key.span,
+                message,
+            );
             return;
         }
         if !matches!(claim, "sub" | "aud") {
@@ -151,7 +167,10 @@ impl Linter<'_> {
                 "IRSA_FORALLVALUES_SUB",
                 &*test.path,
                 test.block.operator.span,
-                format!("{} is true when {name} is missing", test.block.operator.value),
+                format!(
+                    "{} is true when {name} is missing",
+                    test.block.operator.value
+                ),
             );
         }
         if claim == "aud" {
@@ -196,7 +215,10 @@ impl Linter<'_> {
                 "IRSA_SUB_STRINGEQUALS_WILDCARD",
                 path,
                 span,
-                format!("`{text}` under {} is met by no service account", test.block.operator.value),
+                format!(
+                    "`{text}` under {} is met by no service account",
+                    test.block.operator.value
+                ),
             );
             return;
         }
@@ -253,9 +275,15 @@ impl Linter<'_> {
         let rest = text.strip_prefix(SUBJECT).unwrap_or_default();
         let (namespace, name) = rest.split_once(':').unwrap_or((rest, "*"));
         let (reach, kind) = if namespace.contains(['*', '?']) || !text.starts_with(SUBJECT) {
-            ("service accounts of the whole cluster", FindingType::SecurityWarning)
+            (
+                "service accounts of the whole cluster",
+                FindingType::SecurityWarning,
+            )
         } else if name.trim_matches('*').is_empty() {
-            ("every service account of the namespace", FindingType::SecurityWarning)
+            (
+                "every service account of the namespace",
+                FindingType::SecurityWarning,
+            )
         } else {
             ("every service account of such a name", FindingType::Warning)
         };
@@ -284,7 +312,10 @@ impl Linter<'_> {
         let allows_tags = Action::parse("sts:TagSession").is_ok_and(|tag| {
             self.document.statements().iter().any(|other| {
                 let trusts = other.principal.iter().any(|element| {
-                    element.entries.iter().any(|entry| &*entry.text.value == PODS)
+                    element
+                        .entries
+                        .iter()
+                        .any(|entry| &*entry.text.value == PODS)
                 });
                 trusts
                     && other.effect == Effect::Allow
@@ -382,8 +413,12 @@ fn is_label(text: &str) -> bool {
 }
 
 fn is_subdomain(text: &str) -> bool {
-    (1..=253).contains(&text.len()) && text.split('.').all(|label| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !label.is_empty() && label.bytes().all(plain) && !label.starts_with('-') && !label.ends_with('-')
-    })
+    (1..=253).contains(&text.len())
+        && text.split('.').all(|label| {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            !label.is_empty()
+                && label.bytes().all(plain)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
 }

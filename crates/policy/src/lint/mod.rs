@@ -189,7 +189,7 @@ fn finding(
         path,
         start: lines.position(span.start),
         end: lines.position(span.end),
-        anchor: format!("docs/policy.md#{}", code.to_ascii_lowercase()),
+        anchor: format!("docs/policy-findings.md#{}", code.to_ascii_lowercase()),
     }
 }
 

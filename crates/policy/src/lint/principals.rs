@@ -108,7 +108,8 @@ impl Linter<'_> {
             PrincipalKind::CanonicalUser => {
                 let formed = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
                 if !formed {
-                    let message = format!("`{text}` is no canonical user id: 64 hexadecimal digits");
+                    let message =
+                        format!("`{text}` is no canonical user id: 64 hexadecimal digits");
                     self.add("INVALID_PRINCIPAL_FORMAT", path, span, message);
                 }
             }
@@ -141,8 +142,16 @@ impl Linter<'_> {
     }
 
     fn wildcard(&mut self, entry: &PrincipalEntry, path: String) {
-        let message = format!("`{}` is compared whole and matches nobody", entry.text.value);
-        self.add("UNSUPPORTED_WILDCARD_IN_PRINCIPAL", path, entry.text.span, message);
+        let message = format!(
+            "`{}` is compared whole and matches nobody",
+            entry.text.value
+        );
+        self.add(
+            "UNSUPPORTED_WILDCARD_IN_PRINCIPAL",
+            path,
+            entry.text.span,
+            message,
+        );
     }
 
     fn not_principal(&mut self, index: usize, statement: &Statement, element: &PrincipalElement) {
@@ -237,18 +246,25 @@ impl Linter<'_> {
             return;
         }
         for (at, entry) in element.entries.iter().enumerate() {
-            let cover = element.entries.iter().enumerate().find(|(other, candidate)| {
-                *other != at
-                    && candidate.kind == entry.kind
-                    && ((candidate.text.value == entry.text.value && *other < at)
-                        || (&*candidate.text.value == "*" && &*entry.text.value != "*"))
-            });
+            let cover = element
+                .entries
+                .iter()
+                .enumerate()
+                .find(|(other, candidate)| {
+                    *other != at
+                        && candidate.kind == entry.kind
+                        && ((candidate.text.value == entry.text.value && *other < at)
+                            || (&*candidate.text.value == "*" && &*entry.text.value != "*"))
+                });
             if let Some((_, cover)) = cover {
                 self.add(
                     "REDUNDANT_PRINCIPAL_IN_ROLE_TRUST_POLICY",
                     statement_path(index) + ".Principal",
                     entry.text.span,
-                    format!("`{}` is covered by `{}`", entry.text.value, cover.text.value),
+                    format!(
+                        "`{}` is covered by `{}`",
+                        entry.text.value, cover.text.value
+                    ),
                 );
             }
         }

@@ -28,8 +28,18 @@ impl Linter<'_> {
 pub(crate) fn content(statement: &Statement) -> String {
     let mut parts: Vec<String> = vec![format!("{:?}", statement.effect)];
     parts.extend(statement.principal.as_ref().map(principals));
-    parts.extend(statement.action.as_ref().map(|list| lists("action", list, true)));
-    parts.extend(statement.resource.as_ref().map(|list| lists("resource", list, false)));
+    parts.extend(
+        statement
+            .action
+            .as_ref()
+            .map(|list| lists("action", list, true)),
+    );
+    parts.extend(
+        statement
+            .resource
+            .as_ref()
+            .map(|list| lists("resource", list, false)),
+    );
     let mut conditions: Vec<String> = statement
         .conditions
         .iter()
@@ -75,7 +85,11 @@ pub(crate) fn condition(block: &ConditionBlock) -> String {
         .map(|key| {
             let mut values: Vec<&str> = key.values.iter().map(|value| &*value.value).collect();
             values.sort_unstable();
-            format!("{}={}", crate::fold::lower(&key.key.value), values.join("\u{3}"))
+            format!(
+                "{}={}",
+                crate::fold::lower(&key.key.value),
+                values.join("\u{3}")
+            )
         })
         .collect();
     keys.sort();

@@ -8,7 +8,14 @@ use crate::tables::{self, ActionInfo, ServiceTable};
 use countersign_arn::Partition;
 
 /// Services whose ARNs have no region.
-const GLOBAL: [&str; 6] = ["iam", "sts", "organizations", "route53", "cloudfront", "waf"];
+const GLOBAL: [&str; 6] = [
+    "iam",
+    "sts",
+    "organizations",
+    "route53",
+    "cloudfront",
+    "waf",
+];
 
 impl Linter<'_> {
     pub(super) fn resources(&mut self) {
@@ -19,7 +26,11 @@ impl Linter<'_> {
             let Some(list) = &statement.resource else {
                 continue;
             };
-            let element = if list.negated { "NotResource" } else { "Resource" };
+            let element = if list.negated {
+                "NotResource"
+            } else {
+                "Resource"
+            };
             for (at, entry) in list.entries.iter().enumerate() {
                 let path = entry_path(index, element, list.is_list, at);
                 self.resource(entry, path);
@@ -53,7 +64,9 @@ impl Linter<'_> {
                 "VARIABLE_BEFORE_FIFTH_COLON",
                 path,
                 span,
-                format!("`{text}` has a variable before its fifth colon: the entry matches nothing"),
+                format!(
+                    "`{text}` has a variable before its fifth colon: the entry matches nothing"
+                ),
             );
             return;
         }
@@ -80,7 +93,9 @@ impl Linter<'_> {
         let (code, message) = if dead {
             (
                 "UNSUPPORTED_RESOURCE_ARN_IN_POLICY",
-                format!("`{text}` has fewer than six fields and matches nothing in this kind of policy"),
+                format!(
+                    "`{text}` has fewer than six fields and matches nothing in this kind of policy"
+                ),
             )
         } else {
             (
@@ -167,7 +182,10 @@ impl Linter<'_> {
                 "INVALID_ARN_ACCOUNT",
                 path,
                 entry.span,
-                format!("`{account}` has {} digits, an account has 12", account.len()),
+                format!(
+                    "`{account}` has {} digits, an account has 12",
+                    account.len()
+                ),
             );
         } else if !has_digits && matches!(service, "iam" | "sts" | "eks" | "eks-auth" | "ec2") {
             self.add(
@@ -184,12 +202,16 @@ impl Linter<'_> {
         let Some(table) = tables::service(service) else {
             return;
         };
-        let literal_len = resource
-            .find(['*', '?', '$'])
-            .unwrap_or(resource.len());
+        let literal_len = resource.find(['*', '?', '$']).unwrap_or(resource.len());
         let literal = resource.get(..literal_len).unwrap_or_default();
         let extra: &[&str] = if service == "iam" {
-            &["root", "federated-user/", "report/", "assumed-role/", "contextProvider/"]
+            &[
+                "root",
+                "federated-user/",
+                "report/",
+                "assumed-role/",
+                "contextProvider/",
+            ]
         } else {
             &[]
         };
@@ -281,7 +303,9 @@ impl Linter<'_> {
         let effectively_star = list.entries.iter().find(|entry| {
             let fields: Vec<&str> = entry.value.splitn(6, ':').collect();
             matches!(fields.as_slice(), ["arn", _, _, _, _, resource] if *resource == "*")
-                && fields.get(3).is_some_and(|region| matches!(*region, "*" | ""))
+                && fields
+                    .get(3)
+                    .is_some_and(|region| matches!(*region, "*" | ""))
                 && fields.get(4).is_some_and(|account| *account == "*")
         });
         if let Some(entry) = effectively_star {

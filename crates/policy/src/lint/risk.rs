@@ -35,8 +35,7 @@ struct Tables {
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
-    let file: File =
-        serde_json::from_str(include_str!("../../data/risk.json")).unwrap_or_default();
+    let file: File = serde_json::from_str(include_str!("../../data/risk.json")).unwrap_or_default();
     let actions = |texts: Vec<String>| -> Vec<Action> {
         texts
             .iter()
@@ -46,10 +45,11 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut exposure = actions(file.exposure);
     // Of the services whose tables are known, every action that manages permissions.
     for (service, table) in crate::tables::services() {
-        let managing = table
-            .actions
-            .iter()
-            .filter(|(_, info)| info.level.iter().any(|level| level == "Permissions management"));
+        let managing = table.actions.iter().filter(|(_, info)| {
+            info.level
+                .iter()
+                .any(|level| level == "Permissions management")
+        });
         exposure.extend(
             managing.filter_map(|(name, _)| Action::parse(&format!("{service}:{name}")).ok()),
         );
@@ -141,8 +141,16 @@ impl Linter<'_> {
             return;
         }
         let classes = [
-            ("RISK_RESOURCE_EXPOSURE", &TABLES.exposure, "change permissions"),
-            ("RISK_CREDENTIALS_EXPOSURE", &TABLES.credentials, "return credentials"),
+            (
+                "RISK_RESOURCE_EXPOSURE",
+                &TABLES.exposure,
+                "change permissions",
+            ),
+            (
+                "RISK_CREDENTIALS_EXPOSURE",
+                &TABLES.credentials,
+                "return credentials",
+            ),
             ("RISK_DATA_EXFILTRATION", &TABLES.exfiltration, "read data"),
         ];
         for (code, actions, verb) in classes {
@@ -163,8 +171,7 @@ impl Linter<'_> {
                     .actions
                     .iter()
                     .filter(|(_, info)| {
-                        info.level.iter().any(|level| level == "Write")
-                            && !info.is_wildcard_only()
+                        info.level.iter().any(|level| level == "Write") && !info.is_wildcard_only()
                     })
                     .map(move |(name, _)| format!("{service}:{name}"))
             })
@@ -228,7 +235,8 @@ impl Linter<'_> {
             let (Some(actions), Some(resources)) = (&statement.action, &statement.resource) else {
                 continue;
             };
-            let conditional = statement.tests_any(&["iam:passedtoservice", "iam:associatedresourcearn"]);
+            let conditional =
+                statement.tests_any(&["iam:passedtoservice", "iam:associatedresourcearn"]);
             if statement.effect != Effect::Allow || conditional {
                 continue;
             }
@@ -239,9 +247,10 @@ impl Linter<'_> {
             if matching.is_some() == actions.negated {
                 continue;
             }
-            let star = resources.entries.iter().any(|entry| {
-                &*entry.value == "*" || entry.value.ends_with(":role/*")
-            });
+            let star = resources
+                .entries
+                .iter()
+                .any(|entry| &*entry.value == "*" || entry.value.ends_with(":role/*"));
             let code = if resources.negated {
                 "PASS_ROLE_WITH_NOT_RESOURCE"
             } else if !star {
@@ -268,7 +277,9 @@ impl Linter<'_> {
             let named = statement.action.as_ref().is_some_and(|list| {
                 !list.negated
                     && list.entries.iter().any(|entry| {
-                        entry.value.eq_ignore_ascii_case("iam:CreateServiceLinkedRole")
+                        entry
+                            .value
+                            .eq_ignore_ascii_case("iam:CreateServiceLinkedRole")
                     })
             });
             let star = statement.resource.as_ref().is_some_and(|list| {

@@ -75,9 +75,10 @@ impl Linter<'_> {
                     .filter(|other| other.effect == Effect::Allow)
                     .filter_map(|other| other.action.as_ref())
                     .any(|list| {
-                        let listed = list.entries.iter().any(|entry| {
-                            ActionPattern::compile(&entry.value).matches(&action)
-                        });
+                        let listed = list
+                            .entries
+                            .iter()
+                            .any(|entry| ActionPattern::compile(&entry.value).matches(&action));
                         listed != list.negated
                     })
             })
@@ -103,7 +104,10 @@ impl Linter<'_> {
                 missing.push((
                     super::key_path(index, &block.operator.value, &key.key.value),
                     key.key.span,
-                    format!("{} needs {action}, which no statement allows", key.key.value),
+                    format!(
+                        "{} needs {action}, which no statement allows",
+                        key.key.value
+                    ),
                 ));
             }
         }

@@ -94,12 +94,13 @@ impl Linter<'_> {
         let fits = match (test.operator.base, info.kind) {
             (Base::Null | Base::Binary, _) => true,
             // Text comparison is defined for everything; it is suspect where order or form matters.
-            (Base::String { .. } | Base::StringIgnoreCase { .. } | Base::StringLike { .. }, kind) => {
+            (
+                Base::String { .. } | Base::StringIgnoreCase { .. } | Base::StringLike { .. },
+                kind,
+            ) => {
                 matches!(kind, KeyType::String | KeyType::Arn | KeyType::Boolean)
             }
-            (Base::Numeric(_), kind) => {
-                kind == KeyType::Numeric || info.name == "aws:EpochTime"
-            }
+            (Base::Numeric(_), kind) => kind == KeyType::Numeric || info.name == "aws:EpochTime",
             (Base::Date(_), kind) => kind == KeyType::Date,
             (Base::Bool, kind) => kind == KeyType::Boolean,
             (Base::Ip { .. }, kind) => kind == KeyType::Ip,
@@ -138,7 +139,7 @@ fn kind_name(kind: KeyType) -> &'static str {
 
 /// A star or question mark outside of variables and escapes.
 pub(super) fn has_wildcard(text: &str) -> bool {
-    crate::variable::parts(text)
-        .iter()
-        .any(|part| matches!(part, crate::variable::Part::Text(plain) if plain.contains(['*', '?'])))
+    crate::variable::parts(text).iter().any(
+        |part| matches!(part, crate::variable::Part::Text(plain) if plain.contains(['*', '?'])),
+    )
 }

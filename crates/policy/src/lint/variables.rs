@@ -24,7 +24,11 @@ impl Linter<'_> {
                 self.dead_variable(&entry.text, path, "Principal");
             }
             if let Some(list) = &statement.resource {
-                let element = if list.negated { "NotResource" } else { "Resource" };
+                let element = if list.negated {
+                    "NotResource"
+                } else {
+                    "Resource"
+                };
                 for (at, entry) in list.entries.iter().enumerate() {
                     let path = entry_path(index, element, list.is_list, at);
                     self.live_variable(entry, path, &mut first);
@@ -108,7 +112,10 @@ impl Linter<'_> {
                 code,
                 path.clone(),
                 text.span,
-                format!("a variable in `{}` {what} and never has a value", text.value),
+                format!(
+                    "a variable in `{}` {what} and never has a value",
+                    text.value
+                ),
             );
         }
     }

@@ -77,10 +77,8 @@ pub(crate) struct Syntax {
 impl Pattern {
     pub(crate) fn compile(text: &str, syntax: Syntax) -> Self {
         let has_variables = syntax.variables && text.contains("${");
-        if !has_variables {
-            if let Some(simple) = Self::simple(text, syntax.wildcards) {
-                return simple;
-            }
+        if !has_variables && let Some(simple) = Self::simple(text, syntax.wildcards) {
+            return simple;
         }
         let parts = if has_variables {
             variable::parts(text)
@@ -286,8 +284,7 @@ impl Segment {
             }),
             [Piece::Literal(text)] => {
                 let text = std::mem::take(text);
-                let finder =
-                    searched.then(|| Box::new(memmem::Finder::new(&*text).into_owned()));
+                let finder = searched.then(|| Box::new(memmem::Finder::new(&*text).into_owned()));
                 Self::Literal(Literal { text, finder })
             }
             _ => Self::Mixed(pieces.into()),
@@ -354,18 +351,14 @@ impl Segment {
     }
 }
 
-fn strip_pieces<'t>(
-    pieces: &[Piece],
-    text: &'t [u8],
-    context: &Context<'_>,
-) -> Option<&'t [u8]> {
+fn strip_pieces<'t>(pieces: &[Piece], text: &'t [u8], context: &Context<'_>) -> Option<&'t [u8]> {
     let mut rest = text;
     for piece in pieces {
         rest = match piece {
             Piece::Literal(literal) => bytes::strip_prefix(rest, literal)?,
             Piece::Slot(variable) => {
                 bytes::strip_prefix(rest, variable.resolve(context)?.as_bytes())?
-            },
+            }
             Piece::One(count) => skip_characters(rest, *count)?,
         };
     }
@@ -468,9 +461,8 @@ impl Glob {
             return false;
         }
         let mut rest = crate::fold::folded(text);
-        let mut consume = |value: &str| {
-            crate::fold::folded(value).all(|byte| rest.next() == Some(byte))
-        };
+        let mut consume =
+            |value: &str| crate::fold::folded(value).all(|byte| rest.next() == Some(byte));
         let same = match &self.head {
             Segment::Literal(literal) => consume(utf8(&literal.text)),
             Segment::Mixed(pieces) => pieces.iter().all(|piece| match piece {

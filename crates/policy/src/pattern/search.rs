@@ -52,11 +52,7 @@ pub(super) fn find_mixed<'t>(
     }
 }
 
-fn try_each_place<'t>(
-    pieces: &[Piece],
-    text: &'t [u8],
-    context: &Context<'_>,
-) -> Option<&'t [u8]> {
+fn try_each_place<'t>(pieces: &[Piece], text: &'t [u8], context: &Context<'_>) -> Option<&'t [u8]> {
     (0..=text.len())
         .filter_map(|start| text.get(start..))
         .filter(|rest| rest.first().is_none_or(|b| b & 0xC0 != 0x80))

@@ -24,7 +24,9 @@ pub struct Request<'a> {
 
 /// The resource is neither an ARN nor `*`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no resource: expected an ARN with six fields, or `*` for actions that have no resource")]
+#[error(
+    "`{0}` is no resource: expected an ARN with six fields, or `*` for actions that have no resource"
+)]
 pub struct NotAResource(pub String);
 
 impl<'a> Request<'a> {
@@ -42,7 +44,7 @@ impl<'a> Request<'a> {
     ) -> Result<Self, NotAResource> {
         let parsed = RequestResource::parse(resource)
             .ok_or_else(|| NotAResource(resource.chars().take(256).collect()))?;
-        let in_arn = resource.splitn(6, ':').nth(4).unwrap_or_default();
+        let in_arn = resource.split(':').nth(4).unwrap_or_default();
         let resource_account = if in_arn.is_empty() {
             principal.account()
         } else {

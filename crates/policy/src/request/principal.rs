@@ -85,7 +85,9 @@ pub enum InvalidPrincipal {
         expected: &'static str,
     },
     /// It is neither an ARN nor one of the other forms.
-    #[error("`{0}` is no principal: expected an ARN, a service such as `eks.amazonaws.com`, or `anonymous`")]
+    #[error(
+        "`{0}` is no principal: expected an ARN, a service such as `eks.amazonaws.com`, or `anonymous`"
+    )]
     Form(String),
 }
 
@@ -294,12 +296,7 @@ impl Principal {
         self.credentials
     }
 
-    fn known(
-        arn: &str,
-        caller: &CallerArn,
-        identity: Identity,
-        unique_id: Option<&str>,
-    ) -> Self {
+    fn known(arn: &str, caller: &CallerArn, identity: Identity, unique_id: Option<&str>) -> Self {
         Self {
             identity,
             arn: arn.into(),
@@ -348,5 +345,7 @@ pub(crate) fn is_principal_id(text: &str) -> bool {
     matches!(
         unique_id::Kind::of(text),
         Some(unique_id::Kind::User | unique_id::Kind::Role)
-    ) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    ) && text
+        .bytes()
+        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }

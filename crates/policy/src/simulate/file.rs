@@ -68,6 +68,27 @@ pub fn parse(
     }
 }
 
+/// Refuses cases with a policy that IAM would refuse on write; without this they are evaluated, with a warning.
+///
+/// # Errors
+/// The first such policy.
+pub fn require_writable(file: &str, cases: &[Case]) -> Result<(), Box<SimulateError>> {
+    let first = cases
+        .iter()
+        .flat_map(|case| case.warnings.iter().map(move |warning| (case, warning)))
+        .find(|(_, warning)| warning.is_write_error);
+    match first {
+        None => Ok(()),
+        Some((case, warning)) => Err(Box::new(SimulateError {
+            file: file.to_owned(),
+            position: warning.position.unwrap_or(Position { line: 1, column: 1 }),
+            path: "$".to_owned(),
+            message: format!("{} of `{}`: {}", warning.about, case.id, warning.message),
+            hint: Some("leave out --strict to evaluate it anyway".to_owned()),
+        })),
+    }
+}
+
 enum Cases<'n, 't> {
     One(&'n Node<'t>),
     /// And the key the list stands under.

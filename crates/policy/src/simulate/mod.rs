@@ -11,6 +11,6 @@ mod render;
 mod run;
 
 pub use case::{Case, Expected, RequestSpec, Warning};
-pub use file::{SimulateError, parse};
+pub use file::{SimulateError, parse, require_writable};
 pub use render::{render_json, render_table};
 pub use run::{CaseResult, Options, Report, Summary, explain_case, run};

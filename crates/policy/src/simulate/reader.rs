@@ -21,8 +21,11 @@ pub(super) struct Reader<'r> {
     pub(super) load: &'r dyn Fn(&str) -> Result<String, String>,
     pub(super) warnings: Vec<Warning>,
     /// Policies given as text or by file, so that a thousand cases with one policy compile it once.
-    pub(super) cache: HashMap<(PolicyKind, Box<str>), (Arc<Policy>, Vec<Warning>)>,
+    pub(super) cache: HashMap<(PolicyKind, Box<str>), Compiled>,
 }
+
+/// A compiled policy and what was odd about it.
+pub(super) type Compiled = (Arc<Policy>, Vec<Warning>);
 
 type Read<T> = Result<T, Box<SimulateError>>;
 
@@ -126,12 +129,7 @@ impl Reader<'_> {
         })
     }
 
-    fn principal(
-        &mut self,
-        node: &Node<'_>,
-        path: &Path<'_>,
-        id: Option<&str>,
-    ) -> Read<Principal> {
+    fn principal(&mut self, node: &Node<'_>, path: &Path<'_>, id: Option<&str>) -> Read<Principal> {
         let parsed = match &node.value {
             Value::String(text) => Principal::parse(text, id),
             Value::Object(_) => {
@@ -207,12 +205,7 @@ impl Reader<'_> {
         Ok(context)
     }
 
-    fn policies(
-        &mut self,
-        node: &Node<'_>,
-        path: &Path<'_>,
-        is_trust: bool,
-    ) -> Read<PolicySet> {
+    fn policies(&mut self, node: &Node<'_>, path: &Path<'_>, is_trust: bool) -> Read<PolicySet> {
         if !matches!(node.value, Value::Object(_)) {
             return Err(self.wrong_type(node, path, "an object of layers"));
         }
@@ -255,7 +248,10 @@ impl Reader<'_> {
                     let mut error = self.fail(
                         node,
                         &here,
-                        &format!("`{other}` is not a policy layer; known: {}", LAYERS.join(", ")),
+                        &format!(
+                            "`{other}` is not a policy layer; known: {}",
+                            LAYERS.join(", ")
+                        ),
                     );
                     error.hint = nearest(other, LAYERS.into_iter())
                         .map(|name| format!("did you mean `{name}`?"));
@@ -266,12 +262,7 @@ impl Reader<'_> {
         Ok(set)
     }
 
-    fn levels(
-        &mut self,
-        node: &Node<'_>,
-        path: &Path<'_>,
-        kind: PolicyKind,
-    ) -> Read<Vec<Level>> {
+    fn levels(&mut self, node: &Node<'_>, path: &Path<'_>, kind: PolicyKind) -> Read<Vec<Level>> {
         let Value::Array(items) = &node.value else {
             return Err(self.wrong_type(
                 node,
@@ -325,7 +316,7 @@ impl Reader<'_> {
     ) -> Read<Attached> {
         let mut source = Source::named(format!("{}.{}", kind.as_str(), index + 1));
         if let Value::String(text) = &node.value {
-            let policy = self.from_text(text, &source.id, kind, (node, path))?;
+            let policy = self.quoted(text, &source.id, kind, (node, path))?;
             return Ok(Attached { policy, source });
         }
         if !matches!(node.value, Value::Object(_)) {
@@ -335,14 +326,16 @@ impl Reader<'_> {
             .iter()
             .any(|field| node.get(field).is_some());
         if !is_wrapper {
-            let policy = self.from_node(node, &source.id, kind)?;
+            let policy = self.inline(node, &source.id, kind)?;
             return Ok(Attached { policy, source });
         }
         for member in node.members() {
             self.known(member, &WRAPPER_FIELDS, "policy");
         }
         let optional = |field: &str| match node.get(field) {
-            Some(value) => self.text(value, &path.key(field)).map(|text| Some(text.into())),
+            Some(value) => self
+                .text(value, &path.key(field))
+                .map(|text| Some(text.into())),
             None => Ok(None),
         };
         if let Some(name) = optional("name")? {
@@ -353,12 +346,16 @@ impl Reader<'_> {
         if let Some(file) = node.get("file") {
             let name = self.text(file, &path.key("file"))?.to_owned();
             let text = (self.load)(&name).map_err(|why| {
-                self.fail(file, &path.key("file"), &format!("could not read `{name}`: {why}"))
+                self.fail(
+                    file,
+                    &path.key("file"),
+                    &format!("could not read `{name}`: {why}"),
+                )
             })?;
             if node.get("name").is_none() {
                 source.id = name.clone().into();
             }
-            let policy = self.from_file(&text, &name, &source.id, kind)?;
+            let policy = self.loaded(&text, &name, &source.id, kind)?;
             return Ok(Attached { policy, source });
         }
         let policy = match node.get("document") {
@@ -367,14 +364,14 @@ impl Reader<'_> {
                     value: Value::String(text),
                     ..
                 },
-            ) => self.from_text(text, &source.id, kind, (document, &path.key("document")))?,
-            Some(document) => self.from_node(document, &source.id, kind)?,
+            ) => self.quoted(text, &source.id, kind, (document, &path.key("document")))?,
+            Some(document) => self.inline(document, &source.id, kind)?,
             None => return Err(self.fail(node, path, "the policy has no document")),
         };
         Ok(Attached { policy, source })
     }
 
-    fn from_node(&mut self, node: &Node<'_>, about: &str, kind: PolicyKind) -> Read<Arc<Policy>> {
+    fn inline(&mut self, node: &Node<'_>, about: &str, kind: PolicyKind) -> Read<Arc<Policy>> {
         let document = Document::from_node(node, self.source)
             .map_err(|error| self.refused(&error, self.file, self.source))?;
         let warnings = self.write_errors(&document, kind, about);
@@ -382,7 +379,7 @@ impl Reader<'_> {
         Ok(Arc::new(Policy::compile(document, kind)))
     }
 
-    fn from_file(
+    fn loaded(
         &mut self,
         text: &str,
         file: &str,
@@ -395,7 +392,7 @@ impl Reader<'_> {
     }
 
     /// A policy given as a string: positions inside it refer to that text, an error to where the string stands.
-    fn from_text(
+    fn quoted(
         &mut self,
         text: &str,
         about: &str,
@@ -498,7 +495,10 @@ impl Reader<'_> {
             Outcome::ImplicitDeny,
         ];
         let text = self.text(decision, &path.key("decision"))?;
-        let Some(outcome) = outcomes.into_iter().find(|outcome| outcome.as_str() == text) else {
+        let Some(outcome) = outcomes
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+        else {
             return Err(self.fail(
                 decision,
                 &path.key("decision"),

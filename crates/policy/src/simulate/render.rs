@@ -15,7 +15,10 @@ pub fn render_json(report: &Report) -> String {
 /// A table for people: one row per answer. When cases have expectations, only those that failed, and the totals.
 #[must_use]
 pub fn render_table(report: &Report) -> String {
-    let is_test = report.results.iter().any(|result| result.expected.is_some());
+    let is_test = report
+        .results
+        .iter()
+        .any(|result| result.expected.is_some());
     let rows: Vec<&CaseResult> = report
         .results
         .iter()
@@ -23,7 +26,14 @@ pub fn render_table(report: &Report) -> String {
         .collect();
     let mut text = String::new();
     if !rows.is_empty() {
-        let head = ["CASE", "DECISION", "ACTION", "RESOURCE", "BLOCKED BY", "REASON"];
+        let head = [
+            "CASE",
+            "DECISION",
+            "ACTION",
+            "RESOURCE",
+            "BLOCKED BY",
+            "REASON",
+        ];
         let cells: Vec<[String; 6]> = rows.iter().map(|result| row(result)).collect();
         table(&mut text, head, &cells);
     }

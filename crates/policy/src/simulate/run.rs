@@ -16,8 +16,6 @@ pub struct Options {
     pub explain: bool,
     /// Add the keys that follow from principal and resource.
     pub fill_context: bool,
-    /// Refuse cases with policies that IAM would refuse on write.
-    pub strict: bool,
     /// Keys to set where a case lacks them.
     pub assume: Vec<(String, String)>,
 }
@@ -53,7 +51,7 @@ pub struct CaseResult {
     pub blocked_by: Vec<Layer>,
     /// Whether a key that the request lacks would turn the answer.
     pub conditional: bool,
-    /// Why, in one sentence.
+    /// Why, in a few words.
     pub reason: String,
     /// Everything, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +84,10 @@ pub struct Summary {
     pub undecided: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
@@ -161,12 +162,6 @@ fn one(case: &Case, action: &str, resource: &str, options: &Options) -> CaseResu
         ok: false,
     };
     let layers = case.policies.layers();
-    if options.strict
-        && let Some(warning) = case.warnings.iter().find(|warning| warning.is_write_error)
-    {
-        result.reason = format!("{}: {}", warning.about, warning.message);
-        return result;
-    }
     let answered = with_request(case, action, resource, options, |request| {
         let decision = decide(request, &layers);
         let wants_reason = options.explain
@@ -197,7 +192,7 @@ fn one(case: &Case, action: &str, resource: &str, options: &Options) -> CaseResu
             };
             result.blocked_by = blocked;
             if let Some(explanation) = explanation {
-                result.reason.clone_from(&explanation.summary);
+                result.reason.clone_from(&explanation.reason);
                 result.conditional = !explanation.conditional.is_empty();
                 result.explanation = options.explain.then_some(explanation);
             }
@@ -234,7 +229,7 @@ fn with_request<T>(
     let mut request = Request::new(&case.request.principal, &parsed, asked, &context)
         .map_err(|error| error.to_string())?;
     let in_arn = resource
-        .splitn(6, ':')
+        .split(':')
         .nth(4)
         .filter(|account| !account.is_empty());
     if let Some(account) = case.request.resource_account.as_deref().or(in_arn) {

@@ -164,9 +164,7 @@ pub(crate) fn render_path(steps: &[Step<'_>]) -> String {
             Step::Index(index) => {
                 let _ = write!(text, "[{index}]");
             }
-            Step::Key(key)
-                if !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric()) =>
-            {
+            Step::Key(key) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric()) => {
                 if !text.is_empty() {
                     text.push('.');
                 }

@@ -105,6 +105,7 @@ impl SourceText {
     }
 
     pub(crate) fn lines(&self) -> &Lines {
-        self.lines.get_or_init(|| Lines::new(Arc::clone(&self.text)))
+        self.lines
+            .get_or_init(|| Lines::new(Arc::clone(&self.text)))
     }
 }

@@ -110,9 +110,7 @@ fn seconds(text: &str) -> bool {
     };
     number(whole).is_some_and(|value| value <= 59)
         && fraction.is_none_or(|digits| {
-            !digits.is_empty()
-                && digits.len() <= 9
-                && digits.bytes().all(|b| b.is_ascii_digit())
+            !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit())
         })
 }
 

@@ -193,10 +193,9 @@ fn after_version(document: &Document, kind: PolicyKind) -> Checked {
     }
     action_form(document)?;
     match kind {
-        PolicyKind::Identity
-        | PolicyKind::Boundary
-        | PolicyKind::Session
-        | PolicyKind::Scp => principals::none(document),
+        PolicyKind::Identity | PolicyKind::Boundary | PolicyKind::Session | PolicyKind::Scp => {
+            principals::none(document)
+        }
         PolicyKind::Trust => trust(document),
         PolicyKind::Resource | PolicyKind::Endpoint => Ok(()),
         PolicyKind::Rcp => rcp(document),
@@ -206,10 +205,13 @@ fn after_version(document: &Document, kind: PolicyKind) -> Checked {
 fn sids(document: &Document, kind: PolicyKind) -> Checked {
     let statements = document.statements();
     let with_sid = || {
-        statements.iter().enumerate().filter_map(|(index, statement)| {
-            let sid = statement.sid.as_ref()?;
-            (!sid.value.is_empty()).then_some((index, sid))
-        })
+        statements
+            .iter()
+            .enumerate()
+            .filter_map(|(index, statement)| {
+                let sid = statement.sid.as_ref()?;
+                (!sid.value.is_empty()).then_some((index, sid))
+            })
     };
     // Policies of other services may repeat ids and use more characters.
     if matches!(kind, PolicyKind::Resource | PolicyKind::Endpoint) {
@@ -238,7 +240,10 @@ fn sids(document: &Document, kind: PolicyKind) -> Checked {
                 index,
                 "Sid",
                 sid.span,
-                format!("`{}` holds other characters than letters and digits", sid.value),
+                format!(
+                    "`{}` holds other characters than letters and digits",
+                    sid.value
+                ),
             ),
         ));
     }
@@ -252,11 +257,20 @@ fn actions_present(document: &Document) -> Checked {
             .as_ref()
             .is_some_and(|list| !list.is_list || !list.entries.is_empty());
         present.then_some(()).ok_or_else(|| {
-            let span = statement.action.as_ref().map_or(statement.span, |list| list.span);
+            let span = statement
+                .action
+                .as_ref()
+                .map_or(statement.span, |list| list.span);
             reject(
                 "Policy statement must contain actions.",
-                problem("MISSING_ACTION", index, "Action", span, "the statement has no action")
-                    .hint("add \"Action\": [\"service:Name\"]"),
+                problem(
+                    "MISSING_ACTION",
+                    index,
+                    "Action",
+                    span,
+                    "the statement has no action",
+                )
+                .hint("add \"Action\": [\"service:Name\"]"),
             )
         })
     })
@@ -269,11 +283,20 @@ fn resources_present(document: &Document) -> Checked {
             .as_ref()
             .is_some_and(|list| !list.is_list || !list.entries.is_empty());
         present.then_some(()).ok_or_else(|| {
-            let span = statement.resource.as_ref().map_or(statement.span, |list| list.span);
+            let span = statement
+                .resource
+                .as_ref()
+                .map_or(statement.span, |list| list.span);
             reject(
                 "Policy statement must contain resources.",
-                problem("MISSING_RESOURCE", index, "Resource", span, "the statement has no resource")
-                    .hint("add \"Resource\": \"arn:...\", or \"*\" for actions without resources"),
+                problem(
+                    "MISSING_RESOURCE",
+                    index,
+                    "Resource",
+                    span,
+                    "the statement has no resource",
+                )
+                .hint("add \"Resource\": \"arn:...\", or \"*\" for actions without resources"),
             )
         })
     })
@@ -283,7 +306,10 @@ fn resources_present(document: &Document) -> Checked {
 fn action_form(document: &Document) -> Checked {
     for negated in [false, true] {
         each(document, |index, statement| {
-            let Some(list) = statement.action.as_ref().filter(|list| list.negated == negated)
+            let Some(list) = statement
+                .action
+                .as_ref()
+                .filter(|list| list.negated == negated)
             else {
                 return Ok(());
             };
@@ -393,7 +419,11 @@ fn trust(document: &Document) -> Checked {
             problem(
                 "TRUST_RESOURCE",
                 index,
-                if list.negated { "NotResource" } else { "Resource" },
+                if list.negated {
+                    "NotResource"
+                } else {
+                    "Resource"
+                },
                 list.key_span,
                 "a trust policy has no resource: it hangs on its role",
             )
@@ -426,10 +456,7 @@ fn rcp(document: &Document) -> Checked {
     })
 }
 
-fn each(
-    document: &Document,
-    mut check: impl FnMut(usize, &Statement) -> Checked,
-) -> Checked {
+fn each(document: &Document, mut check: impl FnMut(usize, &Statement) -> Checked) -> Checked {
     document
         .statements()
         .iter()

@@ -48,7 +48,11 @@ pub(super) fn none(document: &Document) -> Checked {
                 problem(
                     "UNSUPPORTED_PRINCIPAL",
                     index,
-                    if element.negated { "NotPrincipal" } else { "Principal" },
+                    if element.negated {
+                        "NotPrincipal"
+                    } else {
+                        "Principal"
+                    },
                     element.key_span,
                     "this kind of policy has no principal: it belongs to whom it is attached to",
                 )
@@ -88,7 +92,11 @@ pub(super) fn check(
             return Err(reject(
                 "Invalid principal in policy: NotPrincipal",
                 problem(
-                    if trust { "TRUST_NOT_PRINCIPAL" } else { "ALLOW_WITH_NOT_PRINCIPAL" },
+                    if trust {
+                        "TRUST_NOT_PRINCIPAL"
+                    } else {
+                        "ALLOW_WITH_NOT_PRINCIPAL"
+                    },
                     index,
                     "NotPrincipal",
                     element.key_span,
@@ -125,7 +133,13 @@ pub(super) fn check(
                             wire_kind(entry.kind),
                             entry.text.value
                         ),
-                        problem("INVALID_PRINCIPAL_FORMAT", index, "Principal", entry.text.span, why),
+                        problem(
+                            "INVALID_PRINCIPAL_FORMAT",
+                            index,
+                            "Principal",
+                            entry.text.span,
+                            why,
+                        ),
                     ));
                 }
             }
@@ -141,11 +155,7 @@ enum Known {
     No(String),
 }
 
-fn known(
-    entry: &PrincipalEntry,
-    kind: PolicyKind,
-    directory: &dyn PrincipalDirectory,
-) -> Known {
+fn known(entry: &PrincipalEntry, kind: PolicyKind, directory: &dyn PrincipalDirectory) -> Known {
     let text = &*entry.text.value;
     match PrincipalMatch::compile(entry) {
         PrincipalMatch::User { .. } | PrincipalMatch::Role { .. } => {

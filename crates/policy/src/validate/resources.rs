@@ -81,7 +81,11 @@ fn legacy(text: &str) -> bool {
         return true;
     }
     let enough = text.bytes().filter(|b| *b == b':').count() >= 5 || !text.contains("::");
-    enough && text.split(':').nth(2).is_some_and(|service| !service.is_empty())
+    enough
+        && text
+            .split(':')
+            .nth(2)
+            .is_some_and(|service| !service.is_empty())
 }
 
 fn form(text: &str) -> Result<(), (&'static str, String)> {
@@ -137,7 +141,9 @@ fn form(text: &str) -> Result<(), (&'static str, String)> {
         "iam"
             if resource != "*"
                 && resource != "root"
-                && !IAM_PREFIXES.iter().any(|prefix| resource.starts_with(prefix)) =>
+                && !IAM_PREFIXES
+                    .iter()
+                    .any(|prefix| resource.starts_with(prefix)) =>
         {
             Err(("INVALID_ARN_RESOURCE", IAM_PATHS.to_owned()))
         }

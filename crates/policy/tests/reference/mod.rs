@@ -1,6 +1,8 @@
 //! A plain, slow evaluator: the rules of the policy language read off one by one, over untyped JSON, with no index and no compiled form.
 //! It shares no code with the engine and is what the engine is compared with.
 
+mod conditions;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -67,35 +69,73 @@ enum Sort {
 
 pub fn answer(ask: &Ask, world: &World) -> Answer {
     let action = ask.action.to_lowercase();
-    if action == "sts:getcalleridentity" && !matches!(ask.caller.kind, Kind::Anonymous | Kind::Federated) {
+    if action == "sts:getcalleridentity"
+        && !matches!(ask.caller.kind, Kind::Anonymous | Kind::Federated)
+    {
         return Answer::Allowed;
     }
     if action == "sts:assumerole" && ask.caller.kind == Kind::Root {
         return Answer::ImplicitDeny;
     }
-    let person = !matches!(ask.caller.kind, Kind::Service | Kind::Anonymous | Kind::Federated);
+    let person = !matches!(
+        ask.caller.kind,
+        Kind::Service | Kind::Anonymous | Kind::Federated
+    );
     let own = person && ask.caller.kind != Kind::Root;
-    let rcp_counts = ["s3:", "sts:", "kms:", "sqs:"].iter().any(|p| action.starts_with(p));
+    let rcp_counts = ["s3:", "sts:", "kms:", "sqs:"]
+        .iter()
+        .any(|p| action.starts_with(p));
     let boundary = world.boundary.is_some();
 
     let mut denied = false;
     if rcp_counts {
-        denied |= world.rcp.iter().flatten().any(|d| denies(ask, d, Sort::Rcp, boundary));
+        denied |= world
+            .rcp
+            .iter()
+            .flatten()
+            .any(|d| denies(ask, d, Sort::Rcp, boundary));
     }
     if person {
-        denied |= world.scp.iter().flatten().any(|d| denies(ask, d, Sort::Scp, boundary));
+        denied |= world
+            .scp
+            .iter()
+            .flatten()
+            .any(|d| denies(ask, d, Sort::Scp, boundary));
     }
-    denied |= world.resource.iter().flatten().any(|d| denies(ask, d, Sort::OfResource, boundary));
-    denied |= world.endpoint.iter().flatten().any(|d| denies(ask, d, Sort::OfResource, boundary) || denies_unnamed(ask, d));
+    denied |= world
+        .resource
+        .iter()
+        .flatten()
+        .any(|d| denies(ask, d, Sort::OfResource, boundary));
+    denied |= world
+        .endpoint
+        .iter()
+        .flatten()
+        .any(|d| denies(ask, d, Sort::OfResource, boundary) || denies_unnamed(ask, d));
     if own {
-        denied |= world.identity.iter().any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
-        denied |= world.boundary.iter().any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
-        denied |= world.session.iter().flatten().any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
+        denied |= world
+            .identity
+            .iter()
+            .any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
+        denied |= world
+            .boundary
+            .iter()
+            .any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
+        denied |= world
+            .session
+            .iter()
+            .flatten()
+            .any(|d| denies(ask, d, Sort::OfPrincipal, boundary));
     }
     if denied {
         return Answer::ExplicitDeny;
     }
-    if person && !world.scp.iter().all(|level| level.iter().any(|d| allows(ask, d, Sort::Scp))) {
+    if person
+        && !world
+            .scp
+            .iter()
+            .all(|level| level.iter().any(|d| allows(ask, d, Sort::Scp)))
+    {
         return Answer::ImplicitDeny;
     }
     if let Some(documents) = &world.endpoint {
@@ -112,13 +152,28 @@ pub fn answer(ask: &Ask, world: &World) -> Answer {
     }
     let grant = strongest(ask, world);
     if !person {
-        return if grant == Some(Grant::Direct) { Answer::Allowed } else { Answer::ImplicitDeny };
+        return if grant == Some(Grant::Direct) {
+            Answer::Allowed
+        } else {
+            Answer::ImplicitDeny
+        };
     }
-    let identity = !own || world.identity.iter().any(|d| allows(ask, d, Sort::OfPrincipal));
+    let identity = !own
+        || world
+            .identity
+            .iter()
+            .any(|d| allows(ask, d, Sort::OfPrincipal));
     let within = !own
-        || (world.boundary.iter().all(|d| allows(ask, d, Sort::OfPrincipal))
-            && world.session.iter().all(|s| s.iter().any(|d| allows(ask, d, Sort::OfPrincipal))));
-    let trust = ["sts:assumerole", "sts:tagsession"].contains(&&*action) && ask.resource.contains(":role/");
+        || (world
+            .boundary
+            .iter()
+            .all(|d| allows(ask, d, Sort::OfPrincipal))
+            && world
+                .session
+                .iter()
+                .all(|s| s.iter().any(|d| allows(ask, d, Sort::OfPrincipal))));
+    let trust =
+        ["sts:assumerole", "sts:tagsession"].contains(&&*action) && ask.resource.contains(":role/");
     let allowed = if ask.caller.account == ask.owner {
         grant == Some(Grant::Direct)
             || (grant == Some(Grant::Role) && within)
@@ -126,7 +181,11 @@ pub fn answer(ask: &Ask, world: &World) -> Answer {
     } else {
         grant.is_some() && identity && within
     };
-    if allowed { Answer::Allowed } else { Answer::ImplicitDeny }
+    if allowed {
+        Answer::Allowed
+    } else {
+        Answer::ImplicitDeny
+    }
 }
 
 fn strongest(ask: &Ask, world: &World) -> Option<Grant> {
@@ -148,9 +207,8 @@ fn strongest(ask: &Ask, world: &World) -> Option<Grant> {
 }
 
 fn allows(ask: &Ask, document: &Value, sort: Sort) -> bool {
-    statements(document).any(|s| {
-        effect(s, "Allow") && unnamed(s) && matches(ask, document, s, sort)
-    })
+    statements(document)
+        .any(|s| effect(s, "Allow") && unnamed(s) && matches(ask, document, s, sort))
 }
 
 fn unnamed(statement: &Value) -> bool {
@@ -158,9 +216,8 @@ fn unnamed(statement: &Value) -> bool {
 }
 
 fn denies_unnamed(ask: &Ask, document: &Value) -> bool {
-    statements(document).any(|s| {
-        effect(s, "Deny") && unnamed(s) && matches(ask, document, s, Sort::OfResource)
-    })
+    statements(document)
+        .any(|s| effect(s, "Deny") && unnamed(s) && matches(ask, document, s, Sort::OfResource))
 }
 
 fn denies(ask: &Ask, document: &Value, sort: Sort, boundary: bool) -> bool {
@@ -169,8 +226,15 @@ fn denies(ask: &Ask, document: &Value, sort: Sort, boundary: bool) -> bool {
             Sort::OfPrincipal | Sort::Scp => true,
             Sort::Rcp if unnamed(s) => true,
             Sort::OfResource | Sort::Rcp => match (s.get("Principal"), s.get("NotPrincipal")) {
-                (Some(element), _) => entries(element).iter().any(|e| covers(ask, e, true).is_some()),
-                (None, Some(element)) => boundary || !entries(element).iter().any(|e| covers(ask, e, true).is_some()),
+                (Some(element), _) => entries(element)
+                    .iter()
+                    .any(|e| covers(ask, e, true).is_some()),
+                (None, Some(element)) => {
+                    boundary
+                        || !entries(element)
+                            .iter()
+                            .any(|e| covers(ask, e, true).is_some())
+                }
                 (None, None) => false,
             },
         };
@@ -180,11 +244,20 @@ fn denies(ask: &Ask, document: &Value, sort: Sort, boundary: bool) -> bool {
 
 fn grant(ask: &Ask, statement: &Value) -> Option<Grant> {
     match (statement.get("Principal"), statement.get("NotPrincipal")) {
-        (Some(element), _) => entries(element).iter().filter_map(|e| covers(ask, e, false)).max(),
+        (Some(element), _) => entries(element)
+            .iter()
+            .filter_map(|e| covers(ask, e, false))
+            .max(),
         (None, Some(element)) => {
-            let listed = entries(element).iter().any(|e| covers(ask, e, true).is_some());
+            let listed = entries(element)
+                .iter()
+                .any(|e| covers(ask, e, true).is_some());
             let everyone = ("AWS".to_owned(), "*".to_owned());
-            if listed { None } else { covers(ask, &everyone, false) }
+            if listed {
+                None
+            } else {
+                covers(ask, &everyone, false)
+            }
         }
         (None, None) => None,
     }
@@ -207,7 +280,9 @@ fn covers(ask: &Ask, (kind, text): &(String, String), deny: bool) -> Option<Gran
         "Service" => (caller.kind == Kind::Service && *text == caller.arn).then_some(Grant::Direct),
         "Federated" => {
             let account = text.split(':').nth(4).unwrap_or_default();
-            let good = caller.kind == Kind::Federated && *text == caller.arn && (deny || account == ask.owner);
+            let good = caller.kind == Kind::Federated
+                && *text == caller.arn
+                && (deny || account == ask.owner);
             good.then_some(Grant::Direct)
         }
         "AWS" if text == "*" => (deny || caller.kind != Kind::Federated).then_some(Grant::Direct),
@@ -265,7 +340,9 @@ fn text(value: &Value) -> Option<String> {
 
 fn matches(ask: &Ask, document: &Value, statement: &Value, sort: Sort) -> bool {
     let variables = document["Version"] == "2012-10-17";
-    action_matches(ask, statement) && resource_matches(ask, statement, sort, variables) && conditions_hold(ask, statement, variables)
+    action_matches(ask, statement)
+        && resource_matches(ask, statement, sort, variables)
+        && conditions::hold(ask, statement, variables)
 }
 
 fn action_matches(ask: &Ask, statement: &Value) -> bool {
@@ -273,10 +350,15 @@ fn action_matches(ask: &Ask, statement: &Value) -> bool {
         if pattern == "*" {
             return true;
         }
-        let (Some((service, name)), Some((own, own_name))) = (pattern.split_once(':'), ask.action.split_once(':')) else {
+        let (Some((service, name)), Some((own, own_name))) =
+            (pattern.split_once(':'), ask.action.split_once(':'))
+        else {
             return false;
         };
-        !service.is_empty() && !name.is_empty() && glob(&service.to_lowercase(), &own.to_lowercase()) && glob(&name.to_lowercase(), &own_name.to_lowercase())
+        !service.is_empty()
+            && !name.is_empty()
+            && glob(&service.to_lowercase(), &own.to_lowercase())
+            && glob(&name.to_lowercase(), &own_name.to_lowercase())
     };
     match (statement.get("Action"), statement.get("NotAction")) {
         (Some(action), _) => list(action).iter().any(hit),
@@ -306,7 +388,11 @@ fn one_resource(ask: &Ask, pattern: &str, sort: Sort, variables: bool) -> Option
         }
         parts.resize(6, "*");
     }
-    let last = if variables { substitute(ask, parts[5]) } else { Some(mark(parts[5])) };
+    let last = if variables {
+        substitute(ask, parts[5])
+    } else {
+        Some(mark(parts[5]))
+    };
     let last = last?;
     if ask.resource == "*" {
         return Some(false);
@@ -318,17 +404,26 @@ fn one_resource(ask: &Ask, pattern: &str, sort: Sort, variables: bool) -> Option
 
 fn resource_matches(ask: &Ask, statement: &Value, sort: Sort, variables: bool) -> bool {
     match (statement.get("Resource"), statement.get("NotResource")) {
-        (Some(resource), _) => list(resource).iter().any(|p| one_resource(ask, p, sort, variables) == Some(true)),
+        (Some(resource), _) => list(resource)
+            .iter()
+            .any(|p| one_resource(ask, p, sort, variables) == Some(true)),
         (None, Some(resource)) => {
-            let verdicts: Vec<Option<bool>> = list(resource).iter().map(|p| one_resource(ask, p, sort, variables)).collect();
-            !verdicts.contains(&Some(true)) && (effect(statement, "Deny") || !verdicts.contains(&None))
+            let verdicts: Vec<Option<bool>> = list(resource)
+                .iter()
+                .map(|p| one_resource(ask, p, sort, variables))
+                .collect();
+            !verdicts.contains(&Some(true))
+                && (effect(statement, "Deny") || !verdicts.contains(&None))
         }
         (None, None) => sort == Sort::OfResource || effect(statement, "Deny"),
     }
 }
 
 fn key_value<'a>(ask: &'a Ask, key: &str) -> Option<&'a Value> {
-    ask.context.iter().find(|(own, _)| own.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+    ask.context
+        .iter()
+        .find(|(own, _)| own.eq_ignore_ascii_case(key))
+        .map(|(_, value)| value)
 }
 
 /// A pattern as symbols: literal characters, and the two wildcards.
@@ -354,7 +449,9 @@ fn substitute(ask: &Ask, pattern: &str) -> Option<Vec<Symbol>> {
     let mut symbols = Vec::new();
     let mut rest = pattern;
     while let Some(at) = rest.find("${") {
-        let Some(close) = rest[at..].find('}') else { break };
+        let Some(close) = rest[at..].find('}') else {
+            break;
+        };
         symbols.extend(mark(&rest[..at]));
         let inner = &rest[at + 2..at + close];
         rest = &rest[at + close + 1..];
@@ -396,123 +493,4 @@ fn glob_marked(pattern: &[Symbol], text: &str) -> bool {
         reach = next;
     }
     reach[text.len()]
-}
-
-fn conditions_hold(ask: &Ask, statement: &Value, variables: bool) -> bool {
-    let Some(Value::Object(blocks)) = statement.get("Condition") else {
-        return true;
-    };
-    blocks.iter().all(|(operator, keys)| {
-        keys.as_object().is_none_or(|keys| keys.iter().all(|(key, values)| holds(ask, operator, key, &list(values), variables)))
-    })
-}
-
-fn holds(ask: &Ask, operator: &str, key: &str, wanted: &[String], variables: bool) -> bool {
-    let (all, any) = (operator.starts_with("ForAllValues:"), operator.starts_with("ForAnyValue:"));
-    let base = operator.trim_start_matches("ForAllValues:").trim_start_matches("ForAnyValue:");
-    let if_exists = base.ends_with("IfExists");
-    let base = base.trim_end_matches("IfExists");
-    if !KNOWN.contains(&base) || (base == "Null" && if_exists) {
-        return false;
-    }
-    let value = key_value(ask, key);
-    let have: Option<Vec<String>> = value.map(list);
-    let is_list = matches!(value, Some(Value::Array(_)));
-    if base == "Null" {
-        let missing = have.as_ref().is_none_or(|values| is_list && values.is_empty());
-        return if all { true } else if any { false } else { wanted.iter().any(|w| w.to_lowercase() == missing.to_string()) };
-    }
-    let negated = base.contains("Not");
-    let Some(have) = have else {
-        return all || if_exists || (negated && !any);
-    };
-    if wanted.is_empty() {
-        // No values: sets and IfExists can be satisfied by absence only; a plain negated operator excludes nothing.
-        // What cannot be compared satisfies no operator of its type.
-        let comparable = have.iter().all(|value| match base {
-            "NumericNotEquals" => value.parse::<f64>().is_ok(),
-            "NotIpAddress" => value.parse::<std::net::IpAddr>().is_ok(),
-            "ArnNotLike" => six(value).is_some_and(|parts| parts[0] == "arn"),
-            _ => true,
-        });
-        return if all { have.is_empty() } else if any || if_exists { false } else { negated && !is_list && comparable };
-    }
-    let one = |value: &String| compare(ask, base, value, wanted, variables);
-    if all {
-        have.iter().all(one)
-    } else if any {
-        have.iter().any(one)
-    } else {
-        !is_list && have.iter().all(one)
-    }
-}
-
-const KNOWN: [&str; 16] = [
-    "StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike", "StringNotLike",
-    "NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericGreaterThanEquals", "Bool", "IpAddress", "NotIpAddress",
-    "ArnLike", "ArnNotLike", "Null",
-];
-
-fn compare(ask: &Ask, base: &str, value: &str, wanted: &[String], variables: bool) -> bool {
-    let negated = base.contains("Not");
-    let number = |text: &str| text.parse::<f64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-')));
-    let verdict = |wanted: &String| -> bool {
-        match base {
-            "StringEquals" | "StringNotEquals" | "StringEqualsIgnoreCase" | "StringNotEqualsIgnoreCase" | "StringLike" | "StringNotLike" => {
-                let symbols = if variables { substitute(ask, wanted) } else { Some(mark(wanted)) };
-                let Some(symbols) = symbols else { return negated };
-                let like = base.ends_with("Like");
-                let fold = base.ends_with("IgnoreCase");
-                let literal: Vec<Symbol> = symbols
-                    .iter()
-                    .map(|s| match s {
-                        Symbol::Star if !like => Symbol::Char('*'),
-                        Symbol::One if !like => Symbol::Char('?'),
-                        Symbol::Char(c) if fold => Symbol::Char(c.to_ascii_lowercase()),
-                        other => *other,
-                    })
-                    .collect();
-                let value = if fold { value.to_ascii_lowercase() } else { value.to_owned() };
-                glob_marked(&literal, &value) != negated
-            }
-            "Bool" => ["true", "false"].contains(&&*value.to_lowercase()) && value.to_lowercase() == wanted.to_lowercase(),
-            "IpAddress" | "NotIpAddress" => {
-                let inside = inside(wanted, value);
-                inside.is_some_and(|inside| inside != negated)
-            }
-            "ArnLike" | "ArnNotLike" => {
-                let (Some(pattern), Some(own)) = (six(wanted), six(value).filter(|p| p[0] == "arn")) else { return false };
-                let hit = pattern.iter().zip(&own).all(|(p, o)| {
-                    let symbols = if variables { substitute(ask, p) } else { Some(mark(p)) };
-                    symbols.is_some_and(|symbols| glob_marked(&symbols, o))
-                });
-                hit != negated
-            }
-            _ => {
-                let (Some(own), Some(wanted)) = (number(value), number(wanted)) else { return false };
-                match base {
-                    "NumericEquals" => own == wanted,
-                    "NumericNotEquals" => own != wanted,
-                    "NumericLessThan" => own < wanted,
-                    _ => own >= wanted,
-                }
-            }
-        }
-    };
-    if negated { wanted.iter().all(verdict) } else { wanted.iter().any(verdict) }
-}
-
-fn six(text: &str) -> Option<Vec<String>> {
-    let parts: Vec<String> = text.splitn(6, ':').map(str::to_owned).collect();
-    (parts.len() == 6).then_some(parts)
-}
-
-/// IPv4 only; `None` when either side cannot be read.
-fn inside(network: &str, address: &str) -> Option<bool> {
-    let (base, bits) = network.split_once('/').unwrap_or((network, "32"));
-    let base: std::net::Ipv4Addr = base.parse().ok()?;
-    let own: std::net::Ipv4Addr = address.parse().ok()?;
-    let bits: u32 = bits.parse().ok().filter(|bits| *bits <= 32)?;
-    let mask = if bits == 0 { 0 } else { u32::MAX << (32 - bits) };
-    Some(u32::from(base) & mask == u32::from(own) & mask)
 }
