@@ -193,12 +193,16 @@ pub(crate) fn run(command: &PolicyCommand, out: &mut dyn Write) -> Result<Exit, 
 fn simulate_files(args: &SimulateArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut cases = Vec::new();
     for file in &args.files {
-        cases.extend(read_cases(file)?);
+        let read = read_cases(file)?;
+        if args.strict {
+            simulate::require_writable(&file.display().to_string(), &read)
+                .map_err(|error| unusable(*error))?;
+        }
+        cases.extend(read);
     }
     let options = simulate::Options {
         explain: args.explain,
         fill_context: args.fill_context,
-        strict: args.strict,
         assume: args.assume.clone(),
     };
     let report = simulate::run(&cases, &options);
@@ -218,8 +222,6 @@ fn simulate_files(args: &SimulateArgs, out: &mut dyn Write) -> Result<Exit, Fail
     Ok(match report.exit_code() {
         0 => Exit::Fine,
         1 => Exit::No,
-        // A case that IAM would refuse on write is unreadable input when that was asked for.
-        _ if args.strict => Exit::Usage,
         _ => Exit::Unknown,
     })
 }
@@ -319,7 +321,6 @@ fn explain_case(args: &ExplainArgs, out: &mut dyn Write) -> Result<Exit, Failure
     let options = simulate::Options {
         explain: true,
         fill_context: args.fill_context,
-        strict: false,
         assume: args.assume.clone(),
     };
     let explanation = simulate::explain_case(case, &options)
@@ -340,8 +341,16 @@ fn read_cases(file: &Path) -> Result<Vec<Case>, Failure> {
     let text = read(file)?;
     let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let load = |name: &str| read(&folder.join(name)).map_err(|failure| failure.render());
-    simulate::parse(&file.display().to_string(), &text, &load)
-        .map_err(|error| Failure::usage(*error))
+    simulate::parse(&file.display().to_string(), &text, &load).map_err(|error| unusable(*error))
+}
+
+fn unusable(error: simulate::SimulateError) -> Failure {
+    let hint = error.hint.clone();
+    let failure = Failure::usage(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
