@@ -22,7 +22,7 @@ install_python_clients() {
   fi
   "$CLIENTS/python/bin/python" -m pip install --quiet --disable-pip-version-check -r scripts/requirements.txt
   # Its copies of AWS's managed policies are test data; nothing of it runs, so it needs none of its dependencies.
-  "$CLIENTS/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "moto==5.2.*"
+  "$CLIENTS/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "moto==5.2.5"
   touch "$CLIENTS/python/complete"
 }
 
