@@ -15,6 +15,30 @@
 //!
 //! [`decide`] allocates nothing and looks only at statements that name the action's service. [`explain::explain`] is a second pass over the
 //! same compiled form and gives the same answer, with every reason.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use countersign_policy::{Action, Attached, Context, Policy, PolicyKind, PolicySet, Principal, Request, decide};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::parse(
+//!     r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:Get*",
+//!         "Resource": "arn:aws:s3:::home/${aws:username}/*"}}"#,
+//!     PolicyKind::Identity,
+//! )?;
+//! let set = PolicySet {
+//!     identity: vec![Attached::new(Arc::new(policy), "home")],
+//!     ..PolicySet::default()
+//! };
+//! let principal = Principal::user("arn:aws:iam::111122223333:user/ana", None)?;
+//! let action = Action::parse("s3:GetObject")?;
+//! let mut context = Context::new();
+//! context.set("aws:username", "ana");
+//! let request = Request::new(&principal, &action, "arn:aws:s3:::home/ana/notes", &context)?;
+//! assert!(decide(&request, &set.layers()).is_allowed());
+//! # Ok(())
+//! # }
+//! ```
 
 mod arn_pattern;
 mod bytes;

@@ -63,6 +63,18 @@ pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
+/// The keys of the variables in a text, as written; escapes have none.
+pub(crate) fn key_texts(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|inner| {
+        let (body, _) = inner.split_once('}')?;
+        let name = body.split_once(',').map_or(body, |(name, _)| name);
+        let is_key = !name.is_empty()
+            && !matches!(name, "*" | "?" | "$")
+            && !name.contains(char::is_whitespace);
+        is_key.then_some(name)
+    })
+}
+
 /// Whether the text opens a variable that it does not close.
 pub(crate) fn has_unclosed(text: &str) -> bool {
     parts(text)

@@ -268,3 +268,14 @@ fn without_a_directory_principals_stay_text() {
             .is_empty()
     );
 }
+
+#[test]
+fn context_keys_are_distinct_and_as_first_spelled() {
+    let text = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "arn:aws:s3:::b/${aws:username}/${*}/${aws:PrincipalTag/x, 'y'}",
+        "Condition": {"StringEquals": {"aws:SourceVpc": "${AWS:UserName}"}, "Null": {"AWS:sourcevpc": "true", "k:é": "true"}}}]}"#;
+    let document = Document::parse(text).unwrap();
+    assert_eq!(
+        document.context_keys(),
+        ["aws:SourceVpc", "k:é", "aws:username", "aws:PrincipalTag/x"]
+    );
+}

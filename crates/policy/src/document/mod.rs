@@ -283,6 +283,32 @@ impl Document {
         &self.statements
     }
 
+    /// All condition keys and variables of the document, distinct without regard to case, as first spelled: what the
+    /// GetContextKeys operations answer.
+    #[must_use]
+    pub fn context_keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut add = |key: &'_ str| seen.insert(crate::fold::lower(key));
+        for statement in &self.statements {
+            let tested = statement.conditions.iter().flat_map(|block| &block.keys);
+            for key in tested.clone() {
+                if add(&key.key.value) {
+                    keys.push(&key.key.value);
+                }
+            }
+            let resources = statement.resource.iter().flat_map(|list| &list.entries);
+            for text in resources.chain(tested.flat_map(|key| &key.values)) {
+                for key in crate::variable::key_texts(&text.value) {
+                    if add(key) {
+                        keys.push(key);
+                    }
+                }
+            }
+        }
+        keys
+    }
+
     /// Problems that did not stop the document from being read, such as an operator nobody knows.
     #[must_use]
     pub fn reported(&self) -> &[Problem] {
