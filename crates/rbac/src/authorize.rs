@@ -1,9 +1,7 @@
 //! Deciding requests.
 
-use std::sync::Arc;
-
 use crate::decision::{Chain, Decision, Held, NoOpinion};
-use crate::index::{Grant, Grants, IdentityKind, Index, Probe, SubjectEntry};
+use crate::index::{Grant, Grants, IdentityKind, Index, Probe, RoleKey, SubjectEntry};
 use crate::object::BindingKind;
 use crate::request::{Request, User};
 
@@ -76,9 +74,9 @@ impl Index {
                     Some(Chain {
                         binding: held.binding,
                         subject_index,
-                        role: &role.role,
+                        role: &role.detail.role,
                         rule_index: *rule_index,
-                        effective: role.effective.get(*rule_index)?,
+                        effective: role.detail.effective.get(*rule_index)?,
                     })
                 }));
             }
@@ -100,21 +98,19 @@ impl Index {
             let local = namespace.and_then(|namespace| entry.in_namespace(namespace));
             grants.extend(local.into_iter().flat_map(Grants::iter));
         }
-        let key = |grant: &Grant| grant.binding.kind;
+        let key = |grant: &Grant| grant.binding().kind;
         grants.sort_by(|a, b| (key(a), a.order()).cmp(&(key(b), b.order())));
-        grants.dedup_by(|later, first| Arc::ptr_eq(&later.binding, &first.binding));
+        grants.dedup_by(|later, first| std::ptr::eq(later.binding(), first.binding()));
         grants.into_iter().map(|grant| self.held(grant)).collect()
     }
 
     pub(crate) fn held<'a>(&'a self, grant: &'a Grant) -> Held<'a> {
         Held {
-            binding: &grant.binding,
+            binding: grant.binding(),
             subject_index: grant.subject as usize,
             role: self.compiled(grant.role).ok_or_else(|| {
-                crate::index::RoleKey::of(
-                    &grant.binding.role_ref,
-                    &grant.binding.metadata.namespace,
-                )
+                let binding = grant.binding();
+                RoleKey::of(&binding.role_ref, &binding.metadata.namespace)
             }),
         }
     }
@@ -181,15 +177,15 @@ impl<'a> Search<'a> {
         let (grant, rule_index) = self.cluster.or(self.namespace)?;
         let role = self.index.compiled(grant.role)?;
         debug_assert!(
-            self.cluster.is_none() == (grant.binding.kind == BindingKind::RoleBinding),
+            self.cluster.is_none() == (grant.binding().kind == BindingKind::RoleBinding),
             "grants are kept by scope"
         );
         Some(Chain {
-            binding: &grant.binding,
+            binding: grant.binding(),
             subject_index: grant.subject as usize,
-            role: &role.role,
+            role: &role.detail.role,
             rule_index,
-            effective: role.effective.get(rule_index)?,
+            effective: role.detail.effective.get(rule_index)?,
         })
     }
 }

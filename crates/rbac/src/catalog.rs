@@ -221,11 +221,3 @@ impl Catalog {
         }
     }
 }
-
-/// A named namespace is asked for in itself.
-pub(crate) fn is_own_namespace(action: &ResourceAction<'_>) -> bool {
-    action.group.is_empty()
-        && action.resource == "namespaces"
-        && !action.name.is_empty()
-        && action.namespace == action.name
-}

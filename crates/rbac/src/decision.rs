@@ -1,7 +1,6 @@
 //! Answers: what was decided, by which binding, role and rule (RBAC spec, section 3).
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::index::{CompiledRole, EffectiveRule, Index, Origin, RoleKey};
 use crate::object::{Binding, BindingKind, Identity, PolicyRule, Role, Subject};
@@ -187,9 +186,9 @@ pub(crate) fn aggregate(errors: &[String]) -> String {
 /// A binding that names the caller, with the role it refers to or what is missing.
 #[derive(Debug, Clone)]
 pub(crate) struct Held<'a> {
-    pub(crate) binding: &'a Arc<Binding>,
+    pub(crate) binding: &'a Binding,
     pub(crate) subject_index: usize,
-    pub(crate) role: Result<&'a CompiledRole, RoleKey>,
+    pub(crate) role: Result<&'a CompiledRole, RoleKey<&'a str>>,
 }
 
 impl Held<'_> {

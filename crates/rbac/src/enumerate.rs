@@ -28,11 +28,11 @@ impl Index {
             match held.role {
                 Err(key) => errors.push(key.unresolved()),
                 Ok(role) => {
-                    let rules = role.effective.iter().enumerate();
+                    let rules = role.detail.effective.iter().enumerate();
                     chains.extend(rules.map(|(rule_index, effective)| Chain {
                         binding: held.binding,
                         subject_index: held.subject_index,
-                        role: &role.role,
+                        role: &role.detail.role,
                         rule_index,
                         effective,
                     }));
@@ -45,9 +45,9 @@ impl Index {
     /// The namespaces in which a caller is granted anything by a RoleBinding, sorted.
     pub fn namespaces_of(&self, user: &User<'_>) -> Vec<&str> {
         let grants = self.entries(user).flat_map(|entry| entry.all());
-        let local = grants.filter(|grant| grant.binding.kind == BindingKind::RoleBinding);
+        let local = grants.filter(|grant| grant.binding().kind == BindingKind::RoleBinding);
         let mut namespaces: Vec<&str> = local
-            .map(|grant| grant.binding.metadata.namespace.as_str())
+            .map(|grant| grant.binding().metadata.namespace.as_str())
             .collect();
         namespaces.sort_unstable();
         namespaces.dedup();

@@ -99,8 +99,8 @@ impl<'a> NoOpinion<'a> {
         let asked = self.request.namespace();
         for entry in self.index.entries(&self.request.user) {
             for grant in entry.all() {
-                let namespace = &grant.binding.metadata.namespace;
-                if grant.binding.kind != BindingKind::RoleBinding || asked == Some(&**namespace) {
+                let namespace = &grant.binding().metadata.namespace;
+                if grant.binding().kind != BindingKind::RoleBinding || asked == Some(&**namespace) {
                     continue;
                 }
                 let chain = chain_of(self.index, grant, &self.request.action);
@@ -117,7 +117,7 @@ impl<'a> NoOpinion<'a> {
     fn urls_in_role_bindings(&self, misses: &mut Vec<NearMiss<'a>>) {
         for entry in self.index.entries(&self.request.user) {
             let grants = entry.all();
-            for grant in grants.filter(|grant| grant.binding.kind == BindingKind::RoleBinding) {
+            for grant in grants.filter(|grant| grant.binding().kind == BindingKind::RoleBinding) {
                 let chain = chain_of(self.index, grant, &self.request.action);
                 misses.extend(chain.map(|chain| NearMiss {
                     binding: chain.binding,
@@ -182,14 +182,14 @@ fn rule_misses<'a>(
     request: &Request<'_>,
     misses: &mut Vec<NearMiss<'a>>,
 ) {
-    for (rule_index, effective) in role.effective.iter().enumerate() {
+    for (rule_index, effective) in role.detail.effective.iter().enumerate() {
         let Some(missing) = effective.rule.only_missing(&request.action) else {
             continue;
         };
         let chain = Chain {
             binding,
             subject_index,
-            role: &role.role,
+            role: &role.detail.role,
             rule_index,
             effective,
         };
@@ -213,11 +213,11 @@ fn chain_of<'a>(
     let role = index.compiled(grant.role)?;
     let rule_index = role.all_granting(action).next()?;
     Some(Chain {
-        binding: &grant.binding,
+        binding: grant.binding(),
         subject_index: grant.subject as usize,
-        role: &role.role,
+        role: &role.detail.role,
         rule_index,
-        effective: role.effective.get(rule_index)?,
+        effective: role.detail.effective.get(rule_index)?,
     })
 }
 

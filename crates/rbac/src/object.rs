@@ -3,6 +3,7 @@
 //! Reading is lenient: unknown fields are ignored, `null` lists are empty lists, old API versions are read as `v1`.
 //! Deciding is strict: nothing here guesses what a misspelt group, resource or verb was meant to be.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -397,18 +398,37 @@ impl Subject {
     /// What the authorizer compares with, or `None` if the subject can match nobody: an unknown kind, or a service
     /// account without a namespace in a ClusterRoleBinding.
     pub fn identity_in(&self, binding_namespace: &str) -> Option<Identity> {
+        let (kind, name) = self.compared_in(binding_namespace)?;
+        let name = name.into_owned();
+        Some(match kind {
+            IdentityKind::User => Identity::User(name),
+            IdentityKind::Group => Identity::Group(name),
+        })
+    }
+
+    /// As [`identity_in`](Self::identity_in), borrowed where that is possible.
+    pub(crate) fn compared_in(
+        &self,
+        binding_namespace: &str,
+    ) -> Option<(IdentityKind, Cow<'_, str>)> {
         match self.kind.as_str() {
-            "User" => Some(Identity::User(self.name.clone())),
-            "Group" => Some(Identity::Group(self.name.clone())),
+            "User" => Some((IdentityKind::User, Cow::Borrowed(&self.name))),
+            "Group" => Some((IdentityKind::Group, Cow::Borrowed(&self.name))),
             "ServiceAccount" => {
                 let namespace = self.namespace_in(binding_namespace);
-                (!namespace.is_empty()).then(|| {
-                    Identity::User(format!("{SERVICE_ACCOUNT_PREFIX}{namespace}:{}", self.name))
-                })
+                let user = || [SERVICE_ACCOUNT_PREFIX, namespace, ":", &self.name].concat();
+                (!namespace.is_empty()).then(|| (IdentityKind::User, Cow::Owned(user())))
             }
             _ => None,
         }
     }
+}
+
+/// User names and group names are told apart; a service account is a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum IdentityKind {
+    User = 1,
+    Group = 2,
 }
 
 /// What a subject compares with: a user name or a group name. A service account is its user name.

@@ -1,9 +1,11 @@
 //! Who may do something: the reverse question (access review spec, B.3).
 
+use std::collections::HashMap;
+
 use crate::catalog::{Catalog, Scope};
 use crate::decision::Chain;
 use crate::index::{CompiledRole, Index};
-use crate::object::{BindingKind, PolicyRule};
+use crate::object::{Binding, BindingKind, PolicyRule};
 use crate::request::{Action, ResourceAction};
 use crate::rule::Part;
 
@@ -28,58 +30,64 @@ pub struct WhoCan<'a> {
     /// RoleBindings that carry the right and cannot give it: the resource is cluster-scoped, or no resource.
     pub in_vain: Vec<Chain<'a>>,
     /// Bindings in scope whose role is missing, so that nobody knows what they grant.
-    pub unresolved: Vec<(&'a crate::object::Binding, String)>,
+    pub unresolved: Vec<(&'a Binding, String)>,
 }
 
 impl Index {
-    /// Who may do this. Looks at every role once, and then only at the bindings of those that grant.
+    /// Who may do this. Looks once at every binding, and once at every role that is bound.
     ///
     /// The catalog tells which resources are cluster-scoped: for these a namespace in the question is ignored, and
     /// RoleBindings are reported as granting in vain.
     pub fn who_can(&self, action: &Action<'_>, place: Where, catalog: &Catalog) -> WhoCan<'_> {
         let mut answer = WhoCan::default();
         let action = &catalog.settle(*action).action;
-        for (number, role) in self.compiled_roles() {
-            let Some((grant, rule_index)) = self.grant_of(role, action) else {
-                continue;
-            };
-            let Some(effective) = role.effective.get(rule_index) else {
-                continue;
-            };
-            for binding in self.bindings_of_number(number) {
-                let list = match reaches(
-                    binding.kind,
-                    &binding.metadata.namespace,
-                    action,
-                    place,
-                    catalog,
-                ) {
-                    Reach::No => continue,
-                    Reach::InVain if grant == GrantKind::Full => &mut answer.in_vain,
-                    Reach::InVain => continue,
-                    Reach::Yes if grant == GrantKind::Full => &mut answer.granted,
-                    Reach::Yes => &mut answer.for_names,
-                };
-                let namespace = &binding.metadata.namespace;
-                let subjects = binding.subjects.iter().enumerate();
-                let can_match = subjects.filter(|(_, s)| s.identity_in(namespace).is_some());
-                list.extend(can_match.map(|(subject_index, _)| Chain {
-                    binding,
-                    subject_index,
-                    role: &role.role,
-                    rule_index,
-                    effective,
-                }));
+        let is_cluster_scoped = match action {
+            Action::Resource(action) => {
+                catalog.scope(action.group, action.resource) == Some(Scope::Cluster)
             }
+            Action::NonResource { .. } => true,
+        };
+        let mut by_role: HashMap<u32, Option<(GrantKind, usize)>> = HashMap::new();
+        for stored in self.all_bindings() {
+            let binding = &stored.binding;
+            let reach = reach_of(binding, action, place, is_cluster_scoped);
+            if reach == Reach::No {
+                continue;
+            }
+            let Some(role) = self.compiled(stored.role) else {
+                let key = self.role_key(stored.role);
+                let missing = key.map(|key| (binding, key.unresolved()));
+                answer
+                    .unresolved
+                    .extend(missing.filter(|_| reach == Reach::Yes));
+                continue;
+            };
+            let granted = by_role
+                .entry(stored.role)
+                .or_insert_with(|| self.grant_of(role, action));
+            let Some((kind, rule_index)) = *granted else {
+                continue;
+            };
+            let list = match (reach, kind) {
+                (Reach::Yes, GrantKind::Full) => &mut answer.granted,
+                (Reach::Yes, GrantKind::NamesOnly) => &mut answer.for_names,
+                (Reach::InVain, GrantKind::Full) => &mut answer.in_vain,
+                (Reach::InVain, GrantKind::NamesOnly) | (Reach::No, _) => continue,
+            };
+            let Some(effective) = role.detail.effective.get(rule_index) else {
+                continue;
+            };
+            let subjects = binding.subjects.iter().enumerate();
+            let namespace = &binding.metadata.namespace;
+            let can_match = subjects.filter(|(_, s)| s.compared_in(namespace).is_some());
+            list.extend(can_match.map(|(subject_index, _)| Chain {
+                binding,
+                subject_index,
+                role: &role.detail.role,
+                rule_index,
+                effective,
+            }));
         }
-        for list in [
-            &mut answer.granted,
-            &mut answer.for_names,
-            &mut answer.in_vain,
-        ] {
-            list.sort_by(|a, b| order(a).cmp(&order(b)));
-        }
-        self.unresolved_in(action, place, &mut answer);
         answer
     }
 
@@ -90,41 +98,10 @@ impl Index {
         let Action::Resource(ResourceAction { name: "", .. }) = action else {
             return None;
         };
-        let mut rules = role.effective.iter();
+        let mut rules = role.detail.effective.iter();
         let named = |rule: &PolicyRule| rule.only_missing(action) == Some(Part::Name);
         let place = rules.position(|effective| named(&effective.rule))?;
         Some((GrantKind::NamesOnly, place))
-    }
-
-    fn unresolved_in<'a>(&'a self, action: &Action<'_>, place: Where, answer: &mut WhoCan<'a>) {
-        let namespace = match action {
-            Action::Resource(action) => action.namespace,
-            Action::NonResource { .. } => "",
-        };
-        let everywhere = place == Where::Everywhere;
-        let missing = self.bindings_with_missing_role(everywhere, namespace);
-        answer.unresolved = missing.collect();
-    }
-
-    /// Bindings whose role is missing: all of them, or those of the cluster and one namespace.
-    fn bindings_with_missing_role<'a>(
-        &'a self,
-        everywhere: bool,
-        namespace: &str,
-    ) -> impl Iterator<Item = (&'a crate::object::Binding, String)> {
-        let all = everywhere.then(|| self.all_bindings());
-        let cluster = (!everywhere).then(|| self.bindings_in(""));
-        let local = (!everywhere && !namespace.is_empty()).then(|| self.bindings_in(namespace));
-        let some = cluster
-            .into_iter()
-            .flatten()
-            .chain(local.into_iter().flatten());
-        let stored = all.into_iter().flatten().chain(some);
-        stored.filter_map(|stored| {
-            let missing = self.compiled(stored.role).is_none();
-            let key = missing.then(|| self.role_key(stored.role)).flatten()?;
-            Some((&*stored.binding, key.unresolved()))
-        })
     }
 }
 
@@ -134,48 +111,33 @@ enum GrantKind {
     NamesOnly,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Yes,
     InVain,
     No,
 }
 
-/// Whether a binding's grant of the action takes effect.
-fn reaches(
-    kind: BindingKind,
-    binding_namespace: &str,
+/// Whether what a binding grants takes effect for the action.
+fn reach_of(
+    binding: &Binding,
     action: &Action<'_>,
     place: Where,
-    catalog: &Catalog,
+    is_cluster_scoped: bool,
 ) -> Reach {
-    let Action::Resource(action) = action else {
-        return match kind {
-            BindingKind::ClusterRoleBinding => Reach::Yes,
-            BindingKind::RoleBinding => Reach::InVain,
-        };
-    };
-    if kind == BindingKind::ClusterRoleBinding {
+    if binding.kind == BindingKind::ClusterRoleBinding {
         return Reach::Yes;
     }
-    let cluster_scoped = catalog.scope(action.group, action.resource) == Some(Scope::Cluster);
-    if cluster_scoped && !crate::catalog::is_own_namespace(action) {
-        return Reach::InVain;
-    }
+    let namespace = match action {
+        Action::Resource(action) => action.namespace,
+        Action::NonResource { .. } => "",
+    };
+    let is_local = binding.metadata.namespace == namespace;
     match place {
-        Where::Everywhere if !cluster_scoped => Reach::Yes,
-        Where::Everywhere | Where::ActionNamespace if action.namespace == binding_namespace => {
-            Reach::Yes
-        }
+        // A named namespace is asked for in itself.
+        _ if is_cluster_scoped && namespace.is_empty() => Reach::InVain,
+        Where::Everywhere if !is_cluster_scoped => Reach::Yes,
+        Where::Everywhere | Where::ActionNamespace if is_local => Reach::Yes,
         Where::Everywhere | Where::ActionNamespace => Reach::No,
     }
-}
-
-fn order<'a>(chain: &Chain<'a>) -> (BindingKind, &'a str, &'a str, usize) {
-    let metadata = &chain.binding.metadata;
-    (
-        chain.binding.kind,
-        &metadata.namespace,
-        &metadata.name,
-        chain.subject_index,
-    )
 }

@@ -37,21 +37,22 @@ impl Index {
                 continue;
             };
             let computed: HashSet<&PolicyRule> =
-                compiled.effective.iter().map(|e| &*e.rule).collect();
-            let stored: HashSet<&PolicyRule> = compiled.role.rules.iter().map(|r| &**r).collect();
-            let only_stored = compiled.role.rules.iter();
+                compiled.detail.effective.iter().map(|e| &*e.rule).collect();
+            let stored: HashSet<&PolicyRule> =
+                compiled.detail.role.rules.iter().map(|r| &**r).collect();
+            let only_stored = compiled.detail.role.rules.iter();
             let only_stored: Vec<_> = only_stored
                 .filter(|rule| !computed.contains(&***rule))
                 .cloned()
                 .collect();
-            let only_computed = compiled.effective.iter();
+            let only_computed = compiled.detail.effective.iter();
             let only_computed: Vec<_> = only_computed
                 .filter(|effective| !stored.contains(&*effective.rule))
                 .cloned()
                 .collect();
             if !(only_stored.is_empty() && only_computed.is_empty()) {
                 drifts.push(Drift {
-                    role: compiled.role.clone(),
+                    role: compiled.detail.role.clone(),
                     only_stored,
                     only_computed,
                 });
@@ -97,7 +98,9 @@ impl Index {
                 for member in &collector.members {
                     let collected = match places.get(member) {
                         Some(other) => computed.get(*other).map_or(&[][..], Vec::as_slice),
-                        None => self.compiled(*member).map_or(&[][..], |c| &c.effective),
+                        None => self
+                            .compiled(*member)
+                            .map_or(&[][..], |c| &c.detail.effective),
                     };
                     for (rule_index, effective) in collected.iter().enumerate() {
                         if budget == 0 {
@@ -125,7 +128,7 @@ impl Index {
         for (collector, rules) in collectors.into_iter().zip(computed) {
             let unchanged = self
                 .compiled(collector.number)
-                .is_some_and(|compiled| *compiled.effective == *rules);
+                .is_some_and(|compiled| *compiled.detail.effective == *rules);
             if !unchanged {
                 self.compile(collector.number, collector.role, rules.into());
             }
@@ -157,17 +160,17 @@ impl Index {
         let rule = role.aggregation.clone()?;
         let mut members = Vec::new();
         let mut seen = HashSet::new();
+        let others = self.slots.iter().filter_map(|slot| slot.role.as_ref());
+        let mut others: Vec<&Arc<Role>> = others
+            .filter(|other| other.kind == RoleKind::ClusterRole && !Arc::ptr_eq(other, &role))
+            .collect();
+        others.sort_by_key(|other| &other.metadata.name);
         for selector in &rule.cluster_role_selectors {
-            // Ordered by name, since ClusterRoles come first among the keys.
-            for (key, other) in &self.role_numbers {
-                if !matches!(key, RoleKey::ClusterRole(_)) {
-                    break;
-                }
-                let labels = self.slot(*other).and_then(|slot| slot.role.as_ref());
-                let selected = labels
-                    .is_some_and(|other| selector.matches(&other.metadata.labels) == Some(true));
-                if *other != number && selected && seen.insert(*other) {
-                    members.push(*other);
+            for other in &others {
+                if selector.matches(&other.metadata.labels) == Some(true) {
+                    let key = RoleKey::new(RoleKind::ClusterRole, "", &other.metadata.name);
+                    let number = self.number_of(&key).filter(|other| seen.insert(*other));
+                    members.extend(number);
                 }
             }
         }

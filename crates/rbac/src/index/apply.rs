@@ -1,13 +1,14 @@
 //! Building and changing an index.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::grants::{Grant, Grants};
 use super::{
-    BindingKey, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, Slot, StoredBinding,
-    SubjectEntry,
+    ByName, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
+    StoredBinding, SubjectEntry, Symbol,
 };
-use crate::object::{Binding, BindingKind, Identity, Object, Role, RoleKind};
+use crate::object::{Binding, BindingKind, Object, Role, RoleKind};
 
 /// One change of one object, as a watch reports it.
 #[derive(Debug, Clone)]
@@ -65,7 +66,13 @@ pub enum Refused {
 impl Index {
     /// An index of these objects, and which of them were refused. Of two objects of the same key the later one holds.
     pub fn build(objects: impl IntoIterator<Item = Object>) -> (Self, Vec<Refused>) {
+        let objects: Vec<Object> = objects.into_iter().collect();
+        let subjects = objects.iter().map(|object| match object {
+            Object::Role(_) => 0,
+            Object::Binding(binding) => binding.subjects.len(),
+        });
         let mut index = Self::default();
+        index.subjects.reserve(subjects.sum());
         let mut refused = Vec::new();
         for object in objects {
             if let Err(error) = index.put(object) {
@@ -90,7 +97,7 @@ impl Index {
                     BindingKind::ClusterRoleBinding => "",
                     BindingKind::RoleBinding => &namespace,
                 };
-                self.remove_binding(&BindingKey::new(namespace, &name));
+                self.remove_binding(namespace, &name);
                 false
             }
             Change::Delete(ObjectKey::Role {
@@ -131,63 +138,58 @@ impl Index {
         if binding.kind == BindingKind::ClusterRoleBinding {
             binding.metadata.namespace.clear();
         }
-        let key = BindingKey::of(&binding);
-        self.remove_binding(&key);
-        let binding = Arc::new(binding);
-        let role = self.number(RoleKey::of(&binding.role_ref, &key.namespace));
+        self.remove_binding(&binding.metadata.namespace, &binding.metadata.name);
+        let namespace = &binding.metadata.namespace;
+        let role = self.number(&RoleKey::of(&binding.role_ref, namespace));
         if let Some(slot) = self.slots.get_mut(role as usize) {
-            slot.bindings.insert(key.clone());
+            slot.bindings += 1;
         }
-        let namespace = (!key.namespace.is_empty()).then(|| self.symbols.intern(&key.namespace));
-        for (place, identity) in identities(&binding) {
+        let symbol = (!namespace.is_empty()).then(|| self.symbols.intern(namespace));
+        let stored = Arc::new(StoredBinding { binding, role });
+        for (place, kind, name) in identities(&stored.binding) {
             let grant = Grant {
-                binding: binding.clone(),
+                stored: stored.clone(),
                 role,
                 subject: u32::try_from(place).unwrap_or(u32::MAX),
             };
-            self.with_grants(&identity, namespace, |grants| grants.insert(grant));
+            self.with_grants(kind, &name, symbol, |grants| grants.insert(grant));
         }
-        self.bindings
-            .insert(key, Arc::new(StoredBinding { binding, role }));
+        self.bindings.insert(ByName(stored));
     }
 
-    fn remove_binding(&mut self, key: &BindingKey) {
-        let Some(stored) = self.bindings.remove(key) else {
+    fn remove_binding(&mut self, namespace: &str, name: &str) {
+        let Some(stored) = self.stored_binding(namespace, name).cloned() else {
             return;
         };
-        let namespace = (!key.namespace.is_empty())
-            .then(|| self.symbols.get(&key.namespace))
-            .flatten();
-        for (_, identity) in identities(&stored.binding) {
-            self.with_grants(&identity, namespace, |grants| {
-                grants.remove(stored.role, &key.name)
+        let symbol = (!namespace.is_empty()).then(|| self.symbols.get(namespace));
+        for (_, kind, identity) in identities(&stored.binding) {
+            self.with_grants(kind, &identity, symbol.flatten(), |grants| {
+                grants.remove(stored.role, name);
             });
         }
-        if namespace.is_some() {
-            self.symbols.release(&key.namespace);
+        if !namespace.is_empty() {
+            self.symbols.release(namespace);
         }
         if let Some(slot) = self.slots.get_mut(stored.role as usize) {
-            slot.bindings.remove(key);
+            slot.bindings -= 1;
         }
         self.free_if_unused(stored.role);
+        self.bindings.remove(&ByName(stored));
     }
 
     /// Changes the grants of a subject in one scope, and forgets subjects and scopes without any.
     fn with_grants(
         &mut self,
-        identity: &Identity,
-        namespace: Option<super::Symbol>,
+        kind: IdentityKind,
+        name: &str,
+        namespace: Option<Symbol>,
         change: impl FnOnce(&mut Grants),
     ) {
-        let (kind, name) = match identity {
-            Identity::User(name) => (IdentityKind::User, name),
-            Identity::Group(name) => (IdentityKind::Group, name),
-        };
         let hash = self.hasher.hash(kind as u8, name);
-        let is = |entry: &SubjectEntry| entry.kind == kind && &*entry.name == name.as_str();
+        let is = |entry: &SubjectEntry| entry.kind == kind && &*entry.name == name;
         let make = || SubjectEntry {
             kind,
-            name: name.as_str().into(),
+            name: name.into(),
             cluster: Grants::default(),
             namespaces: Default::default(),
         };
@@ -215,8 +217,8 @@ impl Index {
             role.aggregation = None;
         }
         let key = RoleKey::new(role.kind, &role.metadata.namespace, &role.metadata.name);
+        let number = self.number(&key);
         let role = Arc::new(role);
-        let number = self.number(key);
         let before = self
             .slots
             .get_mut(number as usize)
@@ -239,8 +241,8 @@ impl Index {
         aggregates
     }
 
-    fn remove_role(&mut self, key: &RoleKey) -> bool {
-        let Some(number) = self.role_numbers.get(key).copied() else {
+    fn remove_role(&mut self, key: &RoleKey<&str>) -> bool {
+        let Some(number) = self.number_of(key) else {
             return false;
         };
         let before = self
@@ -270,7 +272,7 @@ impl Index {
         let compiled = CompiledRole::new(&mut self.symbols, role, effective);
         self.uncompile(number);
         if let Some(slot) = self.compiled.slot(number) {
-            *slot = Some(Arc::new(compiled));
+            *slot = Some(compiled);
         }
     }
 
@@ -281,53 +283,57 @@ impl Index {
     }
 
     /// The number of a role, whether it exists or is only referred to.
-    fn number(&mut self, key: RoleKey) -> u32 {
-        if let Some(number) = self.role_numbers.get(&key) {
-            return *number;
+    fn number(&mut self, key: &RoleKey<&str>) -> u32 {
+        if let Some(number) = self.number_of(key) {
+            return number;
         }
         let slot = Slot {
-            key: key.clone(),
+            key: key.to_shared(),
             role: None,
-            bindings: Default::default(),
+            bindings: 0,
+        };
+        let entry = |number| RoleNumber {
+            key: slot.key.clone(),
+            number,
         };
         let number = match self.free_slots.pop_back() {
-            Some(free) => {
-                if let Some(place) = self.slots.get_mut(free as usize) {
-                    *place = slot;
-                }
-                free
-            }
-            None => {
-                self.slots.push_back(slot);
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-            }
+            Some(free) => free,
+            None => u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
         };
-        self.role_numbers.insert(key, number);
+        let is = |entry: &RoleNumber| entry.key.as_deref() == *key;
+        self.role_numbers
+            .entry(key.hash(&self.hasher), is, || entry(number));
+        match self.slots.get_mut(number as usize) {
+            Some(place) => *place = slot,
+            None => self.slots.push_back(slot),
+        }
         number
     }
 
     fn free_if_unused(&mut self, number: u32) {
-        let unused = |slot: &&Slot| slot.role.is_none() && slot.bindings.is_empty();
+        let unused = |slot: &&Slot| slot.role.is_none() && slot.bindings == 0;
         if let Some(slot) = self.slots.get(number as usize).filter(unused) {
-            self.role_numbers.remove(&slot.key.clone());
+            let key = slot.key.as_deref();
+            let is = |entry: &RoleNumber| entry.key.as_deref() == key;
+            self.role_numbers.remove(key.hash(&self.hasher), is);
             self.free_slots.push_back(number);
         }
     }
 }
 
 /// Everyone a binding names, each once, with the first place that names them.
-fn identities(binding: &Binding) -> Vec<(usize, Identity)> {
-    let namespace = match binding.kind {
-        BindingKind::ClusterRoleBinding => "",
-        BindingKind::RoleBinding => &binding.metadata.namespace,
-    };
+fn identities(binding: &Binding) -> Vec<(usize, IdentityKind, Cow<'_, str>)> {
+    let namespace = &binding.metadata.namespace;
     let subjects = binding.subjects.iter().enumerate();
-    let mut identities: Vec<(usize, Identity)> = subjects
-        .filter_map(|(place, subject)| Some((place, subject.identity_in(namespace)?)))
+    let mut identities: Vec<_> = subjects
+        .filter_map(|(place, subject)| {
+            let (kind, name) = subject.compared_in(namespace)?;
+            Some((place, kind, name))
+        })
         .collect();
     if identities.len() > 1 {
-        identities.sort_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
-        identities.dedup_by(|later, first| later.1 == first.1);
+        identities.sort_by(|a, b| (a.1, &a.2, a.0).cmp(&(b.1, &b.2, b.0)));
+        identities.dedup_by(|later, first| (later.1, &later.2) == (first.1, &first.2));
     }
     identities
 }

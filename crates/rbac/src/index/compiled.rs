@@ -1,4 +1,5 @@
-//! Roles as the request path reads them: numbers instead of strings, one block of memory per role.
+//! Roles as the request path reads them: a program of numbers in one block of memory, where a large index costs one
+//! cache miss instead of one per rule, list and string.
 
 use std::sync::Arc;
 
@@ -10,14 +11,13 @@ use crate::rule::url_matches;
 /// A stored role with its rules in force: its own, or those that aggregation gave it.
 #[derive(Debug, Clone)]
 pub(crate) struct CompiledRole {
-    /// Verbs of all resource rules together, to pass over roles that cannot grant.
-    verbs: u64,
-    /// Resources of all rules together, one bit per symbol modulo 64.
-    resources: u64,
-    rules: Box<[CompiledRule]>,
-    symbols: Box<[Symbol]>,
-    /// For rules with many names, the order of these names.
-    name_orders: Box<[NameOrder]>,
+    program: Arc<[u32]>,
+    pub(crate) detail: Arc<RoleDetail>,
+}
+
+/// What the program was made of, for explanations.
+#[derive(Debug)]
+pub(crate) struct RoleDetail {
     pub(crate) role: Arc<Role>,
     pub(crate) effective: Arc<[EffectiveRule]>,
 }
@@ -38,27 +38,6 @@ pub struct Origin {
     pub cluster_role: Arc<str>,
     /// Its place there.
     pub rule_index: usize,
-}
-
-/// The names of a rule in sorted order, as places in its list.
-#[derive(Debug, Clone)]
-struct NameOrder {
-    rule: usize,
-    order: Box<[usize]>,
-}
-
-#[derive(Debug, Clone)]
-struct CompiledRule {
-    verbs: u64,
-    groups: (u32, u32),
-    resources: (u32, u32),
-    /// Verbs that have no bit.
-    other_verbs: (u32, u32),
-    any_group: bool,
-    any_resource: bool,
-    any_verb: bool,
-    has_names: bool,
-    has_urls: bool,
 }
 
 /// The verbs with a bit of their own. Any other is compared as a symbol.
@@ -88,9 +67,34 @@ const VERBS: [&str; 24] = [
     "impersonate:arbitrary-node",
     "impersonate:associated-node",
 ];
-const ANY: u64 = u64::MAX;
-/// Longer lists are kept sorted and searched by halves.
+// The program: a head, a record per rule, and the lists that the records point to, one behind the other.
+const HEAD: usize = 4;
+/// Head: verbs of all rules together, to pass over roles that cannot grant.
+const HEAD_VERBS: usize = 0;
+/// Head: resources of all rules together, one bit per symbol modulo 64, low and high.
+const HEAD_RESOURCES: (usize, usize) = (1, 2);
+/// Head: the number of rules.
+const HEAD_RULES: usize = 3;
+const RECORD: usize = 6;
+/// Bits of a record's first word that are no verbs.
+const OTHER_VERBS: u32 = 1 << 24;
+const ANY_VERB: u32 = 1 << 25;
+const ANY_GROUP: u32 = 1 << 26;
+const ANY_RESOURCE: u32 = 1 << 27;
+const HAS_NAMES: u32 = 1 << 28;
+const HAS_URLS: u32 = 1 << 29;
+/// Longer lists are searched by halves.
 const LINEAR: usize = 16;
+
+/// A record: flags and verbs, where its lists begin, and where each of them ends.
+struct Record {
+    flags: u32,
+    start: u32,
+    groups: u32,
+    resources: u32,
+    verbs: u32,
+    names: u32,
+}
 
 /// A request with its strings looked up.
 pub(crate) enum Probe<'a> {
@@ -99,7 +103,7 @@ pub(crate) enum Probe<'a> {
         group: Option<Symbol>,
         resource: Option<Symbol>,
         any_with_subresource: Option<Symbol>,
-        name: &'a str,
+        name: Option<Symbol>,
     },
     Url {
         verb: VerbProbe,
@@ -109,7 +113,8 @@ pub(crate) enum Probe<'a> {
 
 #[derive(Clone, Copy)]
 pub(crate) struct VerbProbe {
-    bit: u64,
+    /// The bit of the verb, or the flag of rules that have other verbs; and the flag of rules that have all.
+    bits: u32,
     symbol: Option<Symbol>,
 }
 
@@ -133,7 +138,7 @@ impl<'a> Probe<'a> {
                     group: symbols.get(action.group),
                     resource,
                     any_with_subresource,
-                    name: action.name,
+                    name: symbols.get(action.name),
                 }
             }
             Action::NonResource { path, .. } => Self::Url { verb, path },
@@ -146,16 +151,19 @@ impl VerbProbe {
     fn new(symbols: &Symbols, verb: &str) -> Self {
         match verb_bit(verb) {
             0 => Self {
-                bit: 0,
+                bits: OTHER_VERBS | ANY_VERB,
                 symbol: symbols.get(verb),
             },
-            bit => Self { bit, symbol: None },
+            bit => Self {
+                bits: bit | ANY_VERB,
+                symbol: None,
+            },
         }
     }
 }
 
 #[inline]
-fn verb_bit(verb: &str) -> u64 {
+fn verb_bit(verb: &str) -> u32 {
     match VERBS.iter().position(|known| *known == verb) {
         Some(place) => 1 << place,
         None => 0,
@@ -168,40 +176,44 @@ impl CompiledRole {
         role: Arc<Role>,
         effective: Arc<[EffectiveRule]>,
     ) -> Self {
-        let mut compiled = Self {
-            verbs: 0,
-            resources: 0,
-            rules: Box::default(),
-            symbols: Box::default(),
-            name_orders: name_orders(&effective),
-            role,
-            effective,
-        };
-        let mut all = Vec::new();
-        let mut rules = Vec::with_capacity(compiled.effective.len());
-        for rule in compiled.effective.iter().map(|effective| &effective.rule) {
-            let compiled_rule = CompiledRule::new(symbols, rule, &mut all);
-            compiled.verbs |= compiled_rule.verbs;
-            if !compiled_rule.other_verbs.is_empty_range() {
-                // Verbs without a bit pass the sieve by all bits; the rule itself still compares them.
-                compiled.verbs = ANY;
+        let mut program = vec![0; HEAD + RECORD * effective.len()];
+        let (mut verbs, mut resources) = (0, 0_u64);
+        for (index, rule) in effective
+            .iter()
+            .map(|effective| &*effective.rule)
+            .enumerate()
+        {
+            let record = Record::write(symbols, rule, &mut program);
+            verbs |= record.flags;
+            if record.flags & ANY_RESOURCE != 0 {
+                resources = u64::MAX;
             }
-            if compiled_rule.any_resource {
-                compiled.resources = ANY;
+            for symbol in list(&program, record.groups, record.resources) {
+                resources |= sieve(*symbol);
             }
-            for symbol in slice(&all, compiled_rule.resources) {
-                compiled.resources |= sieve(*symbol);
+            let at = HEAD + RECORD * index;
+            if let Some(space) = program.get_mut(at..at + RECORD) {
+                space.copy_from_slice(&record.words());
             }
-            rules.push(compiled_rule);
         }
-        compiled.rules = rules.into();
-        compiled.symbols = all.into();
-        compiled
+        let head = [
+            verbs,
+            resources as u32,
+            (resources >> 32) as u32,
+            place(effective.len()),
+        ];
+        if let Some(space) = program.get_mut(..HEAD) {
+            space.copy_from_slice(&head);
+        }
+        Self {
+            program: program.into(),
+            detail: Arc::new(RoleDetail { role, effective }),
+        }
     }
 
     /// Gives the symbols of the role's rules back.
     pub(crate) fn release(&self, symbols: &mut Symbols) {
-        for effective in self.effective.iter() {
+        for effective in self.detail.effective.iter() {
             for text in interned(&effective.rule) {
                 symbols.release(text);
             }
@@ -211,6 +223,10 @@ impl CompiledRole {
     /// The first rule that grants.
     #[inline]
     pub(crate) fn first_granting(&self, probe: &Probe<'_>) -> Option<usize> {
+        let program = &*self.program;
+        let head = program.first_chunk::<HEAD>()?;
+        let end = HEAD + RECORD * head[HEAD_RULES] as usize;
+        let (records, _) = program.get(HEAD..end)?.as_chunks::<RECORD>();
         match probe {
             Probe::Resource {
                 verb,
@@ -220,112 +236,133 @@ impl CompiledRole {
                 name,
             } => {
                 let wanted = resource.map_or(0, sieve) | any_with_subresource.map_or(0, sieve);
-                let by_verb = verb.bit == 0 || self.verbs & verb.bit != 0;
-                if !by_verb || (self.resources != ANY && self.resources & wanted == 0) {
+                let named =
+                    u64::from(head[HEAD_RESOURCES.0]) | u64::from(head[HEAD_RESOURCES.1]) << 32;
+                let any_resource = head[HEAD_VERBS] & ANY_RESOURCE != 0;
+                if head[HEAD_VERBS] & verb.bits == 0 || !(any_resource || named & wanted != 0) {
                     return None;
                 }
-                self.rules.iter().enumerate().position(|(index, rule)| {
-                    self.has_verb(rule, *verb)
-                        && (rule.any_group || self.has(rule.groups, *group))
-                        && (rule.any_resource
-                            || self.has(rule.resources, *resource)
-                            || self.has(rule.resources, *any_with_subresource))
-                        && (!rule.has_names || self.has_name(index, name))
+                records.iter().position(|words| {
+                    let record = Record::read(words);
+                    let flags = record.flags;
+                    flags & verb.bits != 0
+                        && (flags & ANY_GROUP != 0
+                            || has(program, record.start, record.groups, *group))
+                        && (flags & ANY_RESOURCE != 0
+                            || has(program, record.groups, record.resources, *resource)
+                            || has(
+                                program,
+                                record.groups,
+                                record.resources,
+                                *any_with_subresource,
+                            ))
+                        && record.has_verb(program, *verb)
+                        && (flags & HAS_NAMES == 0
+                            || has(program, record.verbs, record.names, *name))
                 })
             }
-            Probe::Url { verb, path } => self.rules.iter().enumerate().position(|(index, rule)| {
-                rule.has_urls && self.has_verb(rule, *verb) && self.has_url(index, path)
-            }),
+            Probe::Url { verb, path } => {
+                if head[HEAD_VERBS] & HAS_URLS == 0 {
+                    return None;
+                }
+                records.iter().enumerate().position(|(index, words)| {
+                    let record = Record::read(words);
+                    record.flags & HAS_URLS != 0
+                        && record.flags & verb.bits != 0
+                        && record.has_verb(program, *verb)
+                        && self.has_url(index, path)
+                })
+            }
         }
     }
 
-    /// Whether the role grants by a rule at this place.
+    /// The places of all rules that grant.
     pub(crate) fn all_granting<'s>(
         &'s self,
         action: &'s Action<'_>,
     ) -> impl Iterator<Item = usize> + 's {
-        let rules = self.effective.iter().enumerate();
+        let rules = self.detail.effective.iter().enumerate();
         rules
             .filter(|(_, effective)| effective.rule.allows(action))
             .map(|(index, _)| index)
     }
 
-    #[inline]
-    fn has_verb(&self, rule: &CompiledRule, verb: VerbProbe) -> bool {
-        rule.any_verb || rule.verbs & verb.bit != 0 || self.has(rule.other_verbs, verb.symbol)
-    }
-
-    #[inline]
-    fn has(&self, range: (u32, u32), symbol: Option<Symbol>) -> bool {
-        let list = slice(&self.symbols, range);
-        match symbol {
-            None => false,
-            Some(symbol) if list.len() <= LINEAR => list.contains(&symbol),
-            Some(symbol) => list.binary_search(&symbol).is_ok(),
-        }
-    }
-
-    fn has_name(&self, rule: usize, name: &str) -> bool {
-        let Some(names) = self.effective.get(rule).map(|e| &e.rule.resource_names) else {
-            return false;
-        };
-        if names.len() <= LINEAR {
-            return names.iter().any(|listed| listed == name);
-        }
-        let orders = &self.name_orders;
-        let place = orders.binary_search_by_key(&rule, |order| order.rule);
-        place
-            .ok()
-            .and_then(|place| orders.get(place))
-            .is_some_and(|sorted| {
-                let text = |at: &usize| names.get(*at).map_or("", String::as_str);
-                sorted
-                    .order
-                    .binary_search_by(|at| text(at).cmp(name))
-                    .is_ok()
-            })
-    }
-
     fn has_url(&self, rule: usize, path: &str) -> bool {
-        self.effective.get(rule).is_some_and(|effective| {
+        self.detail.effective.get(rule).is_some_and(|effective| {
             let urls = &effective.rule.non_resource_urls;
             urls.iter().any(|url| url_matches(url, path))
         })
     }
 }
 
-impl CompiledRule {
-    fn new(symbols: &mut Symbols, rule: &PolicyRule, all: &mut Vec<Symbol>) -> Self {
+impl Record {
+    /// Appends the lists of a rule to the program.
+    fn write(symbols: &mut Symbols, rule: &PolicyRule, program: &mut Vec<u32>) -> Self {
         // INVARIANT: interns exactly what `interned` lists.
-        let mut list = |texts: &mut dyn Iterator<Item = &str>| {
-            let start = all.len();
-            all.extend(texts.map(|text| symbols.intern(text)));
-            if let Some(added) = all.get_mut(start..) {
+        let start = place(program.len());
+        let mut append = |texts: &mut dyn Iterator<Item = &str>| {
+            let from = program.len();
+            program.extend(texts.map(|text| symbols.intern(text)));
+            if let Some(added) = program.get_mut(from..) {
                 added.sort_unstable();
             }
-            let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-            (place(start), place(all.len()))
+            place(program.len())
         };
-        let groups = list(&mut strings(&rule.api_groups));
-        let resources = list(&mut strings(&rule.resources));
-        let other_verbs = list(&mut strings(&rule.verbs).filter(|verb| verb_bit(verb) == 0));
-        let any_verb = rule.verbs.iter().any(|verb| verb == "*");
+        let groups = append(&mut strings(&rule.api_groups));
+        let resources = append(&mut strings(&rule.resources));
+        let verbs = append(&mut other_verbs(rule));
+        let names = append(&mut strings(&rule.resource_names));
+        let star = |list: &[String]| list.iter().any(|entry| entry == "*");
+        let flags = [
+            (OTHER_VERBS, verbs != resources),
+            (ANY_VERB, star(&rule.verbs)),
+            (ANY_GROUP, star(&rule.api_groups)),
+            (ANY_RESOURCE, star(&rule.resources)),
+            (HAS_NAMES, !rule.resource_names.is_empty()),
+            (HAS_URLS, !rule.non_resource_urls.is_empty()),
+        ];
+        let flags = flags.into_iter().filter(|(_, holds)| *holds);
+        let flags = flags.fold(0, |all, (flag, _)| all | flag);
         let bits = rule.verbs.iter().map(|verb| verb_bit(verb));
         Self {
-            verbs: if any_verb {
-                ANY
-            } else {
-                bits.fold(0, |all, bit| all | bit)
-            },
+            flags: bits.fold(flags, |all, bit| all | bit),
+            start,
             groups,
             resources,
-            other_verbs,
-            any_group: rule.api_groups.iter().any(|group| group == "*"),
-            any_resource: rule.resources.iter().any(|resource| resource == "*"),
-            any_verb,
-            has_names: !rule.resource_names.is_empty(),
-            has_urls: !rule.non_resource_urls.is_empty(),
+            verbs,
+            names,
         }
+    }
+
+    fn words(&self) -> [u32; RECORD] {
+        [
+            self.flags,
+            self.start,
+            self.groups,
+            self.resources,
+            self.verbs,
+            self.names,
+        ]
+    }
+
+    #[inline]
+    fn read(words: &[u32; RECORD]) -> Self {
+        let [flags, start, groups, resources, verbs, names] = *words;
+        Self {
+            flags,
+            start,
+            groups,
+            resources,
+            verbs,
+            names,
+        }
+    }
+
+    /// Whether the verb itself is among those of the rule, once the flags let it pass.
+    #[inline]
+    fn has_verb(&self, program: &[u32], verb: VerbProbe) -> bool {
+        let bits = verb.bits & !OTHER_VERBS;
+        self.flags & bits != 0 || has(program, self.resources, self.verbs, verb.symbol)
     }
 }
 
@@ -333,7 +370,12 @@ impl CompiledRule {
 fn interned(rule: &PolicyRule) -> impl Iterator<Item = &str> {
     strings(&rule.api_groups)
         .chain(strings(&rule.resources))
-        .chain(strings(&rule.verbs).filter(|verb| verb_bit(verb) == 0))
+        .chain(other_verbs(rule))
+        .chain(strings(&rule.resource_names))
+}
+
+fn other_verbs(rule: &PolicyRule) -> impl Iterator<Item = &str> {
+    strings(&rule.verbs).filter(|verb| verb_bit(verb) == 0)
 }
 
 fn strings(list: &[String]) -> impl Iterator<Item = &str> {
@@ -341,38 +383,28 @@ fn strings(list: &[String]) -> impl Iterator<Item = &str> {
 }
 
 #[inline]
-fn sieve(symbol: Symbol) -> u64 {
-    1 << (symbol % 64)
+fn has(program: &[u32], start: u32, end: u32, symbol: Option<Symbol>) -> bool {
+    let list = list(program, start, end);
+    match symbol {
+        None => false,
+        Some(symbol) if list.len() <= LINEAR => list.contains(&symbol),
+        Some(symbol) => list.binary_search(&symbol).is_ok(),
+    }
 }
 
 #[inline]
-fn slice(symbols: &[Symbol], (start, end): (u32, u32)) -> &[Symbol] {
-    symbols
+fn list(program: &[u32], start: u32, end: u32) -> &[Symbol] {
+    program
         .get(start as usize..end as usize)
         .unwrap_or_default()
 }
 
-fn name_orders(effective: &[EffectiveRule]) -> Box<[NameOrder]> {
-    let long = effective
-        .iter()
-        .enumerate()
-        .filter_map(|(rule, effective)| {
-            let names = &effective.rule.resource_names;
-            (names.len() > LINEAR).then(|| {
-                let mut order: Box<[usize]> = (0..names.len()).collect();
-                order.sort_unstable_by_key(|at| names.get(*at));
-                NameOrder { rule, order }
-            })
-        });
-    long.collect()
+#[inline]
+fn sieve(symbol: Symbol) -> u64 {
+    1 << (symbol % 64)
 }
 
-trait EmptyRange {
-    fn is_empty_range(&self) -> bool;
-}
-
-impl EmptyRange for (u32, u32) {
-    fn is_empty_range(&self) -> bool {
-        self.0 == self.1
-    }
+/// A place in a program. Objects are far too small to need more places.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }

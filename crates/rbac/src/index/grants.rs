@@ -5,13 +5,14 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use smallvec::SmallVec;
 
+use super::StoredBinding;
 use super::symbols::Symbol;
 use crate::object::Binding;
 
 /// A role granted to a subject by a binding.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
-    pub(crate) binding: Arc<Binding>,
+    pub(super) stored: Arc<StoredBinding>,
     pub(crate) role: u32,
     /// Place of the subject in the binding's list.
     pub(crate) subject: u32,
@@ -60,8 +61,13 @@ const FEW_GRANTS: usize = 32;
 const PAGE: usize = 128;
 
 impl Grant {
+    #[inline]
+    pub(crate) fn binding(&self) -> &Binding {
+        &self.stored.binding
+    }
+
     pub(crate) fn name(&self) -> &str {
-        &self.binding.metadata.name
+        &self.binding().metadata.name
     }
 
     fn key(&self) -> (u32, Arc<str>) {

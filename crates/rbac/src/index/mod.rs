@@ -20,6 +20,9 @@ mod table;
 
 use std::sync::Arc;
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+
 use imbl::{OrdMap, OrdSet};
 
 pub use self::aggregate::Drift;
@@ -32,6 +35,7 @@ use self::pages::Pages;
 pub(crate) use self::symbols::Symbol;
 use self::symbols::{Keyed, Symbols};
 use self::table::Table;
+pub(crate) use crate::object::IdentityKind;
 use crate::object::{Binding, BindingKind, Role, RoleKind, RoleRef};
 use crate::quote::Quoted;
 
@@ -41,11 +45,11 @@ pub struct Index {
     subjects: Table<SubjectEntry>,
     symbols: Symbols,
     /// Roles in force by their number; empty where a binding names a role that does not exist.
-    compiled: Pages<Option<Arc<CompiledRole>>>,
+    compiled: Pages<Option<CompiledRole>>,
     slots: imbl::Vector<Slot>,
     free_slots: imbl::Vector<u32>,
-    role_numbers: OrdMap<RoleKey, u32>,
-    bindings: OrdMap<BindingKey, Arc<StoredBinding>>,
+    role_numbers: Table<RoleNumber>,
+    bindings: OrdSet<ByName>,
     /// Numbers of the ClusterRoles that have an aggregation rule, by name.
     aggregated: OrdMap<Arc<str>, u32>,
     aggregation_overflow: bool,
@@ -63,37 +67,46 @@ pub struct Unread {
     pub reason: Arc<str>,
 }
 
-/// What a binding may refer to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum RoleKey {
-    ClusterRole(Arc<str>),
+/// What a binding may refer to, borrowed or owned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RoleKey<S> {
+    ClusterRole(S),
     Role {
-        namespace: Arc<str>,
-        name: Arc<str>,
+        namespace: S,
+        name: S,
     },
     /// A kind of role that does not exist.
-    Unsupported(Arc<str>),
-}
-
-/// ClusterRoleBindings have the empty namespace, and so come first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BindingKey {
-    pub(crate) namespace: Arc<str>,
-    pub(crate) name: Arc<str>,
+    Unsupported(S),
 }
 
 #[derive(Debug, Clone)]
+struct RoleNumber {
+    key: RoleKey<Arc<str>>,
+    number: u32,
+}
+
+#[derive(Debug)]
 pub(crate) struct StoredBinding {
-    pub(crate) binding: Arc<Binding>,
+    pub(crate) binding: Binding,
     pub(crate) role: u32,
+}
+
+/// Bindings in the API server's order: ClusterRoleBindings have the empty namespace, and so come first.
+#[derive(Debug, Clone)]
+struct ByName(Arc<StoredBinding>);
+
+/// Namespace and name of a binding, stored or asked for.
+trait BindingName {
+    fn names(&self) -> (&str, &str);
 }
 
 /// A place for a role: one that exists, or that bindings refer to.
 #[derive(Debug, Clone)]
 struct Slot {
-    key: RoleKey,
+    key: RoleKey<Arc<str>>,
     role: Option<Arc<Role>>,
-    bindings: OrdSet<BindingKey>,
+    /// How many bindings refer to it.
+    bindings: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -102,13 +115,6 @@ pub(crate) struct SubjectEntry {
     name: Arc<str>,
     pub(crate) cluster: Grants,
     namespaces: ByNamespace,
-}
-
-/// User names and group names are told apart; a service account is a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdentityKind {
-    User = 1,
-    Group = 2,
 }
 
 // === impl Index ===
@@ -125,28 +131,28 @@ impl Index {
     }
 
     /// All bindings, ClusterRoleBindings first, then by namespace and name.
-    pub fn bindings(&self) -> impl Iterator<Item = &Arc<Binding>> {
-        self.bindings.values().map(|stored| &stored.binding)
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.all_bindings().map(|stored| &stored.binding)
     }
 
     /// All roles, ClusterRoles first, then by namespace and name.
-    pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
-        let slots = self.role_numbers.values().filter_map(|n| self.slot(*n));
-        slots.filter_map(|slot| slot.role.as_ref())
+    pub fn roles(&self) -> Vec<&Arc<Role>> {
+        let mut roles: Vec<&Arc<Role>> =
+            self.slots.iter().filter_map(|s| s.role.as_ref()).collect();
+        roles.sort_by_key(|role| (&role.metadata.namespace, &role.metadata.name));
+        roles
     }
 
     /// The role of this kind, namespace (empty for ClusterRoles) and name.
     pub fn role(&self, kind: RoleKind, namespace: &str, name: &str) -> Option<&Arc<Role>> {
-        let number = self
-            .role_numbers
-            .get(&RoleKey::new(kind, namespace, name))?;
-        self.slot(*number)?.role.as_ref()
+        let number = self.number_of(&RoleKey::new(kind, namespace, name))?;
+        self.slot(number)?.role.as_ref()
     }
 
     /// The binding of this namespace (empty for ClusterRoleBindings) and name.
-    pub fn binding(&self, namespace: &str, name: &str) -> Option<&Arc<Binding>> {
-        let key = BindingKey::new(namespace, name);
-        self.bindings.get(&key).map(|stored| &stored.binding)
+    pub fn binding(&self, namespace: &str, name: &str) -> Option<&Binding> {
+        self.stored_binding(namespace, name)
+            .map(|stored| &stored.binding)
     }
 
     /// The rules in force of a role: as written, or as aggregated.
@@ -156,43 +162,42 @@ impl Index {
         namespace: &str,
         name: &str,
     ) -> Option<&[EffectiveRule]> {
-        let number = self
-            .role_numbers
-            .get(&RoleKey::new(kind, namespace, name))?;
-        Some(&self.compiled(*number)?.effective)
+        let number = self.number_of(&RoleKey::new(kind, namespace, name))?;
+        Some(&self.compiled(number)?.detail.effective)
     }
 
-    /// The role that a reference means in a binding of this namespace, or the API server's error text.
+    /// The rules of the role that a reference means in a binding of this namespace, or the API server's error text.
     pub fn resolve(&self, role_ref: &RoleRef, namespace: &str) -> Result<&[EffectiveRule], String> {
         let key = RoleKey::of(role_ref, namespace);
-        let number = self.role_numbers.get(&key);
-        number
-            .and_then(|number| self.compiled(*number))
-            .map(|compiled| &*compiled.effective)
+        self.number_of(&key)
+            .and_then(|number| self.compiled(number))
+            .map(|compiled| &*compiled.detail.effective)
             .ok_or_else(|| key.unresolved())
     }
 
-    /// The bindings that refer to a role, in order.
+    /// The bindings that refer to a role, in order. Looks at all bindings.
     pub fn bindings_of_role(
         &self,
         kind: RoleKind,
         namespace: &str,
         name: &str,
-    ) -> impl Iterator<Item = &Arc<Binding>> {
-        let number = self.role_numbers.get(&RoleKey::new(kind, namespace, name));
-        let slot = number.and_then(|number| self.slot(*number));
-        slot.into_iter()
-            .flat_map(|slot| slot.bindings.iter())
-            .filter_map(|key| self.bindings.get(key))
+    ) -> impl Iterator<Item = &Binding> {
+        let number = self.number_of(&RoleKey::new(kind, namespace, name));
+        let all = number.map(|_| self.all_bindings()).into_iter().flatten();
+        all.filter(move |stored| Some(stored.role) == number)
             .map(|stored| &stored.binding)
     }
 
     /// The namespaces in which there is a RoleBinding, sorted.
     pub fn bound_namespaces(&self) -> Vec<&str> {
         let mut namespaces: Vec<&str> = Vec::new();
-        for key in self.bindings.keys().filter(|key| !key.namespace.is_empty()) {
-            if namespaces.last() != Some(&&*key.namespace) {
-                namespaces.push(&key.namespace);
+        for binding in self
+            .bindings()
+            .filter(|b| b.kind == BindingKind::RoleBinding)
+        {
+            let namespace = binding.metadata.namespace.as_str();
+            if namespaces.last() != Some(&namespace) {
+                namespaces.push(namespace);
             }
         }
         namespaces
@@ -219,11 +224,22 @@ impl Index {
 
     #[inline]
     pub(crate) fn compiled(&self, role: u32) -> Option<&CompiledRole> {
-        self.compiled.get(role)?.as_deref()
+        self.compiled.get(role)?.as_ref()
     }
 
-    pub(crate) fn role_key(&self, role: u32) -> Option<&RoleKey> {
+    pub(crate) fn role_key(&self, role: u32) -> Option<&RoleKey<Arc<str>>> {
         self.slot(role).map(|slot| &slot.key)
+    }
+
+    fn number_of(&self, key: &RoleKey<&str>) -> Option<u32> {
+        let is = |entry: &RoleNumber| entry.key.as_deref() == *key;
+        let found = self.role_numbers.get(key.hash(&self.hasher), is)?;
+        Some(found.number)
+    }
+
+    fn stored_binding(&self, namespace: &str, name: &str) -> Option<&Arc<StoredBinding>> {
+        let key: &dyn BindingName = &(namespace, name);
+        self.bindings.get(key).map(|stored| &stored.0)
     }
 
     fn slot(&self, role: u32) -> Option<&Slot> {
@@ -247,30 +263,9 @@ impl Index {
         self.symbols.get(namespace)
     }
 
-    /// Every role that exists, with its number, ClusterRoles first.
-    pub(crate) fn compiled_roles(&self) -> impl Iterator<Item = (u32, &CompiledRole)> {
-        let numbers = self.role_numbers.values();
-        numbers.filter_map(|number| Some((*number, self.compiled(*number)?)))
-    }
-
-    pub(crate) fn bindings_of_number(&self, role: u32) -> impl Iterator<Item = &Arc<Binding>> {
-        let slot = self.slot(role);
-        let keys = slot.into_iter().flat_map(|slot| slot.bindings.iter());
-        keys.filter_map(|key| self.bindings.get(key))
-            .map(|stored| &stored.binding)
-    }
-
     /// All stored bindings in the API server's order.
     pub(crate) fn all_bindings(&self) -> impl Iterator<Item = &StoredBinding> {
-        self.bindings.values().map(|stored| &**stored)
-    }
-
-    /// Stored bindings in the API server's order, of one namespace (empty: ClusterRoleBindings).
-    pub(crate) fn bindings_in(&self, namespace: &str) -> impl Iterator<Item = &StoredBinding> {
-        let first = BindingKey::new(namespace, "");
-        let from = self.bindings.range(first.clone()..);
-        from.take_while(move |(key, _)| key.namespace == first.namespace)
-            .map(|(_, stored)| &**stored)
+        self.bindings.iter().map(|stored| &*stored.0)
     }
 }
 
@@ -289,61 +284,132 @@ impl SubjectEntry {
 
 // === impl keys ===
 
-impl RoleKey {
-    pub(crate) fn new(kind: RoleKind, namespace: &str, name: &str) -> Self {
+impl<'a> RoleKey<&'a str> {
+    pub(crate) fn new(kind: RoleKind, namespace: &'a str, name: &'a str) -> Self {
         match kind {
-            RoleKind::ClusterRole => Self::ClusterRole(name.into()),
-            RoleKind::Role => Self::Role {
-                namespace: namespace.into(),
-                name: name.into(),
-            },
+            RoleKind::ClusterRole => Self::ClusterRole(name),
+            RoleKind::Role => Self::Role { namespace, name },
         }
     }
 
     /// What a reference means in a binding of this namespace. A ClusterRoleBinding to a Role looks for it in the empty
     /// namespace, where there is none.
-    pub(crate) fn of(role_ref: &RoleRef, namespace: &str) -> Self {
+    pub(crate) fn of(role_ref: &'a RoleRef, namespace: &'a str) -> Self {
         match role_ref.kind.as_str() {
             "ClusterRole" => Self::new(RoleKind::ClusterRole, "", &role_ref.name),
             "Role" => Self::new(RoleKind::Role, namespace, &role_ref.name),
-            other => Self::Unsupported(other.into()),
+            other => Self::Unsupported(other),
         }
     }
 
+    fn to_shared(self) -> RoleKey<Arc<str>> {
+        match self {
+            Self::ClusterRole(name) => RoleKey::ClusterRole(name.into()),
+            Self::Role { namespace, name } => RoleKey::Role {
+                namespace: namespace.into(),
+                name: name.into(),
+            },
+            Self::Unsupported(kind) => RoleKey::Unsupported(kind.into()),
+        }
+    }
+
+    fn hash(&self, hasher: &Keyed) -> u64 {
+        match *self {
+            Self::ClusterRole(name) => hasher.hash_pair(0, "", name),
+            Self::Role { namespace, name } => hasher.hash_pair(1, namespace, name),
+            Self::Unsupported(kind) => hasher.hash_pair(2, "", kind),
+        }
+    }
+}
+
+impl RoleKey<Arc<str>> {
+    pub(crate) fn as_deref(&self) -> RoleKey<&str> {
+        match self {
+            Self::ClusterRole(name) => RoleKey::ClusterRole(name),
+            Self::Role { namespace, name } => RoleKey::Role { namespace, name },
+            Self::Unsupported(kind) => RoleKey::Unsupported(kind),
+        }
+    }
+}
+
+impl<S: AsRef<str>> RoleKey<S> {
     /// The API server's error when there is no such role.
     pub(crate) fn unresolved(&self) -> String {
         match self {
             Self::ClusterRole(name) => format!(
                 "clusterrole.rbac.authorization.k8s.io {} not found",
-                Quoted(name)
+                Quoted(name.as_ref())
             ),
-            Self::Role { name, .. } => {
-                format!("role.rbac.authorization.k8s.io {} not found", Quoted(name))
-            }
+            Self::Role { name, .. } => format!(
+                "role.rbac.authorization.k8s.io {} not found",
+                Quoted(name.as_ref())
+            ),
             Self::Unsupported(kind) => {
-                format!("unsupported role reference kind: {}", Quoted(kind))
+                format!("unsupported role reference kind: {}", Quoted(kind.as_ref()))
             }
         }
     }
 }
 
-impl BindingKey {
-    pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    pub(crate) fn of(binding: &Binding) -> Self {
-        match binding.kind {
-            BindingKind::ClusterRoleBinding => Self::new("", &binding.metadata.name),
-            BindingKind::RoleBinding => {
-                Self::new(&binding.metadata.namespace, &binding.metadata.name)
-            }
-        }
+impl BindingName for StoredBinding {
+    fn names(&self) -> (&str, &str) {
+        // INVARIANT: stored ClusterRoleBindings have no namespace.
+        let metadata = &self.binding.metadata;
+        (&metadata.namespace, &metadata.name)
     }
 }
+
+impl BindingName for (&str, &str) {
+    fn names(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn BindingName + 'a> for ByName {
+    fn borrow(&self) -> &(dyn BindingName + 'a) {
+        &*self.0
+    }
+}
+
+impl Ord for dyn BindingName + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names().cmp(&other.names())
+    }
+}
+
+impl PartialOrd for dyn BindingName + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn BindingName + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn BindingName + '_ {}
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.names().cmp(&other.0.names())
+    }
+}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.names() == other.0.names()
+    }
+}
+
+impl Eq for ByName {}
 
 #[cfg(test)]
 mod tests;

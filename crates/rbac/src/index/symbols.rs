@@ -124,4 +124,14 @@ impl Keyed {
         hasher.write_u8(kind);
         hasher.finish()
     }
+
+    /// Of two texts, told apart.
+    pub(crate) fn hash_pair(&self, kind: u8, first: &str, second: &str) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(first.as_bytes());
+        hasher.write_usize(first.len());
+        hasher.write(second.as_bytes());
+        hasher.write_u8(kind);
+        hasher.finish()
+    }
 }

@@ -1,23 +1,27 @@
 //! A persistent hash table for the request path.
 //!
 //! Two levels of pages, shared between versions of the index, over cells that hold one entry with its hash, or a small
-//! run of entries. Looking up a name that is absent costs two dependent loads, one that is present three; a change
-//! copies two pages. The usual persistent hash tries need several more loads, and on the request path of an index of
-//! 100,000 bindings each load is likely a cache miss.
+//! run of entries. In front of the cells of each page stands a filter of a few bits per entry: callers carry dozens of
+//! groups that no binding names, and the filters are small enough to stay in the processor's caches when the cells of a
+//! large index are not. A change copies the page and its filter.
 
 use std::sync::Arc;
 
-/// Bits per level as the table grows: 256, 4,096 or 65,536 cells. The last shape is never left, so that a change of a
-/// large table never has to move all of it.
-const SHAPES: [u32; 3] = [4, 6, 8];
+/// Bits per level as the table grows: 256, 4,096 or 65,536 cells. Larger shapes are taken only in advance, so that a
+/// change of a large table never has to move all of it.
+const GROWTH: [u32; 3] = [4, 6, 8];
+const LARGEST: u32 = 9;
 /// Entries per cell at which the next shape is taken.
 const MAX_LOAD: usize = 2;
+/// Cells per word of the filter.
+const CELLS_PER_WORD: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Table<E> {
     bits: u32,
     len: usize,
-    pages: Arc<[Option<Arc<[Cell<E>]>>]>,
+    filters: Arc<[Arc<[u64]>]>,
+    pages: Arc<[Arc<[Cell<E>]>]>,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,11 @@ impl<E> Table<E> {
     #[inline]
     pub(crate) fn get(&self, hash: u64, is: impl Fn(&E) -> bool) -> Option<&E> {
         let (page, cell) = places(hash, self.bits);
-        match self.pages.get(page)?.as_ref()?.get(cell)? {
+        let sieve = sieve(hash);
+        if self.filters.get(page)?.get(cell / CELLS_PER_WORD)? & sieve != sieve {
+            return None;
+        }
+        match self.pages.get(page)?.get(cell)? {
             Cell::Empty => None,
             Cell::One(stored, entry) => (*stored == hash && is(entry)).then_some(&**entry),
             Cell::Many(entries) => entries
@@ -59,26 +67,15 @@ impl<E: Clone> Table<E> {
     ) -> Option<&mut E> {
         if self.get(hash, &is).is_none() {
             self.grow();
-            let cell = self.cell(hash)?;
-            let added = Arc::new(make());
-            *cell = match std::mem::replace(cell, Cell::Empty) {
-                Cell::Empty => Cell::One(hash, added),
-                Cell::One(other, entry) => Cell::Many([(other, entry), (hash, added)].into()),
-                Cell::Many(entries) => {
-                    let entries = entries.iter().cloned();
-                    Cell::Many(entries.chain([(hash, added)]).collect())
-                }
-            };
-            self.len += 1;
+            self.add(hash, Arc::new(make()))?;
         }
         let entry = match self.cell(hash)? {
             Cell::Empty => return None,
             Cell::One(_, entry) => entry,
             Cell::Many(entries) => {
                 let mut entries = Arc::make_mut(entries).iter_mut();
-                &mut entries
-                    .find(|(stored, entry)| *stored == hash && is(entry))?
-                    .1
+                let entry = entries.find(|(stored, entry)| *stored == hash && is(entry))?;
+                &mut entry.1
             }
         };
         Some(Arc::make_mut(entry))
@@ -106,53 +103,85 @@ impl<E: Clone> Table<E> {
             }
         };
         self.len -= 1;
+        self.sift_again(hash);
+    }
+
+    /// Takes the shape for this many entries at once. Only worth its cost before most of them come.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        let fits = |bits: &u32| entries <= 1 << (2 * bits);
+        let bits = (self.bits..LARGEST).find(fits).unwrap_or(LARGEST);
+        self.reshape(bits);
     }
 
     fn grow(&mut self) {
         let fits = |bits: &u32| self.len < MAX_LOAD << (2 * bits);
-        let bits = SHAPES.into_iter().find(fits).unwrap_or(8).max(self.bits);
+        let largest = GROWTH.last().copied().unwrap_or_default();
+        let bits = GROWTH.into_iter().find(fits).unwrap_or(largest);
+        self.reshape(bits.max(self.bits));
+    }
+
+    fn reshape(&mut self, bits: u32) {
         if bits == self.bits {
             return;
         }
-        let mut grown = Self::with_bits(bits);
-        for (hash, entry) in self
+        let before = std::mem::replace(self, Self::with_bits(bits));
+        for (hash, entry) in before
             .pages
             .iter()
-            .flatten()
             .flat_map(|page| page.iter())
             .flat_map(Cell::entries)
         {
-            if let Some(cell) = grown.cell(*hash) {
-                *cell = match std::mem::replace(cell, Cell::Empty) {
-                    Cell::Empty => Cell::One(*hash, entry.clone()),
-                    other => Cell::Many(
-                        other
-                            .entries()
-                            .chain([(hash, entry)])
-                            .map(|(hash, entry)| (*hash, entry.clone()))
-                            .collect(),
-                    ),
-                };
-            }
+            self.add(*hash, entry.clone());
         }
-        grown.len = self.len;
-        *self = grown;
     }
 
     fn with_bits(bits: u32) -> Self {
+        let size = 1_usize << bits;
+        let filter: Arc<[u64]> = vec![0; size / CELLS_PER_WORD].into();
+        let page: Arc<[Cell<E>]> = (0..size).map(|_| Cell::Empty).collect();
         Self {
             bits,
             len: 0,
-            pages: (0..1_usize << bits).map(|_| None).collect(),
+            // All are one empty page until they are written to.
+            filters: vec![filter; size].into(),
+            pages: vec![page; size].into(),
         }
+    }
+
+    /// Adds an entry that is not there.
+    fn add(&mut self, hash: u64, entry: Arc<E>) -> Option<()> {
+        let cell = self.cell(hash)?;
+        *cell = match std::mem::replace(cell, Cell::Empty) {
+            Cell::Empty => Cell::One(hash, entry),
+            Cell::One(other, held) => Cell::Many([(other, held), (hash, entry)].into()),
+            Cell::Many(entries) => {
+                let entries = entries.iter().cloned();
+                Cell::Many(entries.chain([(hash, entry)]).collect())
+            }
+        };
+        self.len += 1;
+        let (page, cell) = places(hash, self.bits);
+        let filter = Arc::make_mut(&mut self.filters).get_mut(page)?;
+        *Arc::make_mut(filter).get_mut(cell / CELLS_PER_WORD)? |= sieve(hash);
+        Some(())
+    }
+
+    /// Makes a word of the filter anew after an entry went.
+    fn sift_again(&mut self, hash: u64) -> Option<()> {
+        let (page, cell) = places(hash, self.bits);
+        let word = cell / CELLS_PER_WORD;
+        let cells = self.pages.get(page)?;
+        let cells = cells.get(word * CELLS_PER_WORD..(word + 1) * CELLS_PER_WORD)?;
+        let hashes = cells.iter().flat_map(Cell::entries).map(|(hash, _)| *hash);
+        let bits = hashes.fold(0, |bits, hash| bits | sieve(hash));
+        let filter = Arc::make_mut(&mut self.filters).get_mut(page)?;
+        *Arc::make_mut(filter).get_mut(word)? = bits;
+        Some(())
     }
 
     fn cell(&mut self, hash: u64) -> Option<&mut Cell<E>> {
         let (page, cell) = places(hash, self.bits);
-        let size = 1_usize << self.bits;
-        let page = Arc::make_mut(&mut self.pages)
-            .get_mut(page)?
-            .get_or_insert_with(|| (0..size).map(|_| Cell::Empty).collect());
+        let page = Arc::make_mut(&mut self.pages).get_mut(page)?;
         Arc::make_mut(page).get_mut(cell)
     }
 }
@@ -165,6 +194,12 @@ fn places(hash: u64, bits: u32) -> (usize, usize) {
         (hash >> (64 - bits)) as usize,
         (hash >> (64 - 2 * bits)) as usize & mask,
     )
+}
+
+/// Three bits of a filter's word, from the end of the hash that chooses neither page nor cell.
+#[inline]
+fn sieve(hash: u64) -> u64 {
+    (1 << (hash & 63)) | (1 << (hash >> 6 & 63)) | (1 << (hash >> 12 & 63))
 }
 
 impl<E> Cell<E> {
@@ -194,6 +229,7 @@ impl<E> Clone for Table<E> {
         Self {
             bits: self.bits,
             len: self.len,
+            filters: self.filters.clone(),
             pages: self.pages.clone(),
         }
     }
@@ -201,7 +237,8 @@ impl<E> Clone for Table<E> {
 
 impl<E: Clone> Default for Table<E> {
     fn default() -> Self {
-        Self::with_bits(4)
+        let smallest = GROWTH.first().copied().unwrap_or_default();
+        Self::with_bits(smallest)
     }
 }
 

@@ -108,7 +108,7 @@ fn objects_that_come_and_go_leave_nothing_behind() {
         assert_eq!(index.symbols.len(), 0);
         assert_eq!(index.subjects.len(), 0);
         assert_eq!((index.binding_count(), index.role_count()), (0, 0));
-        assert!(index.role_numbers.is_empty());
+        assert_eq!(index.role_numbers.len(), 0);
         assert_eq!(index.free_slots.len(), index.slots.len());
     }
     assert!(index.slots.len() <= 40, "numbers are used again");
