@@ -1,7 +1,7 @@
 //! Deciding requests.
 
 use crate::decision::{Chain, Decision, Held, NoOpinion};
-use crate::index::{Grant, Grants, IdentityKind, Index, Probe, RoleKey, SubjectEntry};
+use crate::index::{CLUSTER, Grant, Grants, IdentityKind, Index, Probe, RoleKey, SubjectEntry};
 use crate::object::BindingKind;
 use crate::request::{Request, User};
 
@@ -29,8 +29,10 @@ impl Index {
             let Some(entry) = entry else {
                 return;
             };
-            search.cluster(&entry.cluster);
-            if let Some(grants) = namespace.and_then(|namespace| entry.in_namespace(namespace)) {
+            if let Some(grants) = entry.in_scope(CLUSTER) {
+                search.cluster(grants);
+            }
+            if let Some(grants) = namespace.and_then(|namespace| entry.in_scope(namespace)) {
                 search.namespace(grants);
             }
         };
@@ -70,15 +72,9 @@ impl Index {
                 continue;
             }
             for subject_index in held.subjects_matching(&request.user) {
-                chains.extend(rules.iter().filter_map(|rule_index| {
-                    Some(Chain {
-                        binding: held.binding,
-                        subject_index,
-                        role: &role.detail.role,
-                        rule_index: *rule_index,
-                        effective: role.detail.effective.get(*rule_index)?,
-                    })
-                }));
+                let rules = rules.iter();
+                chains
+                    .extend(rules.map(|rule| Chain::new(held.binding, subject_index, role, *rule)));
             }
         }
         chains
@@ -94,9 +90,7 @@ impl Index {
         let namespace = namespace.and_then(|namespace| self.namespace_symbol(namespace));
         let mut grants: Vec<&Grant> = Vec::new();
         for entry in self.entries(user) {
-            grants.extend(entry.cluster.iter());
-            let local = namespace.and_then(|namespace| entry.in_namespace(namespace));
-            grants.extend(local.into_iter().flat_map(Grants::iter));
+            grants.extend(entry.reaching(namespace));
         }
         let key = |grant: &Grant| grant.binding().kind;
         grants.sort_by(|a, b| (key(a), a.order()).cmp(&(key(b), b.order())));
@@ -180,12 +174,6 @@ impl<'a> Search<'a> {
             self.cluster.is_none() == (grant.binding().kind == BindingKind::RoleBinding),
             "grants are kept by scope"
         );
-        Some(Chain {
-            binding: grant.binding(),
-            subject_index: grant.subject as usize,
-            role: &role.detail.role,
-            rule_index,
-            effective: role.detail.effective.get(rule_index)?,
-        })
+        Some(grant.chain(role, rule_index))
     }
 }

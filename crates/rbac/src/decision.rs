@@ -26,12 +26,10 @@ pub struct Chain<'a> {
     pub binding: &'a Binding,
     /// Place of the subject in the binding.
     pub subject_index: usize,
-    /// The role.
-    pub role: &'a Role,
     /// Place of the rule among the role's rules in force.
     pub rule_index: usize,
-    /// The rule.
-    pub effective: &'a EffectiveRule,
+    // Not taken apart before someone asks: at the time of a decision all of it is likely far away in memory.
+    role: &'a CompiledRole,
 }
 
 /// RBAC has no opinion. Why not is worked out when asked for, since most answers are never looked at.
@@ -74,19 +72,44 @@ impl<'a> Decision<'a> {
 // === impl Chain ===
 
 impl<'a> Chain<'a> {
+    #[inline]
+    pub(crate) fn new(
+        binding: &'a Binding,
+        subject_index: usize,
+        role: &'a CompiledRole,
+        rule_index: usize,
+    ) -> Self {
+        Self {
+            binding,
+            subject_index,
+            rule_index,
+            role,
+        }
+    }
+
     /// The subject of the binding that matches the caller.
     pub fn subject(&self) -> Option<&'a Subject> {
         self.binding.subjects.get(self.subject_index)
     }
 
-    /// The rule that grants.
+    /// The role.
+    pub fn role(&self) -> &'a Role {
+        &self.role.detail.role
+    }
+
+    /// The rule.
     pub fn rule(&self) -> &'a PolicyRule {
-        &self.effective.rule
+        static NONE: PolicyRule = PolicyRule::EMPTY;
+        self.effective().map_or(&NONE, |effective| &effective.rule)
     }
 
     /// For aggregated roles, where the rule was collected from.
     pub fn origin(&self) -> Option<&'a Origin> {
-        self.effective.origin.as_ref()
+        self.effective()?.origin.as_ref()
+    }
+
+    fn effective(&self) -> Option<&'a EffectiveRule> {
+        self.role.detail.effective.get(self.rule_index)
     }
 }
 

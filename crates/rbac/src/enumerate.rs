@@ -28,14 +28,9 @@ impl Index {
             match held.role {
                 Err(key) => errors.push(key.unresolved()),
                 Ok(role) => {
-                    let rules = role.detail.effective.iter().enumerate();
-                    chains.extend(rules.map(|(rule_index, effective)| Chain {
-                        binding: held.binding,
-                        subject_index: held.subject_index,
-                        role: &role.detail.role,
-                        rule_index,
-                        effective,
-                    }));
+                    let (binding, subject) = (held.binding, held.subject_index);
+                    let rules = 0..role.detail.effective.len();
+                    chains.extend(rules.map(|rule| Chain::new(binding, subject, role, rule)));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Why not: the places where a chain to the right was almost there (access review spec, B.7).
 
 use crate::decision::{Chain, NoOpinion};
-use crate::index::{CompiledRole, Grants, IdentityKind, Index};
+use crate::index::{CompiledRole, IdentityKind, Index};
 use crate::object::{Binding, BindingKind, PolicyRule};
 use crate::request::{Action, Request};
 use crate::rule::Part;
@@ -138,12 +138,7 @@ impl<'a> NoOpinion<'a> {
             .namespace()
             .and_then(|namespace| self.index.namespace_symbol(namespace));
         for entry in as_group.into_iter().chain(as_users) {
-            let local = namespace.and_then(|namespace| entry.in_namespace(namespace));
-            for grant in entry
-                .cluster
-                .iter()
-                .chain(local.into_iter().flat_map(Grants::iter))
-            {
+            for grant in entry.reaching(namespace) {
                 let chain = chain_of(self.index, grant, &request.action);
                 misses.extend(chain.map(|chain| NearMiss {
                     binding: chain.binding,
@@ -186,13 +181,7 @@ fn rule_misses<'a>(
         let Some(missing) = effective.rule.only_missing(&request.action) else {
             continue;
         };
-        let chain = Chain {
-            binding,
-            subject_index,
-            role: &role.detail.role,
-            rule_index,
-            effective,
-        };
+        let chain = Chain::new(binding, subject_index, role, rule_index);
         misses.push(NearMiss {
             binding,
             subject_index,
@@ -212,13 +201,7 @@ fn chain_of<'a>(
 ) -> Option<Chain<'a>> {
     let role = index.compiled(grant.role)?;
     let rule_index = role.all_granting(action).next()?;
-    Some(Chain {
-        binding: grant.binding(),
-        subject_index: grant.subject as usize,
-        role: &role.detail.role,
-        rule_index,
-        effective: role.detail.effective.get(rule_index)?,
-    })
+    Some(grant.chain(role, rule_index))
 }
 
 fn suspect<'a>(rule: &'a PolicyRule, missing: Part, action: &Action<'_>) -> Option<Suspect<'a>> {

@@ -155,6 +155,16 @@ pub struct PolicyRule {
     pub non_resource_urls: Vec<String>,
 }
 
+impl PolicyRule {
+    pub(crate) const EMPTY: Self = Self {
+        verbs: Vec::new(),
+        api_groups: Vec::new(),
+        resources: Vec::new(),
+        resource_names: Vec::new(),
+        non_resource_urls: Vec::new(),
+    };
+}
+
 /// The role that a binding grants.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

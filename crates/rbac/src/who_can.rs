@@ -74,19 +74,12 @@ impl Index {
                 (Reach::InVain, GrantKind::Full) => &mut answer.in_vain,
                 (Reach::InVain, GrantKind::NamesOnly) | (Reach::No, _) => continue,
             };
-            let Some(effective) = role.detail.effective.get(rule_index) else {
-                continue;
-            };
             let subjects = binding.subjects.iter().enumerate();
             let namespace = &binding.metadata.namespace;
             let can_match = subjects.filter(|(_, s)| s.compared_in(namespace).is_some());
-            list.extend(can_match.map(|(subject_index, _)| Chain {
-                binding,
-                subject_index,
-                role: &role.detail.role,
-                rule_index,
-                effective,
-            }));
+            list.extend(
+                can_match.map(|(subject, _)| Chain::new(binding, subject, role, rule_index)),
+            );
         }
         answer
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::grants::{Grant, Grants};
 use super::{
-    ByName, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
+    ByName, CLUSTER, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
     StoredBinding, SubjectEntry, Symbol,
 };
 use crate::object::{Binding, BindingKind, Object, Role, RoleKind};
@@ -63,23 +63,45 @@ pub enum Refused {
     },
 }
 
+impl SubjectEntry {
+    fn new(kind: IdentityKind, name: &str) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            grants: Default::default(),
+        }
+    }
+}
+
+impl StoredBinding {
+    /// What the binding grants to its subject at this place.
+    fn grant(self: &Arc<Self>, place: usize) -> Grant {
+        Grant {
+            stored: self.clone(),
+            role: self.role,
+            subject: u32::try_from(place).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 impl Index {
     /// An index of these objects, and which of them were refused. Of two objects of the same key the later one holds.
     pub fn build(objects: impl IntoIterator<Item = Object>) -> (Self, Vec<Refused>) {
-        let objects: Vec<Object> = objects.into_iter().collect();
-        let subjects = objects.iter().map(|object| match object {
-            Object::Role(_) => 0,
-            Object::Binding(binding) => binding.subjects.len(),
-        });
         let mut index = Self::default();
-        index.subjects.reserve(subjects.sum());
         let mut refused = Vec::new();
+        let mut bindings = Vec::new();
         for object in objects {
-            if let Err(error) = index.put(object) {
-                refused.push(error);
+            match check(&object) {
+                Err(error) => refused.push(error),
+                Ok(()) => match object {
+                    Object::Role(role) => _ = index.put_role(role),
+                    Object::Binding(binding) => bindings.push(settled(binding)),
+                },
             }
         }
+        index.put_all_bindings(bindings);
         index.aggregate();
+        index.pack_roles();
         (index, refused)
     }
 
@@ -114,58 +136,103 @@ impl Index {
 
     /// Puts an object in place; true if aggregated roles must be computed anew.
     fn put(&mut self, object: Object) -> Result<bool, Refused> {
-        let kind = object.kind();
-        let metadata = object.metadata();
-        if metadata.name.is_empty() {
-            return Err(Refused::NoName { kind });
-        }
-        if object.is_namespaced() && metadata.namespace.is_empty() {
-            return Err(Refused::NoNamespace {
-                kind,
-                name: metadata.name.clone(),
-            });
-        }
+        check(&object)?;
         Ok(match object {
             Object::Role(role) => self.put_role(role),
             Object::Binding(binding) => {
-                self.put_binding(binding);
+                let binding = settled(binding);
+                self.remove_binding(&binding.metadata.namespace, &binding.metadata.name);
+                let (stored, scope) = self.store(binding);
+                for (place, kind, name) in identities(&stored.binding) {
+                    let grant = stored.grant(place);
+                    self.with_grants(kind, &name, scope, |grants| grants.insert(grant));
+                }
+                self.bindings.insert(ByName(stored));
                 false
             }
         })
     }
 
-    fn put_binding(&mut self, mut binding: Binding) {
-        if binding.kind == BindingKind::ClusterRoleBinding {
-            binding.metadata.namespace.clear();
+    /// Puts the first bindings of an index in place: sorted, and every subject in one go, which is several times as
+    /// fast as one by one and leaves what requests look at close together in memory.
+    fn put_all_bindings(&mut self, mut bindings: Vec<Binding>) {
+        let order = |a: &Binding, b: &Binding| {
+            let (a, b) = (&a.metadata, &b.metadata);
+            (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
+        };
+        bindings.sort_by(order);
+        // The sort is stable: of equal ones the last is the latest.
+        bindings.dedup_by(|later, first| {
+            let same = order(later, first).is_eq();
+            if same {
+                std::mem::swap(later, first);
+            }
+            same
+        });
+        let stored: Vec<_> = bindings
+            .into_iter()
+            .map(|binding| self.store(binding))
+            .collect();
+        let mut grants = Vec::new();
+        for (stored, scope) in &stored {
+            for (place, kind, name) in identities(&stored.binding) {
+                let hash = self.hasher.hash(kind as u8, &name);
+                grants.push((hash, kind, name, *scope, stored.grant(place)));
+            }
         }
-        self.remove_binding(&binding.metadata.namespace, &binding.metadata.name);
+        grants.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        let of_one = |a: &(u64, IdentityKind, Cow<'_, str>, Symbol, Grant),
+                      b: &(u64, IdentityKind, Cow<'_, str>, Symbol, Grant)| {
+            (a.0, a.1, &a.2) == (b.0, b.1, &b.2)
+        };
+        let subjects = grants.chunk_by(of_one).count();
+        self.subjects.reserve(subjects);
+        for of_subject in grants.chunk_by(of_one) {
+            let Some((hash, kind, name, ..)) = of_subject.first() else {
+                continue;
+            };
+            let mut entry = SubjectEntry::new(*kind, name);
+            for (.., scope, grant) in of_subject {
+                if let Some(grants) = entry.grants.of(*scope) {
+                    grants.insert(grant.clone());
+                }
+            }
+            self.subjects.add(*hash, Arc::new(entry));
+        }
+        self.bindings = stored
+            .into_iter()
+            .map(|(stored, _)| ByName(stored))
+            .collect();
+    }
+
+    /// Counts a binding's use of its role and its namespace.
+    fn store(&mut self, binding: Binding) -> (Arc<StoredBinding>, Symbol) {
         let namespace = &binding.metadata.namespace;
         let role = self.number(&RoleKey::of(&binding.role_ref, namespace));
         if let Some(slot) = self.slots.get_mut(role as usize) {
             slot.bindings += 1;
         }
-        let symbol = (!namespace.is_empty()).then(|| self.symbols.intern(namespace));
-        let stored = Arc::new(StoredBinding { binding, role });
-        for (place, kind, name) in identities(&stored.binding) {
-            let grant = Grant {
-                stored: stored.clone(),
-                role,
-                subject: u32::try_from(place).unwrap_or(u32::MAX),
-            };
-            self.with_grants(kind, &name, symbol, |grants| grants.insert(grant));
-        }
-        self.bindings.insert(ByName(stored));
+        let scope = if namespace.is_empty() {
+            CLUSTER
+        } else {
+            self.symbols.intern(namespace)
+        };
+        (Arc::new(StoredBinding { binding, role }), scope)
     }
 
     fn remove_binding(&mut self, namespace: &str, name: &str) {
         let Some(stored) = self.stored_binding(namespace, name).cloned() else {
             return;
         };
-        let symbol = (!namespace.is_empty()).then(|| self.symbols.get(namespace));
+        let scope = if namespace.is_empty() {
+            Some(CLUSTER)
+        } else {
+            self.symbols.get(namespace)
+        };
         for (_, kind, identity) in identities(&stored.binding) {
-            self.with_grants(kind, &identity, symbol.flatten(), |grants| {
-                grants.remove(stored.role, name);
-            });
+            if let Some(scope) = scope {
+                self.with_grants(kind, &identity, scope, |g| g.remove(stored.role, name));
+            }
         }
         if !namespace.is_empty() {
             self.symbols.release(namespace);
@@ -182,30 +249,20 @@ impl Index {
         &mut self,
         kind: IdentityKind,
         name: &str,
-        namespace: Option<Symbol>,
+        scope: Symbol,
         change: impl FnOnce(&mut Grants),
     ) {
         let hash = self.hasher.hash(kind as u8, name);
         let is = |entry: &SubjectEntry| entry.kind == kind && &*entry.name == name;
-        let make = || SubjectEntry {
-            kind,
-            name: name.into(),
-            cluster: Grants::default(),
-            namespaces: Default::default(),
-        };
+        let make = || SubjectEntry::new(kind, name);
         let Some(entry) = self.subjects.entry(hash, is, make) else {
             return;
         };
-        match namespace {
-            None => change(&mut entry.cluster),
-            Some(namespace) => {
-                if let Some(grants) = entry.namespaces.of(namespace) {
-                    change(grants);
-                }
-                entry.namespaces.drop_if_empty(namespace);
-            }
+        if let Some(grants) = entry.grants.of(scope) {
+            change(grants);
         }
-        if entry.cluster.is_empty() && entry.namespaces.is_empty() {
+        entry.grants.drop_if_empty(scope);
+        if entry.grants.is_empty() {
             self.subjects.remove(hash, is);
         }
     }
@@ -223,6 +280,9 @@ impl Index {
             .slots
             .get_mut(number as usize)
             .and_then(|slot| slot.role.replace(role.clone()));
+        let before_aggregates = before
+            .as_ref()
+            .is_some_and(|role| role.aggregation.is_some());
         let aggregates = self.feeds_aggregation(&role)
             || before.is_some_and(|before| self.feeds_aggregation(&before));
         if role.aggregation.is_some() {
@@ -230,7 +290,9 @@ impl Index {
                 .insert(role.metadata.name.as_str().into(), number);
             self.compile(number, role, Arc::default());
         } else {
-            self.aggregated.remove(role.metadata.name.as_str());
+            if before_aggregates {
+                self.aggregated.remove(role.metadata.name.as_str());
+            }
             let effective = role.rules.iter().map(|rule| EffectiveRule {
                 rule: rule.clone(),
                 origin: None,
@@ -273,6 +335,15 @@ impl Index {
         self.uncompile(number);
         if let Some(slot) = self.compiled.slot(number) {
             *slot = Some(compiled);
+        }
+    }
+
+    /// Puts the compiled roles next to each other in memory.
+    fn pack_roles(&mut self) {
+        for number in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            if let Some(Some(compiled)) = self.compiled.slot(number) {
+                compiled.pack();
+            }
         }
     }
 
@@ -319,6 +390,28 @@ impl Index {
             self.free_slots.push_back(number);
         }
     }
+}
+
+/// Whether an object can be indexed at all.
+fn check(object: &Object) -> Result<(), Refused> {
+    let kind = object.kind();
+    let metadata = object.metadata();
+    if metadata.name.is_empty() {
+        return Err(Refused::NoName { kind });
+    }
+    if object.is_namespaced() && metadata.namespace.is_empty() {
+        let name = metadata.name.clone();
+        return Err(Refused::NoNamespace { kind, name });
+    }
+    Ok(())
+}
+
+/// A ClusterRoleBinding has no namespace, whatever was written.
+fn settled(mut binding: Binding) -> Binding {
+    if binding.kind == BindingKind::ClusterRoleBinding {
+        binding.metadata.namespace.clear();
+    }
+    binding
 }
 
 /// Everyone a binding names, each once, with the first place that names them.

@@ -1,6 +1,7 @@
 //! Roles as the request path reads them: a program of numbers in one block of memory, where a large index costs one
 //! cache miss instead of one per rule, list and string.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::symbols::{Symbol, Symbols};
@@ -9,8 +10,12 @@ use crate::request::Action;
 use crate::rule::url_matches;
 
 /// A stored role with its rules in force: its own, or those that aggregation gave it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct CompiledRole {
+    /// Resources of all rules together, one bit per symbol modulo 64, to pass over roles that cannot grant.
+    resources: u64,
+    /// Flags and verbs of all rules together, for the same purpose.
+    flags: u32,
     program: Arc<[u32]>,
     pub(crate) detail: Arc<RoleDetail>,
 }
@@ -67,14 +72,8 @@ const VERBS: [&str; 24] = [
     "impersonate:arbitrary-node",
     "impersonate:associated-node",
 ];
-// The program: a head, a record per rule, and the lists that the records point to, one behind the other.
-const HEAD: usize = 4;
-/// Head: verbs of all rules together, to pass over roles that cannot grant.
-const HEAD_VERBS: usize = 0;
-/// Head: resources of all rules together, one bit per symbol modulo 64, low and high.
-const HEAD_RESOURCES: (usize, usize) = (1, 2);
-/// Head: the number of rules.
-const HEAD_RULES: usize = 3;
+// The program: the number of rules, a record per rule, and the lists that the records point to, one behind the other.
+const HEAD: usize = 1;
 const RECORD: usize = 6;
 /// Bits of a record's first word that are no verbs.
 const OTHER_VERBS: u32 = 1 << 24;
@@ -177,17 +176,14 @@ impl CompiledRole {
         effective: Arc<[EffectiveRule]>,
     ) -> Self {
         let mut program = vec![0; HEAD + RECORD * effective.len()];
-        let (mut verbs, mut resources) = (0, 0_u64);
+        let (mut flags, mut resources) = (0, 0);
         for (index, rule) in effective
             .iter()
             .map(|effective| &*effective.rule)
             .enumerate()
         {
             let record = Record::write(symbols, rule, &mut program);
-            verbs |= record.flags;
-            if record.flags & ANY_RESOURCE != 0 {
-                resources = u64::MAX;
-            }
+            flags |= record.flags;
             for symbol in list(&program, record.groups, record.resources) {
                 resources |= sieve(*symbol);
             }
@@ -196,19 +192,20 @@ impl CompiledRole {
                 space.copy_from_slice(&record.words());
             }
         }
-        let head = [
-            verbs,
-            resources as u32,
-            (resources >> 32) as u32,
-            place(effective.len()),
-        ];
-        if let Some(space) = program.get_mut(..HEAD) {
-            space.copy_from_slice(&head);
+        if let Some(head) = program.first_mut() {
+            *head = place(effective.len());
         }
         Self {
+            resources,
+            flags,
             program: program.into(),
             detail: Arc::new(RoleDetail { role, effective }),
         }
+    }
+
+    /// Moves the program to where memory is handed out now.
+    pub(crate) fn pack(&mut self) {
+        self.program = Arc::from(&*self.program);
     }
 
     /// Gives the symbols of the role's rules back.
@@ -223,10 +220,6 @@ impl CompiledRole {
     /// The first rule that grants.
     #[inline]
     pub(crate) fn first_granting(&self, probe: &Probe<'_>) -> Option<usize> {
-        let program = &*self.program;
-        let head = program.first_chunk::<HEAD>()?;
-        let end = HEAD + RECORD * head[HEAD_RULES] as usize;
-        let (records, _) = program.get(HEAD..end)?.as_chunks::<RECORD>();
         match probe {
             Probe::Resource {
                 verb,
@@ -236,12 +229,13 @@ impl CompiledRole {
                 name,
             } => {
                 let wanted = resource.map_or(0, sieve) | any_with_subresource.map_or(0, sieve);
-                let named =
-                    u64::from(head[HEAD_RESOURCES.0]) | u64::from(head[HEAD_RESOURCES.1]) << 32;
-                let any_resource = head[HEAD_VERBS] & ANY_RESOURCE != 0;
-                if head[HEAD_VERBS] & verb.bits == 0 || !(any_resource || named & wanted != 0) {
+                let resource_may_match =
+                    self.flags & ANY_RESOURCE != 0 || self.resources & wanted != 0;
+                if self.flags & verb.bits == 0 || !resource_may_match {
                     return None;
                 }
+                let program = &*self.program;
+                let records = records(program);
                 records.iter().position(|words| {
                     let record = Record::read(words);
                     let flags = record.flags;
@@ -262,9 +256,11 @@ impl CompiledRole {
                 })
             }
             Probe::Url { verb, path } => {
-                if head[HEAD_VERBS] & HAS_URLS == 0 {
+                if self.flags & HAS_URLS == 0 || self.flags & verb.bits == 0 {
                     return None;
                 }
+                let program = &*self.program;
+                let records = records(program);
                 records.iter().enumerate().position(|(index, words)| {
                     let record = Record::read(words);
                     record.flags & HAS_URLS != 0
@@ -292,6 +288,13 @@ impl CompiledRole {
             let urls = &effective.rule.non_resource_urls;
             urls.iter().any(|url| url_matches(url, path))
         })
+    }
+}
+
+impl fmt::Debug for CompiledRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = &self.detail.role;
+        write!(f, "{} {}", role.kind, role.metadata.name)
     }
 }
 
@@ -397,6 +400,15 @@ fn list(program: &[u32], start: u32, end: u32) -> &[Symbol] {
     program
         .get(start as usize..end as usize)
         .unwrap_or_default()
+}
+
+#[inline]
+fn records(program: &[u32]) -> &[[u32; RECORD]] {
+    let Some((rules, rest)) = program.split_first() else {
+        return &[];
+    };
+    let (records, _) = rest.as_chunks();
+    records.get(..*rules as usize).unwrap_or_default()
 }
 
 #[inline]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use smallvec::SmallVec;
 
-use super::StoredBinding;
 use super::symbols::Symbol;
+use super::{CompiledRole, StoredBinding};
+use crate::decision::Chain;
 use crate::object::Binding;
 
 /// A role granted to a subject by a binding.
@@ -46,15 +47,15 @@ struct Many {
     roles: OrdMap<u32, Arc<str>>,
 }
 
-/// The grants of a subject by namespace.
+/// The grants of a subject by scope: a namespace, or the cluster.
 #[derive(Debug, Clone)]
-pub(crate) enum ByNamespace {
+pub(crate) enum ByScope {
     Few(SmallVec<[(Symbol, Grants); 1]>),
     Many(OrdMap<Symbol, Grants>),
 }
 
-/// More namespaces than this are kept in a tree.
-const FEW_NAMESPACES: usize = 8;
+/// More scopes than this are kept in a tree.
+const FEW_SCOPES: usize = 8;
 /// More grants than this are kept in pages.
 const FEW_GRANTS: usize = 32;
 /// Grants per page, after which it is split.
@@ -64,6 +65,11 @@ impl Grant {
     #[inline]
     pub(crate) fn binding(&self) -> &Binding {
         &self.stored.binding
+    }
+
+    #[inline]
+    pub(crate) fn chain<'a>(&'a self, role: &'a CompiledRole, rule_index: usize) -> Chain<'a> {
+        Chain::new(self.binding(), self.subject as usize, role, rule_index)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -223,15 +229,15 @@ impl Default for Sorted {
     }
 }
 
-impl ByNamespace {
+impl ByScope {
     #[inline]
-    pub(crate) fn get(&self, namespace: Symbol) -> Option<&Grants> {
+    pub(crate) fn get(&self, scope: Symbol) -> Option<&Grants> {
         match self {
             Self::Few(few) => few
                 .iter()
-                .find(|(held, _)| *held == namespace)
+                .find(|(held, _)| *held == scope)
                 .map(|(_, grants)| grants),
-            Self::Many(many) => many.get(&namespace),
+            Self::Many(many) => many.get(&scope),
         }
     }
 
@@ -242,6 +248,7 @@ impl ByNamespace {
         }
     }
 
+    /// The grants of all scopes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Grants> {
         let (few, many) = match self {
             Self::Few(few) => (few.as_slice(), None),
@@ -251,10 +258,10 @@ impl ByNamespace {
         few.iter().map(|(_, grants)| grants).chain(many)
     }
 
-    pub(crate) fn of(&mut self, namespace: Symbol) -> Option<&mut Grants> {
+    pub(crate) fn of(&mut self, scope: Symbol) -> Option<&mut Grants> {
         if let Self::Few(few) = self
-            && few.len() >= FEW_NAMESPACES
-            && few.iter().all(|(held, _)| *held != namespace)
+            && few.len() >= FEW_SCOPES
+            && few.iter().all(|(held, _)| *held != scope)
         {
             *self = Self::Many(few.drain(..).collect());
         }
@@ -262,30 +269,30 @@ impl ByNamespace {
             Self::Few(few) => {
                 let place = few
                     .iter()
-                    .position(|(held, _)| *held == namespace)
+                    .position(|(held, _)| *held == scope)
                     .unwrap_or_else(|| {
-                        few.push((namespace, Grants::default()));
+                        few.push((scope, Grants::default()));
                         few.len() - 1
                     });
                 few.get_mut(place).map(|(_, grants)| grants)
             }
-            Self::Many(many) => Some(many.entry(namespace).or_default()),
+            Self::Many(many) => Some(many.entry(scope).or_default()),
         }
     }
 
-    pub(crate) fn drop_if_empty(&mut self, namespace: Symbol) {
+    pub(crate) fn drop_if_empty(&mut self, scope: Symbol) {
         match self {
-            Self::Few(few) => few.retain(|(held, grants)| *held != namespace || !grants.is_empty()),
+            Self::Few(few) => few.retain(|(held, grants)| *held != scope || !grants.is_empty()),
             Self::Many(many) => {
-                if many.get(&namespace).is_some_and(Grants::is_empty) {
-                    many.remove(&namespace);
+                if many.get(&scope).is_some_and(Grants::is_empty) {
+                    many.remove(&scope);
                 }
             }
         }
     }
 }
 
-impl Default for ByNamespace {
+impl Default for ByScope {
     fn default() -> Self {
         Self::Few(SmallVec::new())
     }

@@ -29,10 +29,10 @@ pub use self::aggregate::Drift;
 pub use self::apply::{Change, ObjectKey, Refused};
 pub(crate) use self::compiled::{CompiledRole, Probe};
 pub use self::compiled::{EffectiveRule, Origin};
-use self::grants::ByNamespace;
+use self::grants::ByScope;
 pub(crate) use self::grants::{Grant, Grants};
 use self::pages::Pages;
-pub(crate) use self::symbols::Symbol;
+pub(crate) use self::symbols::{CLUSTER, Symbol};
 use self::symbols::{Keyed, Symbols};
 use self::table::Table;
 pub(crate) use crate::object::IdentityKind;
@@ -111,10 +111,9 @@ struct Slot {
 
 #[derive(Debug, Clone)]
 pub(crate) struct SubjectEntry {
-    kind: IdentityKind,
     name: Arc<str>,
-    pub(crate) cluster: Grants,
-    namespaces: ByNamespace,
+    kind: IdentityKind,
+    grants: ByScope,
 }
 
 // === impl Index ===
@@ -270,15 +269,22 @@ impl Index {
 }
 
 impl SubjectEntry {
+    /// The grants in a namespace, or in the [`CLUSTER`].
     #[inline]
-    pub(crate) fn in_namespace(&self, namespace: Symbol) -> Option<&Grants> {
-        self.namespaces.get(namespace)
+    pub(crate) fn in_scope(&self, scope: Symbol) -> Option<&Grants> {
+        self.grants.get(scope)
+    }
+
+    /// The grants in the cluster and in one namespace.
+    pub(crate) fn reaching(&self, namespace: Option<Symbol>) -> impl Iterator<Item = &Grant> {
+        let cluster = self.in_scope(CLUSTER);
+        let local = namespace.and_then(|namespace| self.in_scope(namespace));
+        cluster.into_iter().chain(local).flat_map(Grants::iter)
     }
 
     /// Every grant of every scope, in no order that means anything.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Grant> {
-        let namespaces = self.namespaces.iter().flat_map(Grants::iter);
-        self.cluster.iter().chain(namespaces)
+        self.grants.iter().flat_map(Grants::iter)
     }
 }
 

@@ -8,14 +8,20 @@ use super::table::Table;
 
 /// A string that some rule or some binding's namespace uses.
 pub(crate) type Symbol = u32;
+/// No string's symbol: where namespaces stand, the cluster.
+pub(crate) const CLUSTER: Symbol = 0;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Symbols {
     table: Table<Entry>,
     free: Arc<Vec<Symbol>>,
-    next: Symbol,
+    /// How many symbols there have been at a time.
+    issued: u32,
     /// No longer string was ever interned, so that a request need not be looked up beyond it.
     longest: usize,
+    /// The symbol of the empty string, which is both the core group and the name of requests without one. Comparing
+    /// empty strings costs far more than others on processors that trip over a masked load from nowhere.
+    empty: Option<Symbol>,
     hasher: Keyed,
 }
 
@@ -29,6 +35,9 @@ struct Entry {
 impl Symbols {
     #[inline]
     pub(crate) fn get(&self, text: &str) -> Option<Symbol> {
+        if text.is_empty() {
+            return self.empty;
+        }
         self.table
             .get(self.hasher.hash(0, text), |entry| &*entry.text == text)
             .map(|entry| entry.symbol)
@@ -57,7 +66,11 @@ impl Symbols {
     /// Takes a use of the symbol of this text. To be given back with [`Symbols::release`].
     pub(crate) fn intern(&mut self, text: &str) -> Symbol {
         let hash = self.hasher.hash(0, text);
-        let fresh = self.free.last().copied().unwrap_or(self.next);
+        let fresh = self
+            .free
+            .last()
+            .copied()
+            .unwrap_or(CLUSTER + 1 + self.issued);
         self.longest = self.longest.max(text.len());
         let entry = self.table.entry(
             hash,
@@ -74,8 +87,11 @@ impl Symbols {
         entry.uses += 1;
         let symbol = entry.symbol;
         if entry.uses == 1 {
+            if text.is_empty() {
+                self.empty = Some(symbol);
+            }
             if self.free.is_empty() {
-                self.next += 1;
+                self.issued += 1;
             } else {
                 Arc::make_mut(&mut self.free).pop();
             }
@@ -100,6 +116,9 @@ impl Symbols {
                 entry.uses -= 1;
             }
         } else {
+            if text.is_empty() {
+                self.empty = None;
+            }
             Arc::make_mut(&mut self.free).push(found.symbol);
             self.table.remove(hash, is);
         }

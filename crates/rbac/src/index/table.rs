@@ -12,7 +12,7 @@ use std::sync::Arc;
 const GROWTH: [u32; 3] = [4, 6, 8];
 const LARGEST: u32 = 9;
 /// Entries per cell at which the next shape is taken.
-const MAX_LOAD: usize = 2;
+const MAX_LOAD: usize = 1;
 /// Cells per word of the filter.
 const CELLS_PER_WORD: usize = 4;
 
@@ -109,7 +109,12 @@ impl<E: Clone> Table<E> {
     /// Takes the shape for this many entries at once. Only worth its cost before most of them come.
     pub(crate) fn reserve(&mut self, entries: usize) {
         let fits = |bits: &u32| entries <= 1 << (2 * bits);
-        let bits = (self.bits..LARGEST).find(fits).unwrap_or(LARGEST);
+        let shapes = GROWTH.into_iter().chain([LARGEST]);
+        let bits = shapes
+            .into_iter()
+            .find(fits)
+            .unwrap_or(LARGEST)
+            .max(self.bits);
         self.reshape(bits);
     }
 
@@ -149,7 +154,7 @@ impl<E: Clone> Table<E> {
     }
 
     /// Adds an entry that is not there.
-    fn add(&mut self, hash: u64, entry: Arc<E>) -> Option<()> {
+    pub(crate) fn add(&mut self, hash: u64, entry: Arc<E>) -> Option<()> {
         let cell = self.cell(hash)?;
         *cell = match std::mem::replace(cell, Cell::Empty) {
             Cell::Empty => Cell::One(hash, entry),
