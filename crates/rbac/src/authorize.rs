@@ -1,7 +1,7 @@
 //! Deciding requests.
 
 use crate::decision::{Chain, Decision, Held, NoOpinion};
-use crate::index::{CLUSTER, Grant, Grants, IdentityKind, Index, Probe, RoleKey, SubjectEntry};
+use crate::index::{Grant, GrantSet, IdentityKind, Index, Probe, RoleKey, Scope, SubjectEntry};
 use crate::object::BindingKind;
 use crate::request::{Request, User};
 
@@ -22,18 +22,10 @@ impl Index {
             namespace: None,
             unresolved: false,
         };
-        let namespace = request
-            .namespace()
-            .and_then(|namespace| self.namespace_symbol(namespace));
+        let namespace = request.namespace().map(|namespace| self.scope(namespace));
         let mut look = |entry: Option<&'a SubjectEntry>| {
-            let Some(entry) = entry else {
-                return;
-            };
-            if let Some(grants) = entry.in_scope(CLUSTER) {
-                search.cluster(grants);
-            }
-            if let Some(grants) = namespace.and_then(|namespace| entry.in_scope(namespace)) {
-                search.namespace(grants);
+            if let Some(entry) = entry {
+                search.look(&entry.grants, namespace);
             }
         };
         look(self.subject(IdentityKind::User, request.user.name));
@@ -87,7 +79,7 @@ impl Index {
         user: &User<'_>,
         namespace: Option<&str>,
     ) -> Vec<Held<'a>> {
-        let namespace = namespace.and_then(|namespace| self.namespace_symbol(namespace));
+        let namespace = namespace.map(|namespace| self.scope(namespace));
         let mut grants: Vec<&Grant> = Vec::new();
         for entry in self.entries(user) {
             grants.extend(entry.reaching(namespace));
@@ -101,7 +93,7 @@ impl Index {
     pub(crate) fn held<'a>(&'a self, grant: &'a Grant) -> Held<'a> {
         Held {
             binding: grant.binding(),
-            subject_index: grant.subject as usize,
+            subject_index: grant.subject(),
             role: self.compiled(grant.role).ok_or_else(|| {
                 let binding = grant.binding();
                 RoleKey::of(&binding.role_ref, &binding.metadata.namespace)
@@ -128,42 +120,37 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     #[inline]
-    fn cluster(&mut self, grants: &'a Grants) {
-        if let Some(found) = self.first(grants, self.cluster) {
+    fn look(&mut self, grants: &'a GrantSet, namespace: Option<Scope<'_>>) {
+        if let Some(found) = self.first(grants, Scope::CLUSTER, self.cluster) {
             self.cluster = Some(found);
         }
-    }
-
-    #[inline]
-    fn namespace(&mut self, grants: &'a Grants) {
-        if self.cluster.is_none()
-            && let Some(found) = self.first(grants, self.namespace)
+        if let (Some(namespace), None) = (namespace, self.cluster)
+            && let Some(found) = self.first(grants, namespace, self.namespace)
         {
             self.namespace = Some(found);
         }
     }
 
-    /// The first grant in these that grants, if it comes before what was found elsewhere.
+    /// The first grant of a scope that grants, if it comes before what was found elsewhere.
     #[inline]
     fn first(
         &mut self,
-        grants: &'a Grants,
+        grants: &'a GrantSet,
+        scope: Scope<'_>,
         best: Option<(&'a Grant, usize)>,
     ) -> Option<(&'a Grant, usize)> {
-        for grant in grants.distinct().flatten() {
+        let found = grants.find(scope, |grant| {
             if best.is_some_and(|(best, _)| grant.order() >= best.order()) {
+                return Some(None);
+            }
+            let Some(role) = self.index.compiled(grant.role) else {
+                self.unresolved = true;
                 return None;
-            }
-            match self.index.compiled(grant.role) {
-                None => self.unresolved = true,
-                Some(role) => {
-                    if let Some(rule) = role.first_granting(&self.probe) {
-                        return Some((grant, rule));
-                    }
-                }
-            }
-        }
-        None
+            };
+            let rule = role.first_granting(&self.probe)?;
+            Some(Some((grant, rule)))
+        });
+        found.flatten()
     }
 
     #[inline]

@@ -39,7 +39,7 @@ impl Index {
 
     /// The namespaces in which a caller is granted anything by a RoleBinding, sorted.
     pub fn namespaces_of(&self, user: &User<'_>) -> Vec<&str> {
-        let grants = self.entries(user).flat_map(|entry| entry.all());
+        let grants = self.entries(user).flat_map(|entry| entry.grants.iter());
         let local = grants.filter(|grant| grant.binding().kind == BindingKind::RoleBinding);
         let mut namespaces: Vec<&str> = local
             .map(|grant| grant.binding().metadata.namespace.as_str())

@@ -98,7 +98,7 @@ impl<'a> NoOpinion<'a> {
         };
         let asked = self.request.namespace();
         for entry in self.index.entries(&self.request.user) {
-            for grant in entry.all() {
+            for grant in entry.grants.iter() {
                 let namespace = &grant.binding().metadata.namespace;
                 if grant.binding().kind != BindingKind::RoleBinding || asked == Some(&**namespace) {
                     continue;
@@ -116,7 +116,7 @@ impl<'a> NoOpinion<'a> {
     /// A path granted through a RoleBinding, which only a ClusterRoleBinding can grant.
     fn urls_in_role_bindings(&self, misses: &mut Vec<NearMiss<'a>>) {
         for entry in self.index.entries(&self.request.user) {
-            let grants = entry.all();
+            let grants = entry.grants.iter();
             for grant in grants.filter(|grant| grant.binding().kind == BindingKind::RoleBinding) {
                 let chain = chain_of(self.index, grant, &self.request.action);
                 misses.extend(chain.map(|chain| NearMiss {
@@ -136,7 +136,7 @@ impl<'a> NoOpinion<'a> {
         let as_users = groups.filter_map(|group| self.index.subject(IdentityKind::User, group));
         let namespace = request
             .namespace()
-            .and_then(|namespace| self.index.namespace_symbol(namespace));
+            .map(|namespace| self.index.scope(namespace));
         for entry in as_group.into_iter().chain(as_users) {
             for grant in entry.reaching(namespace) {
                 let chain = chain_of(self.index, grant, &request.action);

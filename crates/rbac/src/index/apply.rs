@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::grants::{Grant, Grants};
+use super::grants::{Grant, GrantSet};
 use super::{
-    ByName, CLUSTER, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
-    StoredBinding, SubjectEntry, Symbol,
+    ByName, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
+    StoredBinding, SubjectEntry,
 };
 use crate::object::{Binding, BindingKind, Object, Role, RoleKind};
 
@@ -73,17 +73,6 @@ impl SubjectEntry {
     }
 }
 
-impl StoredBinding {
-    /// What the binding grants to its subject at this place.
-    fn grant(self: &Arc<Self>, place: usize) -> Grant {
-        Grant {
-            stored: self.clone(),
-            role: self.role,
-            subject: u32::try_from(place).unwrap_or(u32::MAX),
-        }
-    }
-}
-
 impl Index {
     /// An index of these objects, and which of them were refused. Of two objects of the same key the later one holds.
     pub fn build(objects: impl IntoIterator<Item = Object>) -> (Self, Vec<Refused>) {
@@ -142,10 +131,11 @@ impl Index {
             Object::Binding(binding) => {
                 let binding = settled(binding);
                 self.remove_binding(&binding.metadata.namespace, &binding.metadata.name);
-                let (stored, scope) = self.store(binding);
+                let stored = self.store(binding);
+                let scope = self.scope(&stored.binding.metadata.namespace).hash;
                 for (place, kind, name) in identities(&stored.binding) {
-                    let grant = stored.grant(place);
-                    self.with_grants(kind, &name, scope, |grants| grants.insert(grant));
+                    let grant = Grant::new(stored.clone(), scope, place);
+                    self.with_grants(kind, &name, |grants| grants.insert(grant));
                 }
                 self.bindings.insert(ByName(stored));
                 false
@@ -174,17 +164,18 @@ impl Index {
             .map(|binding| self.store(binding))
             .collect();
         let mut grants = Vec::new();
-        for (stored, scope) in &stored {
+        for stored in &stored {
+            let scope = self.scope(&stored.binding.metadata.namespace).hash;
             for (place, kind, name) in identities(&stored.binding) {
                 let hash = self.hasher.hash(kind as u8, &name);
-                grants.push((hash, kind, name, *scope, stored.grant(place)));
+                let grant = Grant::new(stored.clone(), scope, place);
+                grants.push((hash, kind, name, grant));
             }
         }
-        grants.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        let of_one = |a: &(u64, IdentityKind, Cow<'_, str>, Symbol, Grant),
-                      b: &(u64, IdentityKind, Cow<'_, str>, Symbol, Grant)| {
-            (a.0, a.1, &a.2) == (b.0, b.1, &b.2)
-        };
+        type Named<'a> = (u64, IdentityKind, Cow<'a, str>, Grant);
+        let order = |a: &Named<'_>, b: &Named<'_>| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2));
+        grants.sort_by(order);
+        let of_one = |a: &Named<'_>, b: &Named<'_>| order(a, b).is_eq();
         let subjects = grants.chunk_by(of_one).count();
         self.subjects.reserve(subjects);
         for of_subject in grants.chunk_by(of_one) {
@@ -192,50 +183,31 @@ impl Index {
                 continue;
             };
             let mut entry = SubjectEntry::new(*kind, name);
-            for (.., scope, grant) in of_subject {
-                if let Some(grants) = entry.grants.of(*scope) {
-                    grants.insert(grant.clone());
-                }
+            for (.., grant) in of_subject {
+                entry.grants.insert(grant.clone());
             }
-            self.subjects.add(*hash, Arc::new(entry));
+            self.subjects.add(*hash, entry);
         }
-        self.bindings = stored
-            .into_iter()
-            .map(|(stored, _)| ByName(stored))
-            .collect();
+        self.bindings = stored.into_iter().map(ByName).collect();
     }
 
-    /// Counts a binding's use of its role and its namespace.
-    fn store(&mut self, binding: Binding) -> (Arc<StoredBinding>, Symbol) {
-        let namespace = &binding.metadata.namespace;
-        let role = self.number(&RoleKey::of(&binding.role_ref, namespace));
+    /// Counts a binding's use of its role.
+    fn store(&mut self, binding: Binding) -> Arc<StoredBinding> {
+        let key = RoleKey::of(&binding.role_ref, &binding.metadata.namespace);
+        let role = self.number(&key);
         if let Some(slot) = self.slots.get_mut(role as usize) {
             slot.bindings += 1;
         }
-        let scope = if namespace.is_empty() {
-            CLUSTER
-        } else {
-            self.symbols.intern(namespace)
-        };
-        (Arc::new(StoredBinding { binding, role }), scope)
+        Arc::new(StoredBinding { binding, role })
     }
 
     fn remove_binding(&mut self, namespace: &str, name: &str) {
         let Some(stored) = self.stored_binding(namespace, name).cloned() else {
             return;
         };
-        let scope = if namespace.is_empty() {
-            Some(CLUSTER)
-        } else {
-            self.symbols.get(namespace)
-        };
+        let scope = self.scope(namespace);
         for (_, kind, identity) in identities(&stored.binding) {
-            if let Some(scope) = scope {
-                self.with_grants(kind, &identity, scope, |g| g.remove(stored.role, name));
-            }
-        }
-        if !namespace.is_empty() {
-            self.symbols.release(namespace);
+            self.with_grants(kind, &identity, |grants| grants.remove(&stored, scope));
         }
         if let Some(slot) = self.slots.get_mut(stored.role as usize) {
             slot.bindings -= 1;
@@ -244,24 +216,15 @@ impl Index {
         self.bindings.remove(&ByName(stored));
     }
 
-    /// Changes the grants of a subject in one scope, and forgets subjects and scopes without any.
-    fn with_grants(
-        &mut self,
-        kind: IdentityKind,
-        name: &str,
-        scope: Symbol,
-        change: impl FnOnce(&mut Grants),
-    ) {
+    /// Changes the grants of a subject, and forgets a subject without any.
+    fn with_grants(&mut self, kind: IdentityKind, name: &str, change: impl FnOnce(&mut GrantSet)) {
         let hash = self.hasher.hash(kind as u8, name);
         let is = |entry: &SubjectEntry| entry.kind == kind && &*entry.name == name;
         let make = || SubjectEntry::new(kind, name);
         let Some(entry) = self.subjects.entry(hash, is, make) else {
             return;
         };
-        if let Some(grants) = entry.grants.of(scope) {
-            change(grants);
-        }
-        entry.grants.drop_if_empty(scope);
+        change(&mut entry.grants);
         if entry.grants.is_empty() {
             self.subjects.remove(hash, is);
         }

@@ -29,10 +29,8 @@ pub use self::aggregate::Drift;
 pub use self::apply::{Change, ObjectKey, Refused};
 pub(crate) use self::compiled::{CompiledRole, Probe};
 pub use self::compiled::{EffectiveRule, Origin};
-use self::grants::ByScope;
-pub(crate) use self::grants::{Grant, Grants};
+pub(crate) use self::grants::{Grant, GrantSet, Scope};
 use self::pages::Pages;
-pub(crate) use self::symbols::{CLUSTER, Symbol};
 use self::symbols::{Keyed, Symbols};
 use self::table::Table;
 pub(crate) use crate::object::IdentityKind;
@@ -113,7 +111,7 @@ struct Slot {
 pub(crate) struct SubjectEntry {
     name: Arc<str>,
     kind: IdentityKind,
-    grants: ByScope,
+    pub(crate) grants: GrantSet,
 }
 
 // === impl Index ===
@@ -257,9 +255,18 @@ impl Index {
         Probe::new(&self.symbols, action)
     }
 
+    /// The scope of a namespace; the empty one is the cluster.
     #[inline]
-    pub(crate) fn namespace_symbol(&self, namespace: &str) -> Option<Symbol> {
-        self.symbols.get(namespace)
+    pub(crate) fn scope<'a>(&self, namespace: &'a str) -> Scope<'a> {
+        if namespace.is_empty() {
+            return Scope::CLUSTER;
+        }
+        // Zero is the cluster's.
+        let hash = self.hasher.hash(0, namespace).max(1);
+        Scope {
+            hash,
+            name: namespace,
+        }
     }
 
     /// All stored bindings in the API server's order.
@@ -269,22 +276,14 @@ impl Index {
 }
 
 impl SubjectEntry {
-    /// The grants in a namespace, or in the [`CLUSTER`].
-    #[inline]
-    pub(crate) fn in_scope(&self, scope: Symbol) -> Option<&Grants> {
-        self.grants.get(scope)
-    }
-
     /// The grants in the cluster and in one namespace.
-    pub(crate) fn reaching(&self, namespace: Option<Symbol>) -> impl Iterator<Item = &Grant> {
-        let cluster = self.in_scope(CLUSTER);
-        let local = namespace.and_then(|namespace| self.in_scope(namespace));
-        cluster.into_iter().chain(local).flat_map(Grants::iter)
-    }
-
-    /// Every grant of every scope, in no order that means anything.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Grant> {
-        self.grants.iter().flat_map(Grants::iter)
+    pub(crate) fn reaching<'a, 's>(
+        &'a self,
+        namespace: Option<Scope<'s>>,
+    ) -> impl Iterator<Item = &'a Grant> + use<'a, 's> {
+        let local = namespace.map(|namespace| self.grants.in_scope(namespace));
+        let cluster = self.grants.in_scope(Scope::CLUSTER);
+        cluster.chain(local.into_iter().flatten())
     }
 }
 

@@ -6,7 +6,7 @@ const PAGE: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Pages<T> {
-    pages: Arc<Vec<Arc<Vec<T>>>>,
+    pages: Arc<[Arc<[T]>]>,
 }
 
 impl<T> Pages<T> {
@@ -21,15 +21,14 @@ impl<T: Clone + Default> Pages<T> {
     /// The element at this place, after filling up with defaults to there.
     pub(crate) fn slot(&mut self, at: u32) -> Option<&mut T> {
         let at = at as usize;
-        let pages = Arc::make_mut(&mut self.pages);
-        if pages.len() <= at / PAGE {
-            pages.resize_with(at / PAGE + 1, || Arc::new(Vec::new()));
+        if self.pages.len() <= at / PAGE {
+            let missing = at / PAGE + 1 - self.pages.len();
+            let empty: Arc<[T]> = vec![T::default(); PAGE].into();
+            let pages = self.pages.iter().cloned();
+            self.pages = pages.chain(std::iter::repeat_n(empty, missing)).collect();
         }
-        let page = Arc::make_mut(pages.get_mut(at / PAGE)?);
-        if page.len() <= at % PAGE {
-            page.resize_with(at % PAGE + 1, T::default);
-        }
-        page.get_mut(at % PAGE)
+        let page = Arc::make_mut(&mut self.pages).get_mut(at / PAGE)?;
+        Arc::make_mut(page).get_mut(at % PAGE)
     }
 }
 
@@ -44,7 +43,7 @@ impl<T> Clone for Pages<T> {
 impl<T> Default for Pages<T> {
     fn default() -> Self {
         Self {
-            pages: Arc::new(Vec::new()),
+            pages: Arc::new([]),
         }
     }
 }

@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use super::table::Table;
 
-/// A string that some rule or some binding's namespace uses.
+/// A string that some rule uses.
 pub(crate) type Symbol = u32;
-/// No string's symbol: where namespaces stand, the cluster.
-pub(crate) const CLUSTER: Symbol = 0;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Symbols {
@@ -66,11 +64,7 @@ impl Symbols {
     /// Takes a use of the symbol of this text. To be given back with [`Symbols::release`].
     pub(crate) fn intern(&mut self, text: &str) -> Symbol {
         let hash = self.hasher.hash(0, text);
-        let fresh = self
-            .free
-            .last()
-            .copied()
-            .unwrap_or(CLUSTER + 1 + self.issued);
+        let fresh = self.free.last().copied().unwrap_or(self.issued);
         self.longest = self.longest.max(text.len());
         let entry = self.table.entry(
             hash,

@@ -1,13 +1,13 @@
 //! A persistent hash table for the request path.
 //!
-//! Two levels of pages, shared between versions of the index, over cells that hold one entry with its hash, or a small
-//! run of entries. In front of the cells of each page stands a filter of a few bits per entry: callers carry dozens of
-//! groups that no binding names, and the filters are small enough to stay in the processor's caches when the cells of a
-//! large index are not. A change copies the page and its filter.
+//! Two levels of pages, shared between versions of the index, over cells that begin a short chain of entries. In front
+//! of the cells of each page stands a filter of a few bits per entry: callers carry dozens of groups that no binding
+//! names, and the filters are small enough to stay in the processor's caches when the entries of a large index are not.
+//! A change copies the page and its filter.
 
 use std::sync::Arc;
 
-/// Bits per level as the table grows: 256, 4,096 or 65,536 cells. Larger shapes are taken only in advance, so that a
+/// Bits per level as the table grows: 256, 4,096 or 65,536 cells. The largest shape is only taken in advance, so that a
 /// change of a large table never has to move all of it.
 const GROWTH: [u32; 3] = [4, 6, 8];
 const LARGEST: u32 = 9;
@@ -24,11 +24,14 @@ pub(crate) struct Table<E> {
     pages: Arc<[Arc<[Cell<E>]>]>,
 }
 
+type Cell<E> = Option<Arc<Node<E>>>;
+
+/// An entry in the chain of its cell. Keyed hashes keep the chains short.
 #[derive(Debug)]
-enum Cell<E> {
-    Empty,
-    One(u64, Arc<E>),
-    Many(Arc<[(u64, Arc<E>)]>),
+struct Node<E> {
+    hash: u64,
+    next: Cell<E>,
+    entry: E,
 }
 
 impl<E> Table<E> {
@@ -45,14 +48,14 @@ impl<E> Table<E> {
         if self.filters.get(page)?.get(cell / CELLS_PER_WORD)? & sieve != sieve {
             return None;
         }
-        match self.pages.get(page)?.get(cell)? {
-            Cell::Empty => None,
-            Cell::One(stored, entry) => (*stored == hash && is(entry)).then_some(&**entry),
-            Cell::Many(entries) => entries
-                .iter()
-                .find(|(stored, entry)| *stored == hash && is(entry))
-                .map(|(_, entry)| &**entry),
+        let mut next = self.pages.get(page)?.get(cell)?;
+        while let Some(node) = next {
+            if node.hash == hash && is(&node.entry) {
+                return Some(&node.entry);
+            }
+            next = &node.next;
         }
+        None
     }
 }
 
@@ -67,18 +70,13 @@ impl<E: Clone> Table<E> {
     ) -> Option<&mut E> {
         if self.get(hash, &is).is_none() {
             self.grow();
-            self.add(hash, Arc::new(make()))?;
+            self.add(hash, make())?;
         }
-        let entry = match self.cell(hash)? {
-            Cell::Empty => return None,
-            Cell::One(_, entry) => entry,
-            Cell::Many(entries) => {
-                let mut entries = Arc::make_mut(entries).iter_mut();
-                let entry = entries.find(|(stored, entry)| *stored == hash && is(entry))?;
-                &mut entry.1
-            }
-        };
-        Some(Arc::make_mut(entry))
+        let mut node = Arc::make_mut(self.cell(hash)?.as_mut()?);
+        while !(node.hash == hash && is(&node.entry)) {
+            node = Arc::make_mut(node.next.as_mut()?);
+        }
+        Some(&mut node.entry)
     }
 
     /// Removes the entry with this hash for which `is` holds.
@@ -86,36 +84,39 @@ impl<E: Clone> Table<E> {
         if self.get(hash, &is).is_none() {
             return;
         }
-        let Some(cell) = self.cell(hash) else {
+        let Some(mut cell) = self.cell(hash) else {
             return;
         };
-        *cell = match std::mem::replace(cell, Cell::Empty) {
-            Cell::Empty | Cell::One(..) => Cell::Empty,
-            Cell::Many(entries) => {
-                let kept = entries
-                    .iter()
-                    .filter(|(stored, entry)| *stored != hash || !is(entry));
-                let kept: Vec<_> = kept.cloned().collect();
-                match kept.as_slice() {
-                    [(hash, entry)] => Cell::One(*hash, entry.clone()),
-                    _ => Cell::Many(kept.into()),
-                }
-            }
-        };
+        let is_it = |node: &Arc<Node<E>>| node.hash == hash && is(&node.entry);
+        while !cell.as_ref().is_none_or(is_it) {
+            let Some(node) = cell else {
+                return;
+            };
+            cell = &mut Arc::make_mut(node).next;
+        }
+        *cell = cell.as_ref().and_then(|node| node.next.clone());
         self.len -= 1;
         self.sift_again(hash);
+    }
+
+    /// Adds an entry that is not there.
+    pub(crate) fn add(&mut self, hash: u64, entry: E) -> Option<()> {
+        let cell = self.cell(hash)?;
+        let next = cell.take();
+        *cell = Some(Arc::new(Node { hash, next, entry }));
+        self.len += 1;
+        let (page, cell) = places(hash, self.bits);
+        let filter = Arc::make_mut(&mut self.filters).get_mut(page)?;
+        *Arc::make_mut(filter).get_mut(cell / CELLS_PER_WORD)? |= sieve(hash);
+        Some(())
     }
 
     /// Takes the shape for this many entries at once. Only worth its cost before most of them come.
     pub(crate) fn reserve(&mut self, entries: usize) {
         let fits = |bits: &u32| entries <= 1 << (2 * bits);
-        let shapes = GROWTH.into_iter().chain([LARGEST]);
-        let bits = shapes
-            .into_iter()
-            .find(fits)
-            .unwrap_or(LARGEST)
-            .max(self.bits);
-        self.reshape(bits);
+        let mut shapes = GROWTH.into_iter().chain([LARGEST]);
+        let bits = shapes.find(fits).unwrap_or(LARGEST);
+        self.reshape(bits.max(self.bits));
     }
 
     fn grow(&mut self) {
@@ -130,20 +131,18 @@ impl<E: Clone> Table<E> {
             return;
         }
         let before = std::mem::replace(self, Self::with_bits(bits));
-        for (hash, entry) in before
-            .pages
-            .iter()
-            .flat_map(|page| page.iter())
-            .flat_map(Cell::entries)
-        {
-            self.add(*hash, entry.clone());
+        for mut next in before.pages.iter().flat_map(|page| page.iter()) {
+            while let Some(node) = next {
+                self.add(node.hash, node.entry.clone());
+                next = &node.next;
+            }
         }
     }
 
     fn with_bits(bits: u32) -> Self {
         let size = 1_usize << bits;
         let filter: Arc<[u64]> = vec![0; size / CELLS_PER_WORD].into();
-        let page: Arc<[Cell<E>]> = (0..size).map(|_| Cell::Empty).collect();
+        let page: Arc<[Cell<E>]> = (0..size).map(|_| None).collect();
         Self {
             bits,
             len: 0,
@@ -153,32 +152,19 @@ impl<E: Clone> Table<E> {
         }
     }
 
-    /// Adds an entry that is not there.
-    pub(crate) fn add(&mut self, hash: u64, entry: Arc<E>) -> Option<()> {
-        let cell = self.cell(hash)?;
-        *cell = match std::mem::replace(cell, Cell::Empty) {
-            Cell::Empty => Cell::One(hash, entry),
-            Cell::One(other, held) => Cell::Many([(other, held), (hash, entry)].into()),
-            Cell::Many(entries) => {
-                let entries = entries.iter().cloned();
-                Cell::Many(entries.chain([(hash, entry)]).collect())
-            }
-        };
-        self.len += 1;
-        let (page, cell) = places(hash, self.bits);
-        let filter = Arc::make_mut(&mut self.filters).get_mut(page)?;
-        *Arc::make_mut(filter).get_mut(cell / CELLS_PER_WORD)? |= sieve(hash);
-        Some(())
-    }
-
     /// Makes a word of the filter anew after an entry went.
     fn sift_again(&mut self, hash: u64) -> Option<()> {
         let (page, cell) = places(hash, self.bits);
         let word = cell / CELLS_PER_WORD;
         let cells = self.pages.get(page)?;
         let cells = cells.get(word * CELLS_PER_WORD..(word + 1) * CELLS_PER_WORD)?;
-        let hashes = cells.iter().flat_map(Cell::entries).map(|(hash, _)| *hash);
-        let bits = hashes.fold(0, |bits, hash| bits | sieve(hash));
+        let mut bits = 0;
+        for mut next in cells {
+            while let Some(node) = next {
+                bits |= sieve(node.hash);
+                next = &node.next;
+            }
+        }
         let filter = Arc::make_mut(&mut self.filters).get_mut(page)?;
         *Arc::make_mut(filter).get_mut(word)? = bits;
         Some(())
@@ -207,24 +193,25 @@ fn sieve(hash: u64) -> u64 {
     (1 << (hash & 63)) | (1 << (hash >> 6 & 63)) | (1 << (hash >> 12 & 63))
 }
 
-impl<E> Cell<E> {
-    fn entries(&self) -> impl Iterator<Item = (&u64, &Arc<E>)> {
-        let (one, many) = match self {
-            Self::Empty => (None, [].as_slice()),
-            Self::One(hash, entry) => (Some((hash, entry)), [].as_slice()),
-            Self::Many(entries) => (None, &**entries),
-        };
-        one.into_iter()
-            .chain(many.iter().map(|(hash, entry)| (hash, entry)))
+impl<E: Clone> Clone for Node<E> {
+    fn clone(&self) -> Self {
+        Self {
+            hash: self.hash,
+            next: self.next.clone(),
+            entry: self.entry.clone(),
+        }
     }
 }
 
-impl<E> Clone for Cell<E> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Empty => Self::Empty,
-            Self::One(hash, entry) => Self::One(*hash, entry.clone()),
-            Self::Many(entries) => Self::Many(entries.clone()),
+/// Takes chains apart one by one: dropped one inside the other, a long one would overflow the stack.
+impl<E> Drop for Node<E> {
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(node) = next {
+            next = match Arc::try_unwrap(node) {
+                Ok(mut node) => node.next.take(),
+                Err(_) => None,
+            };
         }
     }
 }
