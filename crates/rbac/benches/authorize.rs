@@ -329,7 +329,7 @@ impl Cluster {
         let cluster_bound = |random: &mut Random| random.below(self.bindings / 6) * 6;
         let locally_bound = |random: &mut Random| loop {
             let at = random.below(self.bindings);
-            if at % 6 != 0 {
+            if !at.is_multiple_of(6) {
                 return at;
             }
         };

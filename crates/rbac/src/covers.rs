@@ -9,6 +9,8 @@ use crate::quote::QuotedList;
 /// Comparing more single permissions than this with more rules than this leaves is refused. Real roles need a few
 /// thousand comparisons; lists that multiply could ask for billions.
 pub const MAX_COMPARISONS: usize = 20_000_000;
+/// More missing pieces than this nobody could read.
+const MAX_MISSING: usize = 100_000;
 
 /// The rules fall into too many single permissions; see [`MAX_COMPARISONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +35,9 @@ pub fn uncovered<'a>(
         pieces(rule, &mut |piece: Piece<'_>| {
             budget = budget.checked_sub(cost).ok_or(TooManyPieces)?;
             if !owner.iter().any(|held| held.covers(&piece)) {
+                if missing.len() >= MAX_MISSING {
+                    return Err(TooManyPieces);
+                }
                 missing.push(piece.to_rule());
             }
             Ok(())

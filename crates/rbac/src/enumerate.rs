@@ -80,7 +80,8 @@ impl Chain<'_> {
             vain.push(Vain::UrlsInRoleBinding);
         }
         let for_resources = !(rule.api_groups.is_empty() || rule.resources.is_empty());
-        if rule.verbs.is_empty() || !(for_resources || !rule.non_resource_urls.is_empty()) {
+        let for_urls = !rule.non_resource_urls.is_empty();
+        if rule.verbs.is_empty() || !(for_resources || for_urls) {
             vain.push(Vain::Empty);
         }
         let pseudo = rule.resources.iter().filter(|r| r.ends_with("/*"));

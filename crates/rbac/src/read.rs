@@ -291,6 +291,11 @@ pub fn read_json(bytes: &[u8]) -> Read {
 
 impl Read {
     fn document(&mut self, raw: &RawValue, inherited: &TypeMeta, location: &str, depth: usize) {
+        // Structures would also be read from lists, field by field, which no other reader of manifests does.
+        if !raw.get().trim_start().starts_with('{') {
+            let cause = ReadError::Malformed("not a JSON object".to_owned());
+            return self.refuse(location, cause);
+        }
         let meta = match serde_json::from_str::<TypeMeta>(raw.get()) {
             Ok(meta) if meta.kind.is_empty() => inherited.clone(),
             Ok(meta) => meta,

@@ -76,5 +76,9 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ReviewError> {
     if bytes.len() > MAX_REVIEW_BYTES {
         return Err(ReviewError::TooLarge(bytes.len()));
     }
+    // Structures would also be read from lists, field by field, which no other reader of reviews does.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ReviewError::Malformed("not a JSON object".to_owned()));
+    }
     serde_json::from_slice(bytes).map_err(|error| ReviewError::Malformed(error.to_string()))
 }

@@ -160,7 +160,8 @@ impl Index {
         let rule = role.aggregation.clone()?;
         let mut members = Vec::new();
         let mut seen = HashSet::new();
-        let others = self.slots.iter().filter_map(|slot| slot.role.as_ref());
+        let others = self.slots.iter().flatten();
+        let others = others.filter_map(|slot| slot.role.as_ref());
         let mut others: Vec<&Arc<Role>> = others
             .filter(|other| other.kind == RoleKind::ClusterRole && !Arc::ptr_eq(other, &role))
             .collect();

@@ -12,6 +12,10 @@ use crate::object::{Binding, BindingKind, Object, Role, RoleKind};
 
 /// One change of one object, as a watch reports it.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a change is applied and gone, not kept by the thousand"
+)]
 pub enum Change {
     /// The object was added or replaced.
     Put(Object),
@@ -195,7 +199,7 @@ impl Index {
     fn store(&mut self, binding: Binding) -> Arc<StoredBinding> {
         let key = RoleKey::of(&binding.role_ref, &binding.metadata.namespace);
         let role = self.number(&key);
-        if let Some(slot) = self.slots.get_mut(role as usize) {
+        if let Some(Some(slot)) = self.slots.slot(role) {
             slot.bindings += 1;
         }
         Arc::new(StoredBinding { binding, role })
@@ -209,7 +213,7 @@ impl Index {
         for (_, kind, identity) in identities(&stored.binding) {
             self.with_grants(kind, &identity, |grants| grants.remove(&stored, scope));
         }
-        if let Some(slot) = self.slots.get_mut(stored.role as usize) {
+        if let Some(Some(slot)) = self.slots.slot(stored.role) {
             slot.bindings -= 1;
         }
         self.free_if_unused(stored.role);
@@ -239,10 +243,8 @@ impl Index {
         let key = RoleKey::new(role.kind, &role.metadata.namespace, &role.metadata.name);
         let number = self.number(&key);
         let role = Arc::new(role);
-        let before = self
-            .slots
-            .get_mut(number as usize)
-            .and_then(|slot| slot.role.replace(role.clone()));
+        let slot = self.slots.slot(number).and_then(Option::as_mut);
+        let before = slot.and_then(|slot| slot.role.replace(role.clone()));
         let before_aggregates = before
             .as_ref()
             .is_some_and(|role| role.aggregation.is_some());
@@ -270,10 +272,8 @@ impl Index {
         let Some(number) = self.number_of(key) else {
             return false;
         };
-        let before = self
-            .slots
-            .get_mut(number as usize)
-            .and_then(|slot| slot.role.take());
+        let slot = self.slots.slot(number).and_then(Option::as_mut);
+        let before = slot.and_then(|slot| slot.role.take());
         let Some(before) = before else {
             return false;
         };
@@ -303,7 +303,7 @@ impl Index {
 
     /// Puts the compiled roles next to each other in memory.
     fn pack_roles(&mut self) {
-        for number in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+        for number in 0..self.issued_slots {
             if let Some(Some(compiled)) = self.compiled.slot(number) {
                 compiled.pack();
             }
@@ -330,23 +330,25 @@ impl Index {
             key: slot.key.clone(),
             number,
         };
-        let number = match self.free_slots.pop_back() {
-            Some(free) => free,
-            None => u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
-        };
+        let number = self.free_slots.pop_back().unwrap_or_else(|| {
+            self.issued_slots += 1;
+            self.issued_slots - 1
+        });
         let is = |entry: &RoleNumber| entry.key.as_deref() == *key;
         self.role_numbers
             .entry(key.hash(&self.hasher), is, || entry(number));
-        match self.slots.get_mut(number as usize) {
-            Some(place) => *place = slot,
-            None => self.slots.push_back(slot),
+        if let Some(place) = self.slots.slot(number) {
+            *place = Some(slot);
         }
         number
     }
 
     fn free_if_unused(&mut self, number: u32) {
-        let unused = |slot: &&Slot| slot.role.is_none() && slot.bindings == 0;
-        if let Some(slot) = self.slots.get(number as usize).filter(unused) {
+        let unused = |slot: &Slot| slot.role.is_none() && slot.bindings == 0;
+        let Some(place) = self.slots.slot(number) else {
+            return;
+        };
+        if let Some(slot) = place.take_if(|slot| unused(slot)) {
             let key = slot.key.as_deref();
             let is = |entry: &RoleNumber| entry.key.as_deref() == key;
             self.role_numbers.remove(key.hash(&self.hasher), is);

@@ -15,6 +15,11 @@ impl<T> Pages<T> {
         let at = at as usize;
         self.pages.get(at / PAGE)?.get(at % PAGE)
     }
+
+    /// All elements, including the defaults that fill the last page.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pages.iter().flat_map(|page| page.iter())
+    }
 }
 
 impl<T: Clone + Default> Pages<T> {

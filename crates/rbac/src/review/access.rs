@@ -9,8 +9,8 @@ use super::selectors::ParsedSelectors;
 use super::{ReviewError, ReviewVersion, parse};
 use crate::decision::Decision;
 use crate::object::null_is_default;
-use crate::request::{Action, Groups, ResourceAction, User};
-use crate::selector::Selectors;
+use crate::request::{Action, Groups, Request, ResourceAction, User};
+use crate::selector::{Requirement, Selectors};
 
 /// A SubjectAccessReview, SelfSubjectAccessReview or LocalSubjectAccessReview.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -231,6 +231,45 @@ impl AccessReview {
         })
     }
 
+    /// The review that asks an API server for this. A SelfSubjectAccessReview leaves the user to whoever sends it, and a
+    /// LocalSubjectAccessReview goes to the namespace of the action.
+    pub fn asking(version: ReviewVersion, kind: AccessReviewKind, request: &Request<'_>) -> Self {
+        let mut review = Self {
+            version,
+            kind,
+            ..Self::default()
+        };
+        match &request.action {
+            Action::Resource(action) => {
+                if kind == AccessReviewKind::LocalSubjectAccessReview {
+                    action.namespace.clone_into(&mut review.namespace);
+                }
+                review.spec.resource = Some(ResourceAttributes {
+                    namespace: action.namespace.to_owned(),
+                    verb: action.verb.to_owned(),
+                    group: action.group.to_owned(),
+                    version: action.version.to_owned(),
+                    resource: action.resource.to_owned(),
+                    subresource: action.subresource.to_owned(),
+                    name: action.name.to_owned(),
+                    field_selector: SelectorAttributes::of(action.selectors.fields),
+                    label_selector: SelectorAttributes::of(action.selectors.labels),
+                });
+            }
+            Action::NonResource { verb, path } => {
+                review.spec.non_resource = Some(NonResourceAttributes {
+                    path: (*path).to_owned(),
+                    verb: (*verb).to_owned(),
+                });
+            }
+        }
+        if kind != AccessReviewKind::SelfSubjectAccessReview {
+            request.user.name.clone_into(&mut review.spec.user);
+            review.spec.groups = request.user.groups.iter().map(str::to_owned).collect();
+        }
+        review
+    }
+
     /// The review as it goes over the wire, with its answer if there is one.
     pub fn to_json(&self) -> Vec<u8> {
         let mut metadata = BTreeMap::new();
@@ -405,6 +444,22 @@ impl AccessReviewKind {
 }
 
 impl SelectorAttributes {
+    /// Comparisons of numbers have no form in a review and are left out, which asks the broader question.
+    fn of(requirements: &[Requirement]) -> Option<Self> {
+        let requirements = requirements.iter().filter_map(|requirement| {
+            Some(SelectorRequirement {
+                key: requirement.key.clone(),
+                operator: requirement.operator.as_review()?.to_owned(),
+                values: requirement.values.clone(),
+            })
+        });
+        let requirements: Vec<_> = requirements.collect();
+        (!requirements.is_empty()).then(|| Self {
+            requirements,
+            ..Self::default()
+        })
+    }
+
     /// Whether there is text, and whether there are requirements.
     fn shape(&self) -> (bool, bool) {
         (!self.raw_selector.is_empty(), !self.requirements.is_empty())

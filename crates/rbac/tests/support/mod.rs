@@ -9,6 +9,8 @@
     reason = "test support; each test uses a part of it"
 )]
 
+pub(crate) mod rights;
+
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
