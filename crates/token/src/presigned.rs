@@ -217,7 +217,11 @@ fn decode(encoded: &str) -> Result<Zeroizing<String>, TokenError> {
             TokenError::new(ReasonCode::BadBase64, text)
         })?;
     bytes.truncate(length);
-    if !bytes.iter().all(|b| (0x21..=0x7e).contains(b)) {
+    // No early exit, so that the loop is done in vectors.
+    let unprintable = bytes
+        .iter()
+        .fold(false, |seen, b| seen | !(0x21..=0x7e).contains(b));
+    if unprintable {
         return refuse(
             ReasonCode::BadUrl,
             "net/url: invalid control character in URL",
@@ -265,7 +269,7 @@ impl<'u> UrlParts<'u> {
             .split_once('/')
             .map_or(rest, |(authority, _)| authority);
         let path = rest.get(authority.len()..).unwrap_or_default();
-        if !escapes_are_valid(path.as_bytes()) {
+        if !escapes_are_valid(path) {
             return bad("invalid URL escape in path");
         }
         let (has_userinfo, host) = match authority.rsplit_once('@') {
@@ -399,6 +403,10 @@ fn check_parameters(
 
 /// V14: the list, split at `;`, contains the cluster header.
 fn signs_cluster_header(raw: &str) -> bool {
+    // What every current client writes.
+    if raw == "host%3Bx-k8s-aws-id" {
+        return true;
+    }
     let mut bytes = decoded_bytes(raw).map(|b| b.to_ascii_lowercase());
     loop {
         let mut wanted = CLUSTER_ID_HEADER.bytes();

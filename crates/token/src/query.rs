@@ -42,16 +42,21 @@ impl Parameter {
 
     /// The parameter that the raw (still escaped) name means.
     fn of_raw_name(raw: &str) -> Option<Self> {
-        Self::ALL.into_iter().find_map(|(parameter, name)| {
-            let same = if raw.contains(['%', '+']) {
+        let bytes = raw.as_bytes();
+        let named = |matches: &dyn Fn(&[u8]) -> bool| {
+            Self::ALL
+                .iter()
+                .find_map(|(parameter, name)| matches(name).then_some(*parameter))
+        };
+        if is_escaped(raw) {
+            named(&|name| {
                 decoded_bytes(raw)
                     .map(|b| b.to_ascii_lowercase())
                     .eq(name.iter().copied())
-            } else {
-                raw.as_bytes().eq_ignore_ascii_case(name)
-            };
-            same.then_some(parameter)
-        })
+            })
+        } else {
+            named(&|name| bytes.eq_ignore_ascii_case(name))
+        }
     }
 }
 
@@ -72,7 +77,7 @@ impl Parameters {
     /// CVE-2022-2385 was a verifier that folded names into a map and let letter case decide which of two values counts: every
     /// second occurrence is refused here, whatever its spelling.
     pub(crate) fn parse(query: &str) -> Result<Self, TokenError> {
-        if !escapes_are_valid(query.as_bytes()) {
+        if !escapes_are_valid(query) {
             return Err(TokenError::new(
                 ReasonCode::BadQuery,
                 "malformed query parameter",
@@ -174,16 +179,18 @@ fn quoted_name(name: &[u8]) -> String {
 }
 
 /// Every `%` is followed by two hex digits.
-pub(crate) fn escapes_are_valid(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|b| *b == b'%') {
-        match rest.get(at + 1..at + 3) {
-            Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {}
-            _ => return false,
-        }
-        rest = rest.get(at + 3..).unwrap_or_default();
-    }
-    true
+pub(crate) fn escapes_are_valid(text: &str) -> bool {
+    text.match_indices('%').all(|(at, _)| {
+        matches!(
+            text.as_bytes().get(at + 1..at + 3),
+            Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()
+        )
+    })
+}
+
+/// Whether decoding changes anything.
+fn is_escaped(raw: &str) -> bool {
+    raw.bytes().any(|b| matches!(b, b'%' | b'+'))
 }
 
 /// The bytes that a part of a query means: `%XX` is a byte, `+` a space.
@@ -209,7 +216,7 @@ pub(crate) fn decoded_bytes(raw: &str) -> impl Iterator<Item = u8> {
 
 /// [`decoded_bytes`] as text; borrowed if nothing is escaped. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn decoded(raw: &str) -> Cow<'_, str> {
-    if raw.contains(['%', '+']) {
+    if is_escaped(raw) {
         let bytes: Vec<u8> = decoded_bytes(raw).collect();
         Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
     } else {

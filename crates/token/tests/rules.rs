@@ -159,12 +159,18 @@ fn only_sts_hosts_of_the_partition_are_accepted() {
     let base: Table = serde_json::from_str(include_str!("data/rules.json")).unwrap();
     let cases: Vec<HostCase> = serde_json::from_str(include_str!("data/hosts.json")).unwrap();
     let mut failures = Vec::new();
+    let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for case in cases {
         let rules = case.options.rules(&case.partition);
         let url = base
             .base
             .replacen("sts.eu-west-1.amazonaws.com", &case.host, 1);
         let result = PresignedToken::parse(&mint(&url), &rules, base.now);
+        let counts = seen.entry(case.rule.clone()).or_default();
+        match result {
+            Ok(_) => counts.0 += 1,
+            Err(_) => counts.1 += 1,
+        }
         let text = result
             .as_ref()
             .err()
@@ -189,6 +195,10 @@ fn only_sts_hosts_of_the_partition_are_accepted() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    for rule in (1..=6).map(|n| format!("H{n}")) {
+        let (accepted, refused) = seen[&rule];
+        assert!(accepted > 0 && refused > 0, "{rule}: {accepted}, {refused}");
+    }
 }
 
 #[test]
