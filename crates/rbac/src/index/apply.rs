@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::grants::{Grant, GrantSet};
 use super::{
-    ByName, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber, Slot,
-    StoredBinding, SubjectEntry,
+    BindingName, ByName, CompiledRole, EffectiveRule, IdentityKind, Index, RoleKey, RoleNumber,
+    Slot, StoredBinding, SubjectEntry,
 };
 use crate::object::{Binding, BindingKind, Object, Role, RoleKind};
 
@@ -149,24 +149,19 @@ impl Index {
 
     /// Puts the first bindings of an index in place: sorted, and every subject in one go, which is several times as
     /// fast as one by one and leaves what requests look at close together in memory.
-    fn put_all_bindings(&mut self, mut bindings: Vec<Binding>) {
-        let order = |a: &Binding, b: &Binding| {
-            let (a, b) = (&a.metadata, &b.metadata);
-            (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
-        };
-        bindings.sort_by(order);
-        // The sort is stable: of equal ones the last is the latest.
-        bindings.dedup_by(|later, first| {
-            let same = order(later, first).is_eq();
-            if same {
-                std::mem::swap(later, first);
+    fn put_all_bindings(&mut self, bindings: Vec<Binding>) {
+        let stored: Vec<_> = bindings.into_iter().map(|b| self.store(b)).collect();
+        let mut order: Vec<_> = stored.iter().enumerate().collect();
+        order.sort_unstable_by_key(|(at, stored)| (stored.names(), *at));
+        let mut sorted: Vec<Arc<StoredBinding>> = Vec::with_capacity(stored.len());
+        for (_, stored) in order {
+            // Of two bindings of the same name the later one holds.
+            if let Some(before) = sorted.pop_if(|before| before.names() == stored.names()) {
+                self.forget_use(before.role);
             }
-            same
-        });
-        let stored: Vec<_> = bindings
-            .into_iter()
-            .map(|binding| self.store(binding))
-            .collect();
+            sorted.push(stored.clone());
+        }
+        let stored = sorted;
         let mut grants = Vec::new();
         for stored in &stored {
             let scope = self.scope(&stored.binding.metadata.namespace).hash;
@@ -205,6 +200,13 @@ impl Index {
         Arc::new(StoredBinding { binding, role })
     }
 
+    fn forget_use(&mut self, role: u32) {
+        if let Some(Some(slot)) = self.slots.slot(role) {
+            slot.bindings -= 1;
+        }
+        self.free_if_unused(role);
+    }
+
     fn remove_binding(&mut self, namespace: &str, name: &str) {
         let Some(stored) = self.stored_binding(namespace, name).cloned() else {
             return;
@@ -213,10 +215,7 @@ impl Index {
         for (_, kind, identity) in identities(&stored.binding) {
             self.with_grants(kind, &identity, |grants| grants.remove(&stored, scope));
         }
-        if let Some(Some(slot)) = self.slots.slot(stored.role) {
-            slot.bindings -= 1;
-        }
-        self.free_if_unused(stored.role);
+        self.forget_use(stored.role);
         self.bindings.remove(&ByName(stored));
     }
 
