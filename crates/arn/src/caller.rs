@@ -150,6 +150,12 @@ impl CallerArn {
         self.account
     }
 
+    /// The account as text.
+    #[must_use]
+    pub fn account_str(&self) -> &str {
+        self.account.as_str()
+    }
+
     /// The kind of principal.
     #[must_use]
     pub fn kind(&self) -> CallerKind {

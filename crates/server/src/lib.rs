@@ -1,1 +1,20 @@
 //! AWS APIs and Kubernetes webhooks over HTTP.
+
+pub mod app;
+pub mod aws;
+pub mod config;
+pub mod events;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod health;
+mod limiter;
+pub mod listen;
+pub mod metrics;
+mod request_id;
+pub mod webhook;
+
+/// Makes aws-lc-rs the process' cryptography; the first thing a process that uses TLS does.
+pub fn install_crypto() {
+    // Installed already is as good as installed now.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

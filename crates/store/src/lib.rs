@@ -1,1 +1,58 @@
-//! Transactional store with watch, its conformance suite, and the redb implementation.
+//! Durable state: a transactional store with watch, and the typed directory of accounts, users, roles, keys and clusters on it.
+//!
+//! ```text
+//!            Directory                     typed operations: create_user, create_access_key, ...
+//!     commit │      ▲ reads                every write is a transaction that compares what it read
+//!            ▼      │
+//!        dyn Store  │                      load · commit · watch: redb in one file, or anything that passes `conformance`
+//!      watch │      │
+//!            ▼      │
+//!        SnapshotFeed ──► DirectorySnapshot    immutable, indexed; the request path loads one `Arc` and only looks up
+//! ```
+//!
+//! * [`Store`] is the seam: its contract is in the trait's documentation, its tests in `conformance`.
+//! * [`RedbStore`] is the embedded implementation; [`DataDir`] opens it together with its root key.
+//! * [`Sealer`] keeps secrets unreadable at rest and bound to the record that holds them.
+//! * [`records`] says what is stored under which key, in which form.
+//! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
+
+mod data_dir;
+mod directory;
+mod feed;
+mod key;
+mod random;
+pub mod records;
+mod redb_store;
+mod root_key;
+mod seal;
+mod secret;
+mod snapshot;
+mod store;
+mod transaction;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
+pub use directory::{
+    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
+    NewRole, NewUser, OpenDirectoryError, Quotas,
+};
+pub use feed::{FeedState, FeedStopped, SnapshotFeed};
+pub use key::{InvalidKey, Key, Revision, Value};
+pub use random::{Random, RandomUnavailable};
+pub use redb_store::{OpenStoreError, RedbOptions, RedbStore};
+pub use root_key::{RootKey, RootKeyError};
+pub use seal::{SealError, SealedSecret, Sealer};
+pub use secret::SecretString;
+pub use snapshot::{
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError,
+    DirectorySnapshot, Principal, RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+};
+pub use store::{
+    Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,
+    WatchError, WatchStream,
+};
+pub use transaction::{Compare, InvalidTransaction, Operation, Transaction, limits};

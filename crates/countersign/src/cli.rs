@@ -1,0 +1,171 @@
+//! The command line: what there is, and which function does it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use countersign_client::get_token::{self, Style};
+use countersign_client::{Environment, Io, Process};
+
+use crate::commands;
+use crate::exit::Exit;
+use crate::report::Failure;
+
+/// The identity and access system of Amazon EKS, for every Kubernetes cluster.
+///
+/// IAM principals become Kubernetes users: signed `k8s-aws-v1` tokens, checked by a webhook, mapped by aws-auth, files or custom
+/// objects. With an embedded IAM and STS as default, and real AWS as upstream.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    max_term_width = 110,
+    after_help = "Start here:\n  countersign up        everything on this machine; prints what to export and what to try\n\n\
+                  Exit codes: 0 fine, 1 the answer is no or there are findings, 2 usage or unreadable input, 3 could not find out."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine with the embedded IAM and STS.
+    Up(commands::up::UpArgs),
+    /// Run the control plane from a configuration file; an aws-iam-authenticator file works unchanged.
+    #[command(alias = "server")]
+    Serve(commands::serve::ServeArgs),
+    /// Print a token for kubectl as an ExecCredential; drop-in for `aws eks get-token` and `aws-iam-authenticator token`.
+    #[command(name = "get-token", alias = "token")]
+    GetToken(countersign_client::get_token::GetTokenArgs),
+    /// `eks get-token`, so that a kubeconfig switches from `aws` by changing only its command.
+    #[command(hide = true)]
+    Eks(EksArgs),
+    /// Verify a token, say whose it is, which user it becomes, and why.
+    Verify(commands::verify::VerifyArgs),
+    /// Write a kubeconfig entry that gets tokens from this command, as `aws eks update-kubeconfig` does.
+    Kubeconfig(countersign_client::kubeconfig::KubeconfigArgs),
+    /// Generate the webhook's certificate, key and kubeconfig before the API server first starts.
+    Init(countersign_client::init::InitArgs),
+    /// The IAM policy engine on files: decide, lint, explain, compare.
+    #[command(subcommand)]
+    Policy(commands::policy::PolicyCommand),
+    /// Explain what went wrong on the wire.
+    #[command(subcommand)]
+    Debug(commands::debug::DebugCommand),
+}
+
+#[derive(Debug, Args)]
+struct EksArgs {
+    #[command(subcommand)]
+    command: EksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum EksCommand {
+    /// Print a token for kubectl.
+    #[command(name = "get-token")]
+    GetToken(countersign_client::get_token::GetTokenArgs),
+}
+
+/// Parses and runs; the process' exit code.
+pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args = reordered(args);
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return usage_code(&args, &error);
+        }
+    };
+    let (mut stdin, mut stdout, mut stderr) =
+        (io::stdin().lock(), io::stdout().lock(), io::stderr());
+    let process = Process {
+        env: Environment::of_process(),
+        clock: &jiff::Timestamp::now,
+    };
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let outcome: Result<ExitCode, Failure> = match cli.command {
+        Command::GetToken(args) => {
+            Ok(get_token::run(&args, Style::Authenticator, &process, &mut io).into())
+        }
+        Command::Eks(EksArgs {
+            command: EksCommand::GetToken(args),
+        }) => Ok(get_token::run(&args, Style::AwsCli, &process, &mut io).into()),
+        Command::Kubeconfig(args) => {
+            Ok(countersign_client::kubeconfig::run(&args, &process, &mut io).into())
+        }
+        Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
+        Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
+            commands::debug::sigv4(&args, &mut stdout).map(Into::into)
+        }
+        Command::Policy(command) => {
+            drop(stdin);
+            commands::policy::run(&command, &mut stdout).map(Into::into)
+        }
+        Command::Verify(args) => {
+            drop(stdin);
+            commands::verify::run(&args, &mut stdout).map(Into::into)
+        }
+        Command::Up(args) => {
+            drop(stdout);
+            drop(stdin);
+            commands::up::run(args).map(Into::into)
+        }
+        Command::Serve(args) => {
+            drop(stdout);
+            drop(stdin);
+            commands::serve::run(args).map(Into::into)
+        }
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) if failure.is_closed_pipe() => Exit::Fine.into(),
+        Err(failure) => {
+            let _ = stderr.write_all(failure.render().as_bytes());
+            failure.exit.into()
+        }
+    }
+}
+
+/// 2 for wrong usage; for the commands that stand in for another tool, what that tool exits with.
+fn usage_code(args: &[OsString], error: &clap::Error) -> ExitCode {
+    if error.exit_code() == 0 {
+        return Exit::Fine.into();
+    }
+    match args.get(1).and_then(|arg| arg.to_str()) {
+        Some("token" | "get-token") => Style::Authenticator.usage_failure().into(),
+        Some("eks") => Style::AwsCli.usage_failure().into(),
+        _ => Exit::Usage.into(),
+    }
+}
+
+/// `aws` takes its global options before the service; kubeconfigs written for it have them there.
+fn reordered(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    const GLOBAL: [&str; 4] = ["--region", "--output", "--profile", "--query"];
+    let mut args: Vec<OsString> = args.collect();
+    let mut moved = Vec::new();
+    while args.len() > 2 {
+        let Some(first) = args.get(1).and_then(|arg| arg.to_str()) else {
+            break;
+        };
+        if GLOBAL.contains(&first) {
+            moved.extend(args.drain(1..3));
+        } else if GLOBAL.iter().any(|global| {
+            first
+                .strip_prefix(global)
+                .is_some_and(|rest| rest.starts_with('='))
+        }) {
+            moved.extend(args.drain(1..2));
+        } else {
+            break;
+        }
+    }
+    args.extend(moved);
+    args
+}

@@ -1,0 +1,273 @@
+//! From settings to running listeners.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use countersign_arn::Partition;
+use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
+use countersign_server::aws::{AwsApi, KeyRing};
+use countersign_server::config::{Loaded, OwnConfig};
+use countersign_server::events::{EventTarget, Events};
+use countersign_server::health::{Report, State};
+use countersign_server::listen::Limits;
+use countersign_server::listen::tls::ClientAuth;
+use countersign_server::metrics::Metrics;
+use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::denial::DenyMode;
+use countersign_server::webhook::{Clusters, Readiness, Webhook};
+use countersign_sources::Mappings;
+use countersign_store::{Directory, FeedState};
+use countersign_token::Rules;
+use countersign_upstream::ec2::InstanceLookup;
+use countersign_upstream::sts::StsVerifier;
+use tokio::net::TcpListener;
+
+use crate::report::Failure;
+
+/// A cluster to serve.
+pub(super) struct ClusterSetup {
+    pub(super) name: String,
+    pub(super) cluster_id: String,
+    pub(super) mappings: Arc<Mappings>,
+}
+
+/// Everything that is decided before the listeners start.
+pub(super) struct Launch<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) partition: Partition,
+    /// The embedded IAM, if there is one.
+    pub(super) directory: Option<Directory>,
+    pub(super) upstream: Option<StsVerifier>,
+    pub(super) nodes: Option<InstanceLookup>,
+    pub(super) aws: Option<TcpListener>,
+    pub(super) webhook: TcpListener,
+    pub(super) health: Option<TcpListener>,
+    pub(super) metrics_listener: Option<TcpListener>,
+    pub(super) certificate: CertificateFiles,
+    pub(super) events: Option<&'a str>,
+    /// How refusals are answered, and the status when STS cannot be asked.
+    pub(super) deny: (DenyMode, u16),
+    /// The first is the one behind `/authenticate`.
+    pub(super) clusters: Vec<ClusterSetup>,
+    pub(super) metrics: Metrics,
+}
+
+pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Running, Failure> {
+    let own = &launch.loaded.config.countersign;
+    let scheme = if own.aws_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let aws_address = launch
+        .aws
+        .as_ref()
+        .map(TcpListener::local_addr)
+        .transpose()?;
+    let rules = token_rules(
+        own,
+        launch.partition,
+        aws_address.map(|address| (scheme, address)),
+    )?;
+    let (deny_mode, upstream_failure_status) = launch.deny;
+
+    let metrics = Arc::new(launch.metrics);
+    let events = Events::start(
+        &event_target(launch.events.or(own.events.as_deref())),
+        metrics.events_lost().clone(),
+    )?;
+    let mut verifiers = Vec::new();
+    if let Some(directory) = &launch.directory {
+        tokio::spawn(countersign_server::aws::keep_session_keys(
+            directory.clone(),
+        ));
+    }
+    let keys = launch
+        .directory
+        .as_ref()
+        .map(|directory| Arc::new(KeyRing::new(directory.feed().clone())));
+    verifiers.extend(keys.iter().map(|keys| Verifier::Embedded(Arc::clone(keys))));
+    verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));
+
+    let authenticators = launch.clusters.into_iter().map(|cluster| {
+        Arc::new(ClusterAuthenticator::new(ClusterOptions {
+            name: cluster.name,
+            cluster_id: cluster.cluster_id,
+            rules: rules.clone(),
+            verifiers: verifiers.clone(),
+            mappings: cluster.mappings,
+            nodes: launch.nodes.clone(),
+            deny_mode,
+            upstream_failure_status,
+        }))
+    });
+    let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(
+        authenticators.collect(),
+    )));
+    let readiness = readiness(
+        launch.directory,
+        Arc::clone(&clusters),
+        launch.upstream.clone(),
+    );
+    let webhook = Webhook::new(
+        clusters,
+        Arc::clone(&metrics),
+        events,
+        Arc::clone(&readiness),
+        launch.upstream,
+    );
+
+    let failures = own.failures_per_second.unwrap_or(20);
+    let aws = match (launch.aws, keys) {
+        (Some(listener), Some(keys)) => Some(AwsListener {
+            listener,
+            certificate: own.aws_tls.as_ref().map(|files| CertificateFiles {
+                cert: files.certfile.clone(),
+                key: files.keyfile.clone(),
+            }),
+            api: Arc::new(AwsApi::new(
+                keys,
+                Arc::clone(&metrics),
+                failures,
+                own.debug_signatures,
+            )),
+        }),
+        _ => None,
+    };
+    let app = App {
+        webhook: WebhookListener {
+            listener: launch.webhook,
+            certificate: launch.certificate,
+            clients: own.webhook_client_ca.as_ref().map(|ca_file| ClientAuth {
+                ca_file: ca_file.clone(),
+                allowed_names: own.webhook_client_names.clone(),
+            }),
+            webhook,
+        },
+        aws,
+        health: launch.health,
+        metrics_listener: launch.metrics_listener,
+        metrics,
+        readiness,
+        limits: Limits::default(),
+    };
+    app.start().map_err(Failure::usage)
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn until_told_to_stop() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    Ok(())
+}
+
+fn token_rules(
+    own: &OwnConfig,
+    partition: Partition,
+    aws: Option<(&str, SocketAddr)>,
+) -> Result<Rules, Failure> {
+    let defaults = countersign_token::Options::default();
+    let mut trusted_endpoints = own.trusted_endpoints.clone();
+    if let Some((scheme, address)) = aws {
+        trusted_endpoints.extend(super::settings::own_endpoints(scheme, address));
+    }
+    let options = countersign_token::Options {
+        partition,
+        max_token_bytes: own.max_token_bytes.unwrap_or(defaults.max_token_bytes),
+        allow_global_endpoint: own
+            .allow_global_endpoint
+            .unwrap_or(defaults.allow_global_endpoint),
+        regions: own.regions.clone(),
+        own_region: own.region.clone(),
+        allowed_hosts: own.allowed_hosts.clone(),
+        trusted_endpoints,
+        // The process' own plain-HTTP listener is trusted because tokens for it are verified in process.
+        allow_insecure_trusted_endpoint: own.allow_insecure_trusted_endpoint
+            || aws.is_some_and(|(s, _)| s == "http"),
+    };
+    Rules::new(options).map_err(Failure::usage)
+}
+
+pub(super) fn denial_options(
+    own: &OwnConfig,
+    default: DenyMode,
+) -> Result<(DenyMode, u16), Failure> {
+    let mode = match own.deny_mode.as_deref() {
+        None => default,
+        Some("http") => DenyMode::Http,
+        Some("review") => DenyMode::Review,
+        Some(other) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "`denyMode` is `{other}`; it is `http` or `review`"
+            )));
+        }
+    };
+    match own.upstream_failure_status.unwrap_or(500) {
+        status @ (403 | 500) => Ok((mode, status)),
+        other => Err(Failure::usage(anyhow::anyhow!(
+            "`upstreamFailureStatus` is {other}; it is 500 or 403"
+        ))),
+    }
+}
+
+fn event_target(text: Option<&str>) -> EventTarget {
+    match text {
+        None | Some("stderr") => EventTarget::Stderr,
+        Some("off") => EventTarget::Off,
+        Some(path) => EventTarget::File(PathBuf::from(Path::new(path))),
+    }
+}
+
+fn readiness(
+    directory: Option<Directory>,
+    clusters: Arc<ArcSwap<Clusters>>,
+    upstream: Option<StsVerifier>,
+) -> Readiness {
+    Arc::new(move || {
+        let mut report = Report::default();
+        if let Some(directory) = &directory {
+            match &*directory.feed().state() {
+                FeedState::Live => report.add("store", State::Ok, String::new()),
+                FeedState::Behind { since, reason } => report.add(
+                    "store",
+                    State::Warning,
+                    format!("behind for {} s: {reason}", since.elapsed().as_secs()),
+                ),
+            }
+            let unusable = directory.snapshot().unusable_count();
+            if unusable > 0 {
+                report.add(
+                    "records",
+                    State::Warning,
+                    format!("{unusable} records cannot be used and are kept as they are"),
+                );
+            }
+        }
+        for cluster in clusters.load().iter() {
+            super::mappings::report_health(
+                &mut report,
+                cluster.name(),
+                &cluster.mappings().health(),
+            );
+        }
+        if let Some(sts) = &upstream {
+            let numbers = sts.snapshot();
+            let detail = format!(
+                "{} calls, {} in flight, {} queued, {} identities cached",
+                numbers.calls, numbers.in_flight, numbers.queued, numbers.identities
+            );
+            report.add("sts", State::Ok, detail);
+        }
+        report
+    })
+}

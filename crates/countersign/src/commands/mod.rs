@@ -1,0 +1,14 @@
+//! One module for each command that has work of its own.
+
+mod bootstrap;
+mod credentials;
+pub(crate) mod debug;
+mod kubernetes;
+mod launch;
+mod mappings;
+pub(crate) mod policy;
+pub(crate) mod serve;
+mod settings;
+pub(crate) mod up;
+mod upstream;
+pub(crate) mod verify;

@@ -1,0 +1,359 @@
+//! `countersign up`: everything on this machine.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use countersign_arn::{AccountId, Partition};
+use countersign_client::webhook_kubeconfig;
+use countersign_mapping::Authority;
+use countersign_server::listen::bind;
+use countersign_server::metrics::Metrics;
+use countersign_server::webhook::denial::DenyMode;
+use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator, InlinePolicy};
+use countersign_store::{Directory, DirectorySnapshot, NewCluster, NewUser};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::launch::{self, ClusterSetup, Launch};
+use super::mappings::{self, Sources};
+use super::{bootstrap, settings, upstream};
+use crate::exit::Exit;
+use crate::logging::{self, LogFormat};
+use crate::report::Failure;
+
+const ADMIN: &str = "admin";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  countersign up\n  countersign up --cluster prod --data-dir ./state --ready-file ready.json"
+)]
+pub(crate) struct UpArgs {
+    /// Where the store, keys and certificates live; the platform's data directory by default.
+    #[arg(long, env = "COUNTERSIGN_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the AWS APIs; port 0 picks a free one.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_LISTEN",
+        default_value = "127.0.0.1:4600",
+        value_name = "HOST:PORT"
+    )]
+    listen: String,
+    /// Address of the webhooks, TLS; port 0 picks a free one.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_WEBHOOK_LISTEN",
+        default_value = "127.0.0.1:21362",
+        value_name = "HOST:PORT"
+    )]
+    webhook_listen: String,
+    /// The account, made at the first start.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_ACCOUNT",
+        default_value = "111122223333",
+        value_name = "12 DIGITS"
+    )]
+    account: AccountId,
+    /// The region.
+    #[arg(long, env = "COUNTERSIGN_REGION", default_value = "us-east-1")]
+    region: String,
+    /// The cluster, made at the first start with the admin user as its creator.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CLUSTER",
+        default_value = "demo",
+        value_name = "NAME"
+    )]
+    cluster: String,
+    /// Configuration file: mappings under `server`, options under `countersign`.
+    #[arg(short, long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write a JSON object here, atomically, once every listener answers.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Start beside a running instance with the same data directory, and take over its addresses when it stops.
+    #[arg(long)]
+    takeover: bool,
+    /// Where decision events go: `stderr`, `off`, or a file.
+    #[arg(long, env = "COUNTERSIGN_EVENTS", value_name = "TARGET")]
+    events: Option<String>,
+    /// Log level: error, warn, info, debug, trace.
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// Form of log lines.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// What scripts read instead of waiting.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ready<'a> {
+    endpoint_url: &'a str,
+    webhook_url: &'a str,
+    webhook_ca_file: &'a Path,
+    region: &'a str,
+    account_id: AccountId,
+    cluster: &'a str,
+    admin: ReadyAdmin<'a>,
+    token_webhook_kubeconfig: &'a Path,
+    data_dir: &'a Path,
+    pid: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadyAdmin<'a> {
+    arn: &'a str,
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+}
+
+/// The admin user with a usable key.
+struct Admin {
+    arn: Arc<str>,
+    id: Box<str>,
+    access_key_id: Box<str>,
+    secret: countersign_store::SecretString,
+}
+
+pub(crate) fn run(args: UpArgs) -> Result<Exit, Failure> {
+    let level = logging::level(&args.log_level)
+        .ok_or_else(|| Failure::usage(anyhow::anyhow!("`{}` is no log level", args.log_level)))?;
+    logging::start(level, args.log_format);
+    settings::block_on(up(args))
+}
+
+async fn up(args: UpArgs) -> Result<Exit, Failure> {
+    let data_dir = match &args.data_dir {
+        Some(dir) => dir.clone(),
+        None => settings::platform_data_dir()?,
+    };
+    settings::make_private_dir(&data_dir)?;
+    // What is printed and written into files is used from other directories.
+    let data_dir = data_dir.canonicalize()?;
+    let loaded = settings::read_config(args.config.as_deref())?;
+    settings::warn_unknown_keys(&loaded);
+    let own = &loaded.config.countersign;
+    let deny = launch::denial_options(own, DenyMode::Review)?;
+
+    // Bound before the store is opened: with --takeover, clients wait in the backlog while the old process lets go of it.
+    let aws = bind(&args.listen, args.takeover)
+        .await
+        .map_err(Failure::usage)?;
+    let webhook = bind(&args.webhook_listen, args.takeover)
+        .await
+        .map_err(Failure::usage)?;
+
+    let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
+    let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
+    let now = Timestamp::now();
+    settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
+    let admin = ensure_admin(&directory, args.account, now).await?;
+    ensure_cluster(&directory, &args, &admin, now).await?;
+    bootstrap::run(&directory, args.account, &own.bootstrap, now).await?;
+
+    let webhook_address = webhook.local_addr()?;
+    let scheme = if own.aws_tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let endpoint_url = format!("{scheme}://{}", aws.local_addr()?);
+    let webhook_url = format!("https://{webhook_address}");
+    let address = webhook_address.ip().to_string();
+    let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
+    let kubeconfig = data_dir.join("token-webhook.kubeconfig");
+    let url = webhook_kubeconfig::server_url(&address, webhook_address.port());
+    settings::write_webhook_kubeconfig(
+        &kubeconfig,
+        &url,
+        &certificate.ca_bundle,
+        own.webhook_client_certificate.as_ref(),
+    )?;
+
+    let mappings = mappings::start(Sources {
+        cluster: args.cluster.clone(),
+        config: &loaded.config,
+        mounted_file: args.config.as_deref(),
+        partition: Partition::Aws,
+        authority: Authority::Embedded,
+        creator: Some((admin.arn.to_string(), admin.id.to_string())),
+        backend_modes: Vec::new(),
+        kubeconfig: loaded.config.server.kubeconfig.as_deref(),
+        master: loaded.config.server.master.as_deref(),
+        state_dir: &data_dir,
+    })
+    .await?;
+    let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
+    let mut metrics = Metrics::new();
+    metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
+    metrics.register_upstream(None, nodes.clone());
+    let running = launch::start(Launch {
+        loaded: &loaded,
+        partition: Partition::Aws,
+        directory: Some(directory.clone()),
+        upstream: None,
+        nodes,
+        aws: Some(aws),
+        webhook,
+        health: None,
+        metrics_listener: None,
+        certificate: certificate.files.clone(),
+        events: args.events.as_deref(),
+        deny,
+        clusters: vec![ClusterSetup {
+            name: args.cluster.clone(),
+            cluster_id: args.cluster.clone(),
+            mappings,
+        }],
+        metrics,
+    })?;
+    settings::keep_certificate(&data_dir, &address, "localhost", &certificate);
+
+    if let Some(path) = &args.ready_file {
+        let ready = Ready {
+            endpoint_url: &endpoint_url,
+            webhook_url: &webhook_url,
+            webhook_ca_file: &certificate.ca_file,
+            region: &args.region,
+            account_id: args.account,
+            cluster: &args.cluster,
+            admin: ReadyAdmin {
+                arn: &admin.arn,
+                access_key_id: &admin.access_key_id,
+                secret_access_key: admin.secret.expose(),
+            },
+            token_webhook_kubeconfig: &kubeconfig,
+            data_dir: &data_dir,
+            pid: std::process::id(),
+        };
+        settings::write_atomically(path, &serde_json::to_vec_pretty(&ready)?)?;
+    }
+    print_tour(&args, &endpoint_url, &kubeconfig, &admin)?;
+    launch::until_told_to_stop().await?;
+    running.stop().await;
+    Ok(Exit::Fine)
+}
+
+/// The admin user and its first active key; a key is made when there is none, as after somebody deactivated it.
+async fn ensure_admin(
+    directory: &Directory,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<Admin, Failure> {
+    if directory.snapshot().user(account, ADMIN).is_none() {
+        let new = NewUser {
+            account,
+            name: ADMIN.into(),
+            path: "/".into(),
+            tags: Vec::new(),
+        };
+        directory.create_user(new, now).await?;
+    }
+    ensure_admin_policy(directory, account).await?;
+    if let Some(admin) = find_admin(&directory.snapshot(), account) {
+        return Ok(admin);
+    }
+    directory.create_access_key(account, ADMIN, now).await?;
+    find_admin(&directory.snapshot(), account)
+        .ok_or_else(|| Failure::unknown(anyhow::anyhow!("the admin user has no active access key")))
+}
+
+/// What the admin user may do: everything, so that a role which trusts the account can be assumed by it.
+async fn ensure_admin_policy(directory: &Directory, account: AccountId) -> Result<(), Failure> {
+    const NAME: &str = "AdministratorAccess";
+    const DOCUMENT: &str =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    let snapshot = directory.snapshot();
+    let has = |policies: &[InlinePolicy]| policies.iter().any(|policy| &*policy.name == NAME);
+    if snapshot
+        .user(account, ADMIN)
+        .is_some_and(|admin| has(&admin.record.policies))
+    {
+        return Ok(());
+    }
+    let policy = InlinePolicy {
+        name: NAME.into(),
+        document: DOCUMENT.into(),
+    };
+    directory.put_user_policy(account, ADMIN, policy).await?;
+    Ok(())
+}
+
+fn find_admin(snapshot: &DirectorySnapshot, account: AccountId) -> Option<Admin> {
+    let user = snapshot.user(account, ADMIN)?;
+    let key = snapshot
+        .access_keys_of(user)
+        .find(|key| key.status == AccessKeyStatus::Active)?;
+    Some(Admin {
+        arn: Arc::clone(&user.arn),
+        id: user.record.id.clone(),
+        access_key_id: (*key.id).into(),
+        secret: key.active_secret()?.duplicate(),
+    })
+}
+
+async fn ensure_cluster(
+    directory: &Directory,
+    args: &UpArgs,
+    admin: &Admin,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if directory
+        .snapshot()
+        .cluster(args.account, &args.region, &args.cluster)
+        .is_some()
+    {
+        return Ok(());
+    }
+    let new = NewCluster {
+        account: args.account,
+        region: args.region.as_str().into(),
+        name: args.cluster.as_str().into(),
+        authentication_mode: AuthenticationMode::ConfigMap,
+        bootstrap_creator_admin: true,
+        creator: Creator {
+            principal_arn: (*admin.arn).into(),
+            principal_id: admin.id.clone(),
+        },
+        endpoint: None,
+        certificate_authority: None,
+    };
+    directory.create_cluster(new, now).await?;
+    Ok(())
+}
+
+fn print_tour(
+    args: &UpArgs,
+    endpoint_url: &str,
+    kubeconfig: &Path,
+    admin: &Admin,
+) -> Result<(), Failure> {
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "Countersign is up. In another shell:\n\n\
+         \x20 export AWS_ENDPOINT_URL={endpoint_url}\n\
+         \x20 export AWS_REGION={region} AWS_DEFAULT_REGION={region}\n\
+         \x20 export AWS_ACCESS_KEY_ID={key}\n\
+         \x20 export AWS_SECRET_ACCESS_KEY={secret}\n\n\
+         \x20 aws sts get-caller-identity\n\
+         \x20 aws eks get-token --cluster-name {cluster}\n\
+         \x20 countersign get-token --cluster-name {cluster} | countersign verify -i {cluster} --explain\n\n\
+         A kube-apiserver asks it who is calling with\n\n\
+         \x20 --authentication-token-webhook-config-file={kubeconfig}\n\n\
+         Stop with Ctrl-C; everything is kept.\n",
+        region = args.region,
+        key = admin.access_key_id,
+        secret = admin.secret.expose(),
+        cluster = args.cluster,
+        kubeconfig = kubeconfig.display(),
+    );
+    use std::io::Write as _;
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Keys under `countersign`: what the reference does not have.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Who verifies tokens and issues identities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentityMode {
+    /// Real AWS STS.
+    #[default]
+    Aws,
+    /// The embedded IAM and STS.
+    Embedded,
+}
+
+/// Our own section. Every default is the reference's behaviour, except where that is a known fault.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct OwnConfig {
+    /// Who verifies tokens; `aws`.
+    pub identity: IdentityMode,
+    /// Where the embedded store lives; needed for `identity: embedded`.
+    #[serde(rename = "datadir")]
+    pub data_dir: Option<PathBuf>,
+    /// File with the 32-byte root key in hex or base64; generated in the data directory when absent.
+    #[serde(rename = "rootkeyfile")]
+    pub root_key_file: Option<PathBuf>,
+    /// Address of the AWS APIs, embedded mode only; `127.0.0.1:4600`.
+    #[serde(rename = "awslisten")]
+    pub aws_listen: Option<String>,
+    /// Certificate of the AWS listener; plain HTTP when absent.
+    #[serde(rename = "awstls")]
+    pub aws_tls: Option<TlsFiles>,
+    /// The embedded account; `111122223333`.
+    #[serde(rename = "accountid")]
+    pub account_id: Option<String>,
+    /// Region of the embedded APIs; `us-east-1`.
+    pub region: Option<String>,
+    /// URLs under which clients reach the embedded STS.
+    #[serde(rename = "trustedendpoints")]
+    pub trusted_endpoints: Vec<String>,
+    /// Whether those may be `http`.
+    #[serde(rename = "allowinsecuretrustedendpoint")]
+    pub allow_insecure_trusted_endpoint: bool,
+    /// `http` (the reference's status codes) or `review`.
+    #[serde(rename = "denymode")]
+    pub deny_mode: Option<String>,
+    /// Status when STS cannot be asked: 500, or 403 for strict parity.
+    #[serde(rename = "upstreamfailurestatus")]
+    pub upstream_failure_status: Option<u16>,
+    /// Longest token, 1,024 to 65,536; 16,384.
+    #[serde(rename = "maxtokenbytes")]
+    pub max_token_bytes: Option<usize>,
+    /// Whether `sts.amazonaws.com` is accepted; true.
+    #[serde(rename = "allowglobalendpoint")]
+    pub allow_global_endpoint: Option<bool>,
+    /// Regions accepted whatever their name looks like.
+    pub regions: Vec<String>,
+    /// When set, the only STS hosts accepted.
+    #[serde(rename = "allowedhosts")]
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Real AWS STS and EC2: caches and limits.
+    pub upstream: UpstreamOptions,
+    /// Mapping rules.
+    pub mapping: MappingOptions,
+    /// Node names by instance id, for clusters off AWS.
+    #[serde(rename = "nodenames")]
+    pub node_names: BTreeMap<String, String>,
+    /// CA of client certificates the webhook demands.
+    #[serde(rename = "webhookclientca")]
+    pub webhook_client_ca: Option<PathBuf>,
+    /// Names accepted in those certificates.
+    #[serde(rename = "webhookclientnames")]
+    pub webhook_client_names: Vec<String>,
+    /// Certificate and key by which kube-apiserver proves itself, written into the webhook kubeconfig.
+    #[serde(rename = "webhookclientcertificate")]
+    pub webhook_client_certificate: Option<TlsFiles>,
+    /// Where decision events go: `stderr`, `off`, or a file's path.
+    pub events: Option<String>,
+    /// Address of plain-HTTP `/healthz`; the reference's `0.0.0.0:21363` unless `off`.
+    #[serde(rename = "healthlisten")]
+    pub health_listen: Option<String>,
+    /// Address of a listener for metrics and health besides the webhook's.
+    #[serde(rename = "metricslisten")]
+    pub metrics_listen: Option<String>,
+    /// Failed authentications a second and address before `Throttling`; 20, 0 switches it off.
+    #[serde(rename = "failurespersecond")]
+    pub failures_per_second: Option<u32>,
+    /// Whether a signature mismatch is explained to callers who are not on loopback.
+    #[serde(rename = "debugsignatures")]
+    pub debug_signatures: bool,
+    /// Further clusters, each under `/clusters/NAME/authenticate`.
+    pub clusters: BTreeMap<String, PerCluster>,
+    /// Users and roles made once at start, embedded mode only.
+    pub bootstrap: Bootstrap,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct TlsFiles {
+    /// Certificate chain.
+    pub certfile: PathBuf,
+    /// Private key.
+    pub keyfile: PathBuf,
+}
+
+/// Caches and limits in front of real AWS (authentication spec, section 11). Durations are seconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct UpstreamOptions {
+    /// How long a verified identity is remembered; 60, at most 300, 0 switches the cache off.
+    #[serde(rename = "identitycachettl")]
+    pub identity_cache_ttl: Option<u64>,
+    /// How much longer while STS is unreachable; 0, at most 300.
+    #[serde(rename = "staleidentityonoutage")]
+    pub stale_identity_on_outage: Option<u64>,
+    /// STS calls at once; 64.
+    #[serde(rename = "maxinflight")]
+    pub max_in_flight: Option<usize>,
+    /// STS calls a second; 200.
+    #[serde(rename = "ratepersecond")]
+    pub rate_per_second: Option<u32>,
+    /// Burst of them; 400.
+    pub burst: Option<u32>,
+    /// PEM file of CAs to trust for STS instead of the public ones.
+    #[serde(rename = "cafile")]
+    pub ca_file: Option<PathBuf>,
+    /// Address to connect to for every STS host, for tests and private links; names and TLS stay those of the host.
+    #[serde(rename = "connectto")]
+    pub connect_to: Option<String>,
+    /// Endpoint of EC2, for tests and private links.
+    #[serde(rename = "ec2endpoint")]
+    pub ec2_endpoint: Option<String>,
+    /// Whether a node's instance must carry the mapped role; true.
+    #[serde(rename = "verifyinstancerole")]
+    pub verify_instance_role: Option<bool>,
+}
+
+/// Options of mapping (authentication spec, section 3).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct MappingOptions {
+    /// `keepLastGood` or `dropSection`.
+    #[serde(rename = "onparseerror")]
+    pub on_parse_error: Option<String>,
+    /// Seconds after which a stale section is reported every minute; 86,400, 0 never.
+    #[serde(rename = "maxstale")]
+    pub max_stale: Option<u64>,
+    /// Whether role ARNs with a path are refused instead of stripped.
+    #[serde(rename = "strictrolepath")]
+    pub strict_role_path: bool,
+    /// `any` accepts every suffix of Identity Center roles.
+    #[serde(rename = "ssosuffix")]
+    pub sso_suffix: Option<String>,
+    /// `require` fences `system:node:` usernames.
+    #[serde(rename = "nodeusernames")]
+    pub node_usernames: Option<String>,
+    /// Groups that only some backends may give.
+    #[serde(rename = "privilegedgroups")]
+    pub privileged_groups: Vec<PrivilegedGroup>,
+}
+
+/// A group and the backends that may give it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PrivilegedGroup {
+    /// The group, such as `system:masters`.
+    pub group: String,
+    /// Names of backends.
+    pub backends: Vec<String>,
+}
+
+/// A further cluster.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PerCluster {
+    /// Its cluster id; the name when absent.
+    #[serde(rename = "clusterid")]
+    pub cluster_id: Option<String>,
+    /// File with `mapRoles`, `mapUsers`, `mapAccounts` of this cluster, in the form of this file's `server` section.
+    #[serde(rename = "mappingfile")]
+    pub mapping_file: Option<PathBuf>,
+    /// Kubeconfig for its aws-auth ConfigMap and mapping objects.
+    pub kubeconfig: Option<PathBuf>,
+    /// Ordered mapping backends.
+    #[serde(rename = "backendmode")]
+    pub backend_mode: Vec<String>,
+}
+
+/// What exists from the first start on. Nothing here changes what exists already.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Bootstrap {
+    /// IAM users.
+    pub users: Vec<BootstrapUser>,
+    /// IAM roles.
+    pub roles: Vec<BootstrapRole>,
+}
+
+/// An IAM user made at the first start.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BootstrapUser {
+    /// Name.
+    pub name: String,
+    /// Path; `/`.
+    pub path: Option<String>,
+    /// File that gets the access key as JSON, mode 0600, when the user is made.
+    #[serde(rename = "accesskeyfile")]
+    pub access_key_file: Option<PathBuf>,
+    /// File with an identity policy, which becomes the user's inline policy `bootstrap`.
+    #[serde(rename = "policyfile")]
+    pub policy_file: Option<PathBuf>,
+}
+
+/// An IAM role made at the first start.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BootstrapRole {
+    /// Name.
+    pub name: String,
+    /// Path; `/`.
+    pub path: Option<String>,
+    /// File with its trust policy; this or `trustPolicy`.
+    #[serde(rename = "trustpolicyfile")]
+    pub trust_policy_file: Option<PathBuf>,
+    /// The trust policy itself, JSON as a text.
+    #[serde(rename = "trustpolicy")]
+    pub trust_policy: Option<String>,
+    /// Longest session in seconds, 3,600 to 43,200; 3,600.
+    #[serde(rename = "maxsessionduration")]
+    pub max_session_duration: Option<u32>,
+    /// File with an identity policy, which becomes the role's inline policy `bootstrap`.
+    #[serde(rename = "policyfile")]
+    pub policy_file: Option<PathBuf>,
+}

@@ -1,0 +1,251 @@
+//! TLS for the listeners: a certificate that is replaced while connections go on.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+
+/// Why a certificate or key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read or holds no PEM of the expected kind.
+    #[error("could not read `{path}`: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Certificate and key do not belong together, or the key type is unknown.
+    #[error("certificate `{path}` and its key cannot be used together")]
+    Pair {
+        /// The certificate's file.
+        path: PathBuf,
+        /// rustls' reason.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The client CA cannot be used.
+    #[error("client CA `{path}` cannot be used: {reason}")]
+    ClientCa {
+        /// The CA's file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// The serving certificate in force; replaced atomically, read without a lock.
+pub struct ServingCertificate {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl ServingCertificate {
+    /// Loads certificate chain and key from PEM files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the two do not match.
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self {
+            current: ArcSwap::from_pointee(load_pair(cert, key)?),
+        })
+    }
+
+    /// Replaces the certificate by what the files hold now; on error the old one stays in force.
+    ///
+    /// # Errors
+    /// As [`ServingCertificate::load`].
+    pub fn reload(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
+        self.current.store(Arc::new(load_pair(cert, key)?));
+        Ok(())
+    }
+
+    /// The leaf certificate in force, DER.
+    #[must_use]
+    pub fn leaf(&self) -> Option<CertificateDer<'static>> {
+        self.current.load().cert.first().cloned()
+    }
+}
+
+impl fmt::Debug for ServingCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServingCertificate")
+    }
+}
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+/// Which clients may connect at all, when client certificates are demanded.
+#[derive(Debug, Clone)]
+pub struct ClientAuth {
+    /// PEM file with the CAs that sign client certificates.
+    pub ca_file: PathBuf,
+    /// Subject common names or DNS names accepted; empty accepts every certificate of the CA.
+    pub allowed_names: Vec<String>,
+}
+
+/// The server side of TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`.
+///
+/// # Errors
+/// When the client CA cannot be read.
+pub fn server_config(
+    certificate: Arc<ServingCertificate>,
+    clients: Option<&ClientAuth>,
+) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Pair {
+            path: PathBuf::new(),
+            source,
+        })?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(auth) => {
+            let refuse = |reason: String| TlsError::ClientCa {
+                path: auth.ca_file.clone(),
+                reason,
+            };
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates(&auth.ca_file)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| refuse(error.to_string()))?;
+            }
+            let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| refuse(error.to_string()))?;
+            builder.with_client_cert_verifier(Arc::new(NamedClients {
+                inner,
+                allowed: auth.allowed_names.clone(),
+            }))
+        }
+    };
+    let mut config = builder.with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Chain verification by webpki, then a check of the names in the client's certificate.
+#[derive(Debug)]
+struct NamedClients {
+    inner: Arc<dyn ClientCertVerifier>,
+    allowed: Vec<String>,
+}
+
+impl ClientCertVerifier for NamedClients {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: rustls::pki_types::UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self
+            .inner
+            .verify_client_cert(end_entity, intermediates, now)?;
+        if self.allowed.is_empty()
+            || names(end_entity)
+                .iter()
+                .any(|name| self.allowed.contains(name))
+        {
+            Ok(verified)
+        } else {
+            Err(rustls::Error::InvalidCertificate(
+                rustls::CertificateError::ApplicationVerificationFailure,
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let common = parsed
+        .subject()
+        .iter_common_name()
+        .filter_map(|cn| cn.as_str().ok())
+        .map(str::to_owned);
+    let mut names: Vec<String> = common.collect();
+    if let Ok(Some(alternative)) = parsed.subject_alternative_name() {
+        names.extend(
+            alternative
+                .value
+                .general_names
+                .iter()
+                .filter_map(|name| match name {
+                    x509_parser::extensions::GeneralName::DNSName(dns) => Some((*dns).to_owned()),
+                    _ => None,
+                }),
+        );
+    }
+    names
+}
+
+fn load_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let chain = read_certificates(cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Read {
+        path: key.to_owned(),
+        reason: error.to_string(),
+    })?;
+    CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|source| {
+        TlsError::Pair {
+            path: cert.to_owned(),
+            source,
+        }
+    })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let refuse = |reason: String| TlsError::Read {
+        path: path.to_owned(),
+        reason,
+    };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| refuse(error.to_string()))?
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(refuse("it holds no certificate".into()));
+    }
+    Ok(chain)
+}

@@ -1,0 +1,210 @@
+//! Metrics: the reference's names, so that dashboards go on working, and ours.
+//!
+//! Label values come from closed sets only; a peer cannot make a new one.
+
+mod collect;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use countersign_sources::Mappings;
+use countersign_upstream::ec2::InstanceLookup;
+use countersign_upstream::sts::StsVerifier;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
+const LATENCY_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Buckets of a token's age at review, seconds; a token lives 900.
+const AGE_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 600.0, 900.0];
+
+/// How a review ended, in the reference's words (`uknown_user` is misspelt there, and dashboards rely on it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReviewResult {
+    /// A user was found.
+    Success,
+    /// The request was no TokenReview.
+    MalformedRequest,
+    /// The token broke a local rule.
+    InvalidToken,
+    /// STS refused or could not be asked.
+    StsError,
+    /// STS throttled.
+    StsThrottling,
+    /// The identity is verified but maps to nobody.
+    UnknownUser,
+}
+
+impl ReviewResult {
+    const ALL: [Self; 6] = [
+        Self::Success,
+        Self::MalformedRequest,
+        Self::InvalidToken,
+        Self::StsError,
+        Self::StsThrottling,
+        Self::UnknownUser,
+    ];
+
+    /// The label value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::MalformedRequest => "malformed_request",
+            Self::InvalidToken => "invalid_token",
+            Self::StsError => "sts_error",
+            Self::StsThrottling => "sts_throttling",
+            Self::UnknownUser => "uknown_user",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// All metrics of the process and the registry that prints them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    latency: [Histogram; 6],
+    denials: Family<ReasonLabel, Counter>,
+    token_age: Histogram,
+    events_lost: Counter,
+    aws_requests: Family<AwsLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AwsLabel {
+    service: &'static str,
+    operation: &'static str,
+    code: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let latency_family = Family::<ResultLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(LATENCY_BUCKETS)
+        });
+        let latency = ReviewResult::ALL.map(|result| {
+            latency_family
+                .get_or_create(&ResultLabel {
+                    result: result.label(),
+                })
+                .clone()
+        });
+        let denials = Family::default();
+        let token_age = Histogram::new(AGE_BUCKETS);
+        let events_lost = Counter::default();
+        let aws_requests = Family::default();
+
+        let reference = registry.sub_registry_with_prefix("aws_iam_authenticator");
+        reference.register(
+            "authenticate_latency_seconds",
+            "Authenticate call latency",
+            latency_family,
+        );
+        let ours = registry.sub_registry_with_prefix("countersign");
+        ours.register("denials", "Refused reviews by reason code", denials.clone());
+        ours.register(
+            "token_age_seconds",
+            "Age of tokens when reviewed",
+            token_age.clone(),
+        );
+        ours.register(
+            "events_lost",
+            "Decision events that could not be written",
+            events_lost.clone(),
+        );
+        ours.register(
+            "aws_requests",
+            "AWS API requests by operation and error code",
+            aws_requests.clone(),
+        );
+        Self {
+            registry,
+            latency,
+            denials,
+            token_age,
+            events_lost,
+            aws_requests,
+        }
+    }
+
+    /// Adds the numbers that the mapping sources of clusters keep.
+    pub fn register_sources(&mut self, clusters: Vec<(String, Arc<Mappings>)>) {
+        self.registry
+            .register_collector(Box::new(collect::Sources(clusters)));
+    }
+
+    /// Adds the numbers of the upstream.
+    pub fn register_upstream(&mut self, sts: Option<StsVerifier>, nodes: Option<InstanceLookup>) {
+        self.registry
+            .register_collector(Box::new(collect::Upstream { sts, nodes }));
+    }
+
+    /// Counts one review.
+    pub fn review(&self, result: ReviewResult, took: Duration) {
+        if let Some(histogram) = self.latency.get(result as usize) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts one refusal by its reason code.
+    pub fn denial(&self, reason: &'static str) {
+        self.denials.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Records how old a token was when it was accepted, in seconds.
+    pub fn token_age(&self, seconds: f64) {
+        self.token_age.observe(seconds);
+    }
+
+    /// The counter of decision events that were not written.
+    #[must_use]
+    pub fn events_lost(&self) -> &Counter<u64, AtomicU64> {
+        &self.events_lost
+    }
+
+    /// Counts an AWS API request; `code` is empty for success.
+    pub fn aws_request(&self, service: &'static str, operation: &'static str, code: &'static str) {
+        self.aws_requests
+            .get_or_create(&AwsLabel {
+                service,
+                operation,
+                code,
+            })
+            .inc();
+    }
+
+    /// The OpenMetrics text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(8 << 10);
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+}

@@ -1,0 +1,406 @@
+//! From a token to a Kubernetes user: the local rules, the verification, the mapping, in this order.
+//!
+//! The decisions are the pure crates'; this module only waits for what they name: STS in upstream mode, and the name of a node.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use countersign_arn::CallerIdentity;
+use countersign_mapping::{
+    DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied,
+    NodeNameSource, RuleReference,
+};
+use countersign_sources::Mappings;
+use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
+use countersign_upstream::ec2::{InstanceLookup, LookupError};
+use countersign_upstream::sts::{StsError, StsVerifier};
+use jiff::Timestamp;
+
+use super::denial::{Denial, DenialClass, DenyMode};
+use super::wire::{Extra, User};
+use crate::aws::KeyRing;
+
+/// Who verifies tokens.
+#[derive(Debug, Clone)]
+pub enum Verifier {
+    /// The embedded STS: tokens of trusted endpoints, in process.
+    Embedded(Arc<KeyRing>),
+    /// Real AWS STS: tokens of AWS hosts, by replaying them.
+    Upstream(StsVerifier),
+}
+
+/// What a cluster's reviews need.
+#[derive(Debug)]
+pub struct ClusterOptions {
+    /// The name in paths and events.
+    pub name: String,
+    /// The cluster id that tokens must be signed for.
+    pub cluster_id: String,
+    /// The local rules for tokens.
+    pub rules: Rules,
+    /// Who verifies; the first that is for the token's host does.
+    pub verifiers: Vec<Verifier>,
+    /// The mapping rules.
+    pub mappings: Arc<Mappings>,
+    /// Where names of nodes are looked up.
+    pub nodes: Option<InstanceLookup>,
+    /// How refusals are answered.
+    pub deny_mode: DenyMode,
+    /// Status when STS cannot be asked: 500, or 403 for strict parity with the reference.
+    pub upstream_failure_status: u16,
+}
+
+/// Reviews tokens for one cluster.
+#[derive(Debug)]
+pub struct ClusterAuthenticator(ClusterOptions);
+
+/// A finished review, with what the event and the metrics want to know.
+#[derive(Debug)]
+pub struct Review {
+    /// The user, or why there is none.
+    pub outcome: Result<Accepted, Denial>,
+    /// Who calls, once verified.
+    pub identity: Option<Arc<CallerIdentity>>,
+    /// Whether the caller's account keeps its identities out of logs.
+    pub is_scrubbed: bool,
+    /// First half of the SHA-256 of the signature.
+    pub fingerprint: Option<[u8; 8]>,
+    /// When the token was signed.
+    pub signed_at: Option<Timestamp>,
+    /// How the identity is known: `embedded`, `sts`, `shared_call`, `cache`, `stale_cache`.
+    pub cache: Option<&'static str>,
+    /// Which mapping rules were in force.
+    pub mapping_generation: u64,
+    /// Time spent waiting for STS.
+    pub sts_time: Duration,
+    /// Time spent waiting for a node's name.
+    pub lookup_time: Duration,
+}
+
+/// A Kubernetes user and the rule that made it.
+#[derive(Debug)]
+pub struct Accepted {
+    identity: KubernetesIdentity,
+    backend: &'static str,
+    rule: RuleReference,
+    rule_text: std::sync::OnceLock<String>,
+}
+
+impl Accepted {
+    fn new(identity: KubernetesIdentity, rule: &RuleReference) -> Self {
+        Self {
+            identity,
+            backend: rule.backend.name(),
+            rule: rule.clone(),
+            rule_text: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// The username.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.identity.username
+    }
+
+    /// The uid.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.identity.uid
+    }
+
+    /// The groups.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.identity.groups
+    }
+
+    /// The whole identity.
+    #[must_use]
+    pub fn identity(&self) -> &KubernetesIdentity {
+        &self.identity
+    }
+
+    /// The backend that matched.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        self.backend
+    }
+
+    /// The rule that matched, for people.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        self.rule_text.get_or_init(|| self.rule.to_string())
+    }
+
+    /// The user of a TokenReview.
+    #[must_use]
+    pub fn user(&self) -> User<'_> {
+        let identity = &self.identity;
+        let extra = identity.extra.iter().flat_map(|extra| {
+            extra
+                .values
+                .first()
+                .map(|value| (Cow::Borrowed(extra.key.as_ref()), value.as_str()))
+        });
+        User {
+            username: &identity.username,
+            uid: &identity.uid,
+            groups: &identity.groups,
+            extra: Extra(extra.collect()),
+        }
+    }
+}
+
+impl ClusterAuthenticator {
+    /// An authenticator for one cluster.
+    #[must_use]
+    pub fn new(options: ClusterOptions) -> Self {
+        Self(options)
+    }
+
+    /// The name in paths and events.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The sources of its mapping rules.
+    #[must_use]
+    pub fn mappings(&self) -> &Arc<Mappings> {
+        &self.0.mappings
+    }
+
+    /// How refusals are answered.
+    #[must_use]
+    pub fn deny_mode(&self) -> DenyMode {
+        self.0.deny_mode
+    }
+
+    /// The status when STS cannot be asked.
+    #[must_use]
+    pub fn upstream_failure_status(&self) -> u16 {
+        self.0.upstream_failure_status
+    }
+
+    /// Reviews a token.
+    pub async fn review(&self, token: &str, now: Timestamp) -> Review {
+        let mut review = Review {
+            outcome: Err(Denial {
+                class: DenialClass::Unmapped,
+                reason: Cow::Borrowed("not_mapped"),
+                label: "not_mapped",
+                text: String::new(),
+                nearest: Vec::new(),
+            }),
+            identity: None,
+            is_scrubbed: false,
+            fingerprint: None,
+            signed_at: None,
+            cache: None,
+            mapping_generation: 0,
+            sts_time: Duration::ZERO,
+            lookup_time: Duration::ZERO,
+        };
+        review.outcome = self.decide(token, now, &mut review).await;
+        review
+    }
+
+    async fn decide(
+        &self,
+        token: &str,
+        now: Timestamp,
+        review: &mut Review,
+    ) -> Result<Accepted, Denial> {
+        let token = PresignedToken::parse(token, &self.0.rules, now)
+            .map_err(|error| by_token_rule(&error))?;
+        review.fingerprint = Some(fingerprint(token.signature()));
+        review.signed_at = Some(token.signed_at());
+        let identity = self.verify(&token, now, review).await?;
+        review.identity = Some(Arc::clone(&identity));
+        // One state from start to end, also when a node's name has to be waited for.
+        let state = arc_swap::Guard::into_inner(self.0.mappings.load());
+        review.mapping_generation = state.generation;
+        review.is_scrubbed = state
+            .chain
+            .options()
+            .scrubbed_accounts
+            .contains(&identity.account());
+        match state.chain.map(&identity) {
+            MappingDecision::Mapped(mapped) => {
+                let facts = match mapped.required_lookup() {
+                    None => None,
+                    Some(instance) => Some(
+                        self.node(instance, &mapped.entry().conditions.node_name, review)
+                            .await?,
+                    ),
+                };
+                let user = mapped
+                    .render(&identity, facts.as_deref())
+                    .map_err(|denied| by_mapping(*denied))?;
+                Ok(Accepted::new(user, mapped.rule()))
+            }
+            MappingDecision::AccountAllowed(allowed) => {
+                Ok(Accepted::new(allowed.render(&identity), allowed.rule()))
+            }
+            MappingDecision::Denied(denied) => Err(by_mapping(*denied.explain(&identity))),
+        }
+    }
+
+    async fn verify(
+        &self,
+        token: &PresignedToken,
+        now: Timestamp,
+        review: &mut Review,
+    ) -> Result<Arc<CallerIdentity>, Denial> {
+        for verifier in &self.0.verifiers {
+            match (verifier, token.endpoint()) {
+                (Verifier::Embedded(keys), EndpointKind::Trusted) => {
+                    review.cache = Some("embedded");
+                    return keys
+                        .verify_token(token, &self.0.cluster_id, now)
+                        .map_err(|error| {
+                            let (code, mut message) = error.wire();
+                            if code == "SignatureDoesNotMatch" {
+                                // By far the most common cause, and the one thing the caller cannot see.
+                                message.push_str(&format!(
+                                    " This server expects tokens for cluster `{}`.",
+                                    self.0.cluster_id
+                                ));
+                            }
+                            rejected(code, "sts_rejected", &message)
+                        });
+                }
+                (Verifier::Upstream(sts), EndpointKind::Aws) => {
+                    let verified = sts
+                        .verify(token, &self.0.cluster_id)
+                        .await
+                        .map_err(|error| by_sts(&error))?;
+                    review.cache = Some(verified.from.as_str());
+                    review.sts_time = verified.waited;
+                    return Ok(verified.identity);
+                }
+                (Verifier::Embedded(_), EndpointKind::Aws)
+                | (Verifier::Upstream(_), EndpointKind::Trusted) => {}
+            }
+        }
+        // The host is a good one, but nobody here may ask it.
+        Err(Denial {
+            class: DenialClass::Token,
+            reason: Cow::Borrowed(ReasonCode::BadHost.as_str()),
+            label: ReasonCode::BadHost.as_str(),
+            text: format!(
+                "this server does not verify tokens for host {}",
+                token.host()
+            ),
+            nearest: Vec::new(),
+        })
+    }
+
+    async fn node(
+        &self,
+        instance: Ec2InstanceId,
+        source: &NodeNameSource,
+        review: &mut Review,
+    ) -> Result<Arc<Ec2Facts>, Denial> {
+        let lookup_failed = |reason: &'static str, text: String| Denial {
+            class: DenialClass::LookupFailed,
+            reason: Cow::Borrowed(reason),
+            label: reason,
+            text,
+            nearest: Vec::new(),
+        };
+        let Some(nodes) = &self.0.nodes else {
+            return Err(lookup_failed(
+                "node_lookup_unavailable",
+                "no source of node names is configured".into(),
+            ));
+        };
+        let start = Instant::now();
+        let found = nodes.facts(instance, source).await;
+        review.lookup_time = start.elapsed();
+        match found {
+            Ok(facts) => Ok(facts),
+            Err(error @ (LookupError::NotFound | LookupError::Terminated)) => Err(Denial {
+                class: DenialClass::Unmapped,
+                reason: Cow::Borrowed("instance_unknown"),
+                label: "instance_unknown",
+                text: format!("instance {instance}: {error}"),
+                nearest: Vec::new(),
+            }),
+            Err(error) => Err(lookup_failed("node_lookup_failed", error.to_string())),
+        }
+    }
+}
+
+fn by_token_rule(error: &TokenError) -> Denial {
+    let class = match error.reason() {
+        ReasonCode::Expired | ReasonCode::NotYetValid => DenialClass::TokenTime,
+        _ => DenialClass::Token,
+    };
+    Denial {
+        class,
+        reason: Cow::Borrowed(error.reason().as_str()),
+        label: error.reason().as_str(),
+        text: format!("input token was not properly formatted: {}", error.text()),
+        nearest: Vec::new(),
+    }
+}
+
+fn rejected(code: &str, label: &'static str, message: &str) -> Denial {
+    Denial {
+        class: DenialClass::StsRejected,
+        reason: Cow::Owned(format!("sts_rejected:{code}")),
+        label,
+        text: format!("{code}: {message}"),
+        nearest: Vec::new(),
+    }
+}
+
+fn by_sts(error: &StsError) -> Denial {
+    use countersign_token::sts::StsErrorClass as Kind;
+    let (class, label) = match error.class() {
+        Some(Kind::Throttled) => (DenialClass::StsThrottled, "sts_throttled"),
+        Some(Kind::Unreachable) => (DenialClass::StsUnreachable, "sts_unreachable"),
+        Some(Kind::Rejected(_)) => (DenialClass::StsRejected, "sts_rejected"),
+        Some(Kind::BadResponse) => (DenialClass::StsRejected, "sts_bad_response"),
+        Some(_) => (DenialClass::StsRejected, "sts_error"),
+        None => match error {
+            StsError::ExpiredWhileQueued => (DenialClass::TokenTime, "expired"),
+            StsError::NotForAws => (DenialClass::Token, "bad_host"),
+            _ => (DenialClass::Token, "bad_url"),
+        },
+    };
+    Denial {
+        class,
+        reason: error.reason(),
+        label,
+        text: error.to_string(),
+        nearest: Vec::new(),
+    }
+}
+
+fn by_mapping(denied: MappingDenied) -> Denial {
+    let class = match denied.reason {
+        // A name that is not there yet comes within seconds of a launch.
+        DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,
+        _ => DenialClass::Unmapped,
+    };
+    let code = denied.reason.code();
+    Denial {
+        class,
+        reason: Cow::Borrowed(code),
+        label: code,
+        text: denied.text,
+        nearest: denied.nearest.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn fingerprint(signature: &str) -> [u8; 8] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signature.as_bytes());
+    let mut half = [0; 8];
+    half.iter_mut()
+        .zip(digest.as_ref())
+        .for_each(|(to, from)| *to = *from);
+    half
+}

@@ -1,0 +1,90 @@
+//! The fuzz targets over their seeds and deterministic mutations of them.
+
+use countersign_server::fuzz;
+
+/// A small generator, so that a failure can be run again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+}
+
+fn run(target: fn(&[u8]), seeds: &[&str]) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for seed in seeds {
+        target(seed.as_bytes());
+        for _ in 0..2000 / seeds.len() {
+            let mut data = seed.as_bytes().to_vec();
+            for _ in 0..=random.below(4) {
+                let at = random.below(data.len());
+                match random.below(4) {
+                    0 if !data.is_empty() => data[at] = random.next() as u8,
+                    1 => data.insert(at, random.next() as u8),
+                    2 if !data.is_empty() => {
+                        drop(data.drain(at..(at + 1 + random.below(8)).min(data.len())))
+                    }
+                    _ => {
+                        let copy = data[at.min(data.len())..].to_vec();
+                        data.extend(copy);
+                    }
+                }
+            }
+            target(&data);
+        }
+    }
+}
+
+#[test]
+fn token_review_bodies_never_panic() {
+    run(
+        fuzz::token_review,
+        &[
+            r#"{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","metadata":{},"spec":{"token":"k8s-aws-v1.x","audiences":["a"]},"status":{"user":{}}}"#,
+            r#"{"spec":{"token":"\u0041\ud83d\ude00"}}"#,
+        ],
+    );
+}
+
+#[test]
+fn configurations_never_panic() {
+    run(
+        fuzz::configuration,
+        &[
+            "clusterID: a\nserver:\n  mapRoles:\n  - rolearn: arn:aws:iam::1:role/x\n    groups: [a]\n  backendMode: [CRD]\ncountersign:\n  denyMode: review\n",
+            "{\"clusterID\": \"a\", \"server\": {\"port\": 1, \"reservedPrefixConfig\": [{\"backendMode\": \"CRD\"}]}}",
+            "a: &x [*x]\nb: !!binary aa\nc: |\n  text\n",
+        ],
+    );
+}
+
+#[test]
+fn query_requests_never_panic() {
+    run(
+        fuzz::query,
+        &[
+            "Action=GetCallerIdentity&Version=2011-06-15\nTags.member.1.Key=a%2Bb&x=+",
+            "a=%25&%=&&=\n%zz",
+        ],
+    );
+}
+
+#[test]
+fn parameters_of_assume_role_never_panic() {
+    run(
+        fuzz::assume_role,
+        &[
+            "RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2FDev&RoleSessionName=alice&DurationSeconds=3600",
+            "RoleArn=arn:a:a:::b&RoleSessionName=a1&Tags.member.1.Key=a&Tags.member.1.Value=b&Tags.member.9.Key=c&TransitiveTagKeys.member.1=a",
+            "Policy=%7B%7D&PolicyArns.member.1.arn=arn:aws:iam::aws:policy/ReadOnlyAccess&ExternalId=x&TokenCode=123456&SourceIdentity=",
+        ],
+    );
+}

@@ -1,0 +1,16 @@
+//! Reviews and AWS calls in process: what no client would send, and what only a clock moved by hand can show.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests fail by panicking"
+)]
+
+mod assume_role;
+mod embedded;
+mod fuzz;
+mod wire;

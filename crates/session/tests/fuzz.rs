@@ -1,0 +1,84 @@
+//! The fuzz entry points over seeds and two thousand mutations.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "functions beside the tests"
+)]
+
+mod common;
+
+use common::*;
+use countersign_session::{Chain, KeyRing, fuzz, issue};
+
+fn mutated(seed: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        match random.below(6) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at.min(bytes.len()), random.next().to_be_bytes()[0]),
+            2 if !bytes.is_empty() => {
+                bytes.remove(at);
+            }
+            3 => {
+                let tail = bytes[at.min(bytes.len())..].to_vec();
+                bytes.extend_from_slice(&tail);
+            }
+            _ if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+            _ => {}
+        }
+    }
+    bytes.truncate(1 << 14);
+    bytes
+}
+
+fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+    let mut random = Random(42);
+    for seed in seeds {
+        target(seed);
+        for _ in 0..2000 / seeds.len() {
+            target(&mutated(seed, &mut random));
+        }
+    }
+}
+
+#[test]
+fn hostile_plaintext_is_refused_or_comes_back_the_same() {
+    let mut full = role_session();
+    full.tags = Chain::of(None)
+        .session_tags(&[tag("team", "blue"), tag("cost", "7")], &["team"])
+        .unwrap();
+    full.policies.inline = Some("{\"Statement\":[]}".repeat(20).into());
+    full.policies.arns = vec!["arn:aws:iam::aws:policy/ReadOnlyAccess".into()];
+    full.network = Some("2001:db8::/32".parse().unwrap());
+    full.binding.pod_uid = Some("6b1e0c58-1c2d-4e3f-8a9b-0c1d2e3f4a5b".into());
+    let mut seeds: Vec<Vec<u8>> = every_kind().iter().map(fuzz::plaintext_of).collect();
+    seeds.push(fuzz::plaintext_of(&full));
+    seeds.push(vec![0xbf; 64]);
+    seeds.push(vec![0x81; 64]);
+    run(fuzz::record, &seeds);
+}
+
+#[test]
+fn hostile_tokens_are_refused() {
+    let token = issue(&role_session(), &ring(), &deployment(), &random(1), at(0)).unwrap();
+    let mut seeds: Vec<Vec<u8>> = every_kind().iter().map(fuzz::plaintext_of).collect();
+    seeds.extend([
+        token.token.expose().into(),
+        b"CS1.k7.AAAA".to_vec(),
+        b"CS1.".to_vec(),
+        vec![b'.'; 40],
+    ]);
+    run(fuzz::token, &seeds);
+}
+
+#[test]
+fn hostile_key_rings_are_refused_or_come_back_the_same() {
+    let rotated = ring().rotated(&new_key(2), at(5)).unwrap();
+    let retired = rotated.all_retired(&new_key(3), at(6)).unwrap();
+    let seeds: Vec<Vec<u8>> = [ring(), rotated, retired, KeyRing::default()]
+        .iter()
+        .map(|ring| ring.encode().to_vec())
+        .collect();
+    run(fuzz::key_ring, &seeds);
+}

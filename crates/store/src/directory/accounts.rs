@@ -1,0 +1,123 @@
+//! Accounts.
+
+use countersign_arn::{AccountId, Partition};
+use jiff::Timestamp;
+
+use super::{Directory, DirectoryError, readable};
+use crate::Transaction;
+use crate::records::{
+    Account, AccountAlias, RecordKey, check_account_alias, check_organization_id,
+};
+
+/// An account to create.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The 12 digits.
+    pub id: AccountId,
+    /// Partition of its ARNs.
+    pub partition: Partition,
+    /// The alias, unique over all accounts.
+    pub alias: Option<Box<str>>,
+    /// The organization, `o-…`.
+    pub organization_id: Option<Box<str>>,
+}
+
+impl Directory {
+    /// Creates an account.
+    ///
+    /// # Errors
+    /// When it, or the alias, exists; see [`DirectoryError`].
+    pub async fn create_account(
+        &self,
+        new: NewAccount,
+        now: Timestamp,
+    ) -> Result<Account, DirectoryError> {
+        if let Some(alias) = &new.alias {
+            check_account_alias(alias)?;
+        }
+        if let Some(id) = &new.organization_id {
+            check_organization_id(id)?;
+        }
+        let NewAccount {
+            id,
+            partition,
+            alias,
+            organization_id,
+        } = new;
+        let account = Account {
+            id,
+            partition,
+            alias,
+            organization_id,
+            created: now,
+        };
+        self.write(|snapshot| {
+            if snapshot.account(account.id).is_some() {
+                return Err(DirectoryError::AccountExists(account.id));
+            }
+            let key = readable(snapshot, RecordKey::Account(account.id))?;
+            let mut transaction = Transaction::new()
+                .if_absent(&key)
+                .put(&key, account.encode());
+            if let Some(alias) = &account.alias {
+                if snapshot.account_of_alias(alias).is_some() {
+                    return Err(DirectoryError::AliasTaken(alias.clone()));
+                }
+                let key = readable(snapshot, RecordKey::AccountAlias(alias))?;
+                let record = AccountAlias {
+                    alias: alias.clone(),
+                    account: account.id,
+                };
+                transaction = transaction.if_absent(&key).put(&key, record.encode());
+            }
+            Ok((transaction, account.clone()))
+        })
+        .await
+    }
+
+    /// Deletes an account that has nothing in it.
+    ///
+    /// # Errors
+    /// When it is not there, or users, roles or clusters are in it; see [`DirectoryError`].
+    pub async fn delete_account(&self, id: AccountId) -> Result<(), DirectoryError> {
+        self.write(|snapshot| {
+            let key = readable(snapshot, RecordKey::Account(id))?;
+            let account = snapshot
+                .account(id)
+                .ok_or(DirectoryError::NoSuchAccount(id))?;
+            if snapshot.user_count(id) > 0 {
+                return Err(DirectoryError::DeleteConflict { what: "users" });
+            }
+            if snapshot.role_count(id) > 0 {
+                return Err(DirectoryError::DeleteConflict { what: "roles" });
+            }
+            if snapshot
+                .clusters()
+                .any(|cluster| cluster.record.account == id)
+            {
+                return Err(DirectoryError::DeleteConflict { what: "clusters" });
+            }
+            let mut transaction = Transaction::new()
+                .if_unchanged(&key, account.modified)
+                .delete(&key);
+            for prefix in RecordKey::account_prefixes(id)? {
+                if snapshot.has_unusable_below(&prefix) {
+                    return Err(DirectoryError::DeleteConflict {
+                        what: "records of a later version",
+                    });
+                }
+                // Creating a user does not change the account's record, so that users of one account can be created at
+                // the same time; this is what notices one that was created just now.
+                transaction = transaction.if_prefix_untouched(prefix, snapshot.revision());
+            }
+            if let Some(alias) = &account.record.alias
+                && let Some(modified) = snapshot.alias_revision(alias)
+            {
+                let key = readable(snapshot, RecordKey::AccountAlias(alias))?;
+                transaction = transaction.if_unchanged(&key, modified).delete(&key);
+            }
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}

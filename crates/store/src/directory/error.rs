@@ -1,0 +1,132 @@
+//! What can go wrong with the directory.
+
+use countersign_arn::AccountId;
+use countersign_session::RingError;
+
+use crate::records::{AuthenticationMode, InvalidField};
+use crate::{CommitError, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
+
+/// Why an operation on the directory was refused or did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// A value that no record may have.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// There is no such account.
+    #[error("there is no account `{0}`")]
+    NoSuchAccount(AccountId),
+    /// The account is there already.
+    #[error("account `{0}` exists already")]
+    AccountExists(AccountId),
+    /// Another account has the alias.
+    #[error("another account has the alias `{0}`")]
+    AliasTaken(Box<str>),
+    /// There is no such user in the account.
+    #[error("there is no user `{0}` in the account")]
+    NoSuchUser(Box<str>),
+    /// A user of this name, ignoring case, is there already.
+    #[error("a user with the name `{0}` exists already")]
+    UserExists(Box<str>),
+    /// There is no such role in the account.
+    #[error("there is no role `{0}` in the account")]
+    NoSuchRole(Box<str>),
+    /// A role of this name, ignoring case, is there already.
+    #[error("a role with the name `{0}` exists already")]
+    RoleExists(Box<str>),
+    /// The user or role has no such inline policy.
+    #[error("there is no inline policy `{0}`")]
+    NoSuchPolicy(Box<str>),
+    /// The user has no such access key.
+    #[error("the user has no access key `{0}`")]
+    NoSuchAccessKey(Box<str>),
+    /// There is no such cluster in the account and region.
+    #[error("there is no cluster `{0}` in the account and region")]
+    NoSuchCluster(Box<str>),
+    /// A cluster of this name is there already.
+    #[error("a cluster with the name `{0}` exists already in the account and region")]
+    ClusterExists(Box<str>),
+    /// EKS knows no such change of mode.
+    #[error("a cluster does not change from authentication mode {from} to {to}")]
+    UnsupportedModeChange {
+        /// The cluster's mode.
+        from: AuthenticationMode,
+        /// The mode asked for.
+        to: AuthenticationMode,
+    },
+    /// `CONFIG_MAP` without the creator as administrator (EKS API spec, section 3.1).
+    #[error("a cluster of authentication mode CONFIG_MAP has its creator as administrator")]
+    CreatorMustBeAdmin,
+    /// As many as allowed are there.
+    #[error("cannot exceed quota for {quota}: {limit}")]
+    QuotaExceeded {
+        /// The name AWS has for it, such as `AccessKeysPerUser`.
+        quota: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// Something still hangs on what was to be deleted.
+    #[error("it still has {what}")]
+    DeleteConflict {
+        /// What hangs on it: `access keys`, `policies`, `users`, `roles`, `clusters`, `records of a later version`.
+        what: &'static str,
+    },
+    /// The record is of a later version, or damaged; this version does not write over it.
+    #[error("the record `{key}` cannot be read by this version, and is not changed by it")]
+    Unreadable {
+        /// The record.
+        key: Key,
+    },
+    /// The keys of session tokens.
+    #[error(transparent)]
+    SessionKeys(#[from] RingError),
+    /// Other writers were faster every time.
+    #[error("others change the same thing all the time; try again")]
+    Contended,
+    /// Somebody else changed what this write is about, and the change does not arrive here.
+    #[error("this replica does not receive changes from the store now")]
+    Behind,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// No random bytes for ids and secrets.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
+    /// A name does not fit into a key.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+}
+
+/// Why the directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenDirectoryError {
+    /// The secrets in the store are sealed with another root key.
+    #[error(
+        "the secrets in the store are sealed with root key `{needed}`, but the root key given is `{given}`; \
+         give the root key this store was made with"
+    )]
+    WrongRootKey {
+        /// Name of the root key that sealed the store's secrets.
+        needed: String,
+        /// Name of the root key that was given.
+        given: String,
+    },
+    /// There are records, but none to check the root key with.
+    #[error(
+        "the store has records but no sealed check record; it was not made by this program, or a part of it is gone"
+    )]
+    CheckMissing,
+    /// The check record cannot be opened although its root key is given.
+    #[error("the store's sealed check record cannot be opened; put back a backup of the store")]
+    CheckDamaged(#[from] SealError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The check record could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}

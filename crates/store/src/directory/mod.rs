@@ -1,0 +1,257 @@
+//! Typed operations on the directory.
+
+mod access_keys;
+mod accounts;
+mod clusters;
+mod error;
+mod policies;
+mod roles;
+mod session_keys;
+mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_arn::AccountId;
+use countersign_arn::unique_id::{self, Kind};
+
+pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
+pub use self::accounts::NewAccount;
+pub use self::clusters::NewCluster;
+pub use self::error::{DirectoryError, OpenDirectoryError};
+pub use self::roles::NewRole;
+pub use self::users::NewUser;
+use crate::records::{RecordKey, SealCheck};
+use crate::{
+    CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,
+    SnapshotFeed, Store, Transaction,
+};
+
+/// How often a write is planned anew because somebody else was faster.
+const ATTEMPTS: usize = 32;
+/// How long a write that is durable waits to be visible here.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
+const SEAL_CHECK_FIELD: &str = "check";
+const SEAL_CHECK_TEXT: &str = "countersign seal check";
+
+/// Accounts, users, roles, keys and clusters: reads from a snapshot, writes through transactions.
+///
+/// A write looks at the snapshot, decides, and commits with compares on everything it looked at. When another writer,
+/// here or on another replica, was faster, the commit conflicts, and the write is decided again on the newer state; so two
+/// writers never lose each other's update. A write is answered after it is durable and visible in
+/// [`snapshot`](Self::snapshot).
+///
+/// Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Directory(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    feed: SnapshotFeed,
+    random: Random,
+    quotas: Quotas,
+}
+
+/// How many of a thing there may be; the defaults are those of AWS.
+///
+/// Quotas that are not called exact are checked on the snapshot: writers that race may exceed them by one each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quotas {
+    /// Users in one account. Default 5,000.
+    pub users_per_account: usize,
+    /// Roles in one account. Default 1,000.
+    pub roles_per_account: usize,
+    /// Characters without white space of all inline policies of one user. Default 2,048. Exact.
+    pub user_policy_chars: usize,
+    /// The same of one role. Default 10,240. Exact.
+    pub role_policy_chars: usize,
+    /// Characters without white space of a trust policy. Default 2,048. Exact.
+    pub trust_policy_chars: usize,
+    /// Access keys of one user. Default 2. Exact.
+    pub access_keys_per_user: usize,
+    /// Clusters of one account in one region. Default 100.
+    pub clusters_per_region: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            users_per_account: 5000,
+            roles_per_account: 1000,
+            user_policy_chars: 2048,
+            role_policy_chars: 10_240,
+            trust_policy_chars: 2048,
+            access_keys_per_user: 2,
+            clusters_per_region: 100,
+        }
+    }
+}
+
+impl Directory {
+    /// Loads the directory, checks that the root key is the right one, and begins to follow the store.
+    ///
+    /// The first start writes a sealed check record; every later start, on any replica, opens it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or its secrets are sealed with another root key.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        sealer: Sealer,
+        random: Random,
+        quotas: Quotas,
+    ) -> Result<Self, OpenDirectoryError> {
+        let sealer = Arc::new(sealer);
+        let snapshot = checked_load(&*store, &sealer).await?;
+        let feed = SnapshotFeed::follow(Arc::clone(&store), Arc::clone(&sealer), snapshot);
+        Ok(Self(Arc::new(Inner {
+            store,
+            sealer,
+            feed,
+            random,
+            quotas,
+        })))
+    }
+
+    /// The directory as it is known here now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<DirectorySnapshot> {
+        self.0.feed.current()
+    }
+
+    /// What keeps the snapshot up to date; the request path reads from it.
+    #[must_use]
+    pub fn feed(&self) -> &SnapshotFeed {
+        &self.0.feed
+    }
+
+    /// Plans a transaction on the snapshot and commits it, again and again until nobody interferes.
+    async fn write<T>(
+        &self,
+        mut plan: impl FnMut(&DirectorySnapshot) -> Result<(Transaction, T), DirectoryError>,
+    ) -> Result<T, DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let snapshot = self.snapshot();
+            let (transaction, planned) = plan(&snapshot)?;
+            match self.0.store.commit(transaction).await {
+                Ok(revision) => {
+                    if !self.visible(revision).await {
+                        // It is durable, and a secret that was made with it cannot be made again: it is no failure.
+                        tracing::warn!(%revision, "a write is durable but not visible on this replica yet");
+                    }
+                    return Ok(planned);
+                }
+                Err(CommitError::Conflict { revision, .. }) => {
+                    if !self.visible(revision).await {
+                        return Err(DirectoryError::Behind);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DirectoryError::Contended)
+    }
+
+    /// A new unique id that nothing has.
+    fn new_id(
+        &self,
+        kind: Kind,
+        account: AccountId,
+        taken: impl Fn(&str) -> bool,
+    ) -> Result<String, DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let id = unique_id::encode(kind, account, self.0.random.bytes()?);
+            if !taken(&id) {
+                return Ok(id);
+            }
+        }
+        // So many collisions are no accident of 39 random bits.
+        Err(DirectoryError::Random(RandomUnavailable))
+    }
+
+    async fn visible(&self, revision: Revision) -> bool {
+        matches!(
+            tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
+            Ok(Ok(()))
+        )
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("sealer", &self.sealer)
+            .field("feed", &self.feed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key of a record that a write is about to look at; refuses one that this version cannot judge.
+fn readable(snapshot: &DirectorySnapshot, key: RecordKey<'_>) -> Result<Key, DirectoryError> {
+    let key = key.to_key()?;
+    if snapshot.is_unusable(&key) {
+        return Err(DirectoryError::Unreadable { key });
+    }
+    Ok(key)
+}
+
+fn is_unusable(snapshot: &DirectorySnapshot, key: RecordKey<'_>) -> bool {
+    key.to_key().is_ok_and(|key| snapshot.is_unusable(&key))
+}
+
+/// What to say about a record that is not in the snapshot: `error`, unless it is there and cannot be read.
+fn missing(
+    snapshot: &DirectorySnapshot,
+    key: RecordKey<'_>,
+    error: DirectoryError,
+) -> DirectoryError {
+    match key.to_key() {
+        Ok(key) if snapshot.is_unusable(&key) => DirectoryError::Unreadable { key },
+        // A name that fits into no key is one that nothing has.
+        _ => error,
+    }
+}
+
+async fn checked_load(
+    store: &dyn Store,
+    sealer: &Arc<Sealer>,
+) -> Result<DirectorySnapshot, OpenDirectoryError> {
+    let key = RecordKey::SealCheck
+        .to_key()
+        .map_err(|_| OpenDirectoryError::CheckMissing)?;
+    for _ in 0..ATTEMPTS {
+        let snapshot = DirectorySnapshot::load(store, sealer).await?;
+        let check = SecretString::new(SEAL_CHECK_TEXT);
+        let (transaction, done) = match snapshot.seal_check() {
+            Some((sealed, modified)) => {
+                let used = sealed.key_id()?;
+                if !sealer.has_key(used) {
+                    return Err(OpenDirectoryError::WrongRootKey {
+                        needed: used.to_owned(),
+                        given: sealer.key_id().to_owned(),
+                    });
+                }
+                sealer.open(&key, SEAL_CHECK_FIELD, sealed)?;
+                (
+                    Transaction::new().if_unchanged(&key, *modified),
+                    used == sealer.key_id(),
+                )
+            }
+            None if snapshot.is_empty() => (Transaction::new().if_absent(&key), false),
+            None => return Err(OpenDirectoryError::CheckMissing),
+        };
+        if done {
+            return Ok(snapshot);
+        }
+        let sealed = sealer.seal(&key, SEAL_CHECK_FIELD, &check)?;
+        match store
+            .commit(transaction.put(&key, SealCheck { sealed }.encode()))
+            .await
+        {
+            // Either way the next load has a check record.
+            Ok(_) | Err(CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(OpenDirectoryError::CheckMissing)
+}

@@ -1,0 +1,52 @@
+//! Entry points for fuzzing: any bytes in, no panic.
+
+use crate::records::AnyRecord;
+use crate::{Key, RootKey, SealedSecret, Sealer};
+
+/// A record as the store may hand it out: the first line is the key, the rest the value.
+pub fn record(data: &[u8]) {
+    let end = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
+    let (key, value) = data.split_at_checked(end).unwrap_or((data, &[]));
+    let Ok(key) = Key::new(String::from_utf8_lossy(key)) else {
+        return;
+    };
+    let value = value.get(1..).unwrap_or_default();
+    let Ok(record) = AnyRecord::decode(&key, value) else {
+        return;
+    };
+    let again = match &record {
+        AnyRecord::SealCheck(record) => record.encode(),
+        AnyRecord::SessionKeys(record) => record.encode(),
+        AnyRecord::Account(record) => record.encode(),
+        AnyRecord::AccountAlias(record) => record.encode(),
+        AnyRecord::User(record) => record.encode(),
+        AnyRecord::Role(record) => record.encode(),
+        AnyRecord::AccessKey(record) => record.encode(),
+        AnyRecord::Cluster(record) => record.encode(),
+    };
+    assert_eq!(
+        AnyRecord::decode(&key, &again),
+        Ok(record),
+        "a record that was read is written the same"
+    );
+}
+
+/// The text of a root key.
+pub fn root_key(data: &[u8]) {
+    let _ = RootKey::parse(&String::from_utf8_lossy(data), "the input");
+}
+
+/// A sealed secret.
+pub fn sealed_secret(data: &[u8]) {
+    let Ok(sealer) = Sealer::new(&RootKey::from_bytes([7; 32]), &[]) else {
+        return;
+    };
+    let Ok(key) = Key::new("access-key/AKIAEXAMPLE") else {
+        return;
+    };
+    let sealed = SealedSecret::from_stored(String::from_utf8_lossy(data));
+    assert!(
+        sealer.open(&key, "secret", &sealed).is_err(),
+        "nobody seals without the root key"
+    );
+}

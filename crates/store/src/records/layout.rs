@@ -1,0 +1,142 @@
+//! Keys taken apart and put together.
+
+use countersign_arn::AccountId;
+
+use super::DecodeError;
+use crate::{InvalidKey, Key};
+
+/// A key of a known kind; the parts are borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordKey<'a> {
+    /// `meta/seal-check`
+    SealCheck,
+    /// `meta/session-keys`
+    SessionKeys,
+    /// `account/ACCOUNT`
+    Account(AccountId),
+    /// `account-alias/ALIAS`
+    AccountAlias(&'a str),
+    /// `user/ACCOUNT/NAME`
+    User {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `role/ACCOUNT/NAME`
+    Role {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `access-key/ID`
+    AccessKey(&'a str),
+    /// `cluster/ACCOUNT/REGION/NAME`
+    Cluster {
+        /// The account.
+        account: AccountId,
+        /// The region.
+        region: &'a str,
+        /// The name, with case.
+        name: &'a str,
+    },
+}
+
+impl<'a> RecordKey<'a> {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownKind`] for a kind of a later version, [`DecodeError::Key`] for a malformed key of a known one.
+    pub fn parse(key: &'a Key) -> Result<Self, DecodeError> {
+        let (kind, rest) = key
+            .as_str()
+            .split_once('/')
+            .ok_or(DecodeError::UnknownKind)?;
+        let part = |text: &'a str| {
+            if text.is_empty() || text.contains('/') {
+                Err(DecodeError::Key)
+            } else {
+                Ok(text)
+            }
+        };
+        Ok(match kind {
+            "meta" if rest == "seal-check" => Self::SealCheck,
+            "meta" if rest == "session-keys" => Self::SessionKeys,
+            "account" => Self::Account(account(rest)?),
+            "account-alias" => Self::AccountAlias(part(rest)?),
+            "user" => {
+                let (account, name) = folded(rest)?;
+                Self::User {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "role" => {
+                let (account, name) = folded(rest)?;
+                Self::Role {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "access-key" => Self::AccessKey(part(rest)?),
+            "cluster" => {
+                let (id, rest) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                let (region, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::Cluster {
+                    account: account(id)?,
+                    region: part(region)?,
+                    name: part(name)?,
+                }
+            }
+            _ => return Err(DecodeError::UnknownKind),
+        })
+    }
+
+    /// The key as it is stored.
+    ///
+    /// # Errors
+    /// When a part is so long, or has such characters, that no such record can exist.
+    pub fn to_key(self) -> Result<Key, InvalidKey> {
+        Key::new(match self {
+            Self::SealCheck => "meta/seal-check".to_owned(),
+            Self::SessionKeys => "meta/session-keys".to_owned(),
+            Self::Account(id) => format!("account/{id}"),
+            Self::AccountAlias(alias) => format!("account-alias/{alias}"),
+            Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),
+            Self::Role { account, name } => format!("role/{account}/{}", name.to_ascii_lowercase()),
+            Self::AccessKey(id) => format!("access-key/{id}"),
+            Self::Cluster {
+                account,
+                region,
+                name,
+            } => format!("cluster/{account}/{region}/{name}"),
+        })
+    }
+
+    /// Beginning of the keys of everything that lives in an account and is stored under it.
+    ///
+    /// # Errors
+    /// Never, as an account id fits into a key.
+    pub fn account_prefixes(account: AccountId) -> Result<[Key; 3], InvalidKey> {
+        Ok([
+            Key::new(format!("user/{account}/"))?,
+            Key::new(format!("role/{account}/"))?,
+            Key::new(format!("cluster/{account}/"))?,
+        ])
+    }
+}
+
+/// Account and name. A name that is not folded would hide from every lookup, and could be a second one of that name.
+fn folded(rest: &str) -> Result<(AccountId, &str), DecodeError> {
+    let (id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(DecodeError::Key);
+    }
+    Ok((account(id)?, name))
+}
+
+fn account(text: &str) -> Result<AccountId, DecodeError> {
+    text.parse().map_err(|_| DecodeError::Key)
+}

@@ -1,0 +1,206 @@
+//! What is stored, under which key, in which form.
+//!
+//! | key | record | unique because |
+//! | --- | --- | --- |
+//! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
+//! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `account/ACCOUNT` | [`Account`] | account ids are |
+//! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
+//! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
+//! | `role/ACCOUNT/NAME` | [`Role`]; `NAME` in lower case | as users, apart from them |
+//! | `access-key/ID` | [`AccessKey`] | key ids are, over all accounts |
+//! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
+//!
+//! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
+//! or of a kind that this version does not know, is kept as it is and not used; the snapshot counts it. That is why a
+//! field which an earlier version must not ignore needs a new version number, and unknown fields are refused.
+
+mod access_key;
+mod account;
+mod cluster;
+mod deployment;
+mod layout;
+mod names;
+mod role;
+mod user;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
+pub use self::account::{Account, AccountAlias};
+pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
+pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::layout::RecordKey;
+pub use self::names::{
+    InvalidField, check_account_alias, check_cluster_name, check_description,
+    check_max_session_duration, check_organization_id, check_path, check_policy_name,
+    check_policy_text, check_region, check_role_name, check_tags, check_user_name, fold_name,
+};
+pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
+pub use self::user::User;
+use crate::{Key, SealedSecret, Value};
+
+/// The record that tells a wrong root key: a known text, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealCheck {
+    /// The sealed text.
+    pub sealed: SealedSecret,
+}
+
+/// A record with its key, as one value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnyRecord {
+    /// `meta/seal-check`
+    SealCheck(SealCheck),
+    /// `meta/session-keys`
+    SessionKeys(SessionKeys),
+    /// `account/…`
+    Account(Account),
+    /// `account-alias/…`
+    AccountAlias(AccountAlias),
+    /// `user/…`
+    User(User),
+    /// `role/…`
+    Role(Role),
+    /// `access-key/…`
+    AccessKey(AccessKey),
+    /// `cluster/…`
+    Cluster(Cluster),
+}
+
+/// Why the bytes of a record cannot be used. The record stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The key belongs to no kind of record that this version knows.
+    #[error("the kind of record is not known to this version")]
+    UnknownKind,
+    /// The key begins like one of a known kind and goes on wrongly.
+    #[error("the key is malformed")]
+    Key,
+    /// A later version wrote it.
+    #[error("the record has version {found}, this version reads {known}")]
+    Newer {
+        /// The record's version.
+        found: u32,
+        /// The latest version known here.
+        known: u32,
+    },
+    /// The value is not the JSON that it should be.
+    #[error("the record is malformed: {what}")]
+    Malformed {
+        /// What the JSON parser says; it names places and types, never values of fields.
+        what: String,
+    },
+}
+
+impl AnyRecord {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// When it is not one that this version can use.
+    pub fn decode(key: &Key, value: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match RecordKey::parse(key)? {
+            RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
+            RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
+            RecordKey::AccountAlias(alias) => {
+                Self::AccountAlias(AccountAlias::decode(alias, value)?)
+            }
+            RecordKey::User { account, name } => Self::User(User::decode(account, name, value)?),
+            RecordKey::Role { account, name } => Self::Role(Role::decode(account, name, value)?),
+            RecordKey::AccessKey(id) => Self::AccessKey(AccessKey::decode(id, value)?),
+            RecordKey::Cluster {
+                account,
+                region,
+                name,
+            } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+        })
+    }
+}
+
+impl SealCheck {
+    fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let body: SealCheckBody = decode_body(value)?;
+        Ok(Self {
+            sealed: body.sealed,
+        })
+    }
+
+    /// The value to store.
+    #[must_use]
+    pub fn encode(&self) -> Value {
+        encode_body(&SealCheckBody {
+            v: SealCheckBody::VERSION,
+            sealed: self.sealed.clone(),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealCheckBody {
+    v: u32,
+    sealed: SealedSecret,
+}
+
+impl Body for SealCheckBody {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+/// The JSON form of a record's value.
+trait Body {
+    /// The latest version that is known, and the one that is written.
+    const VERSION: u32;
+
+    fn version(&self) -> u32;
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+fn encode_body<T: Body + Serialize>(body: &T) -> Value {
+    // A body is a struct of strings and numbers, for which the serializer has no error.
+    serde_json::to_vec(body).unwrap_or_default().into()
+}
+
+fn decode_body<'a, T: Body + Deserialize<'a>>(value: &'a [u8]) -> Result<T, DecodeError> {
+    let error = match serde_json::from_slice::<T>(value) {
+        Ok(body) if body.version() == T::VERSION => return Ok(body),
+        Ok(body) => return Err(wrong_version(body.version(), T::VERSION)),
+        Err(error) => error,
+    };
+    // A later version may well have another shape; then the version is the better answer.
+    match serde_json::from_slice::<Version>(value) {
+        Ok(Version { v }) if v != T::VERSION => Err(wrong_version(v, T::VERSION)),
+        _ => Err(DecodeError::Malformed {
+            what: format!(
+                "{:?} error at line {} column {}",
+                error.classify(),
+                error.line(),
+                error.column()
+            ),
+        }),
+    }
+}
+
+fn no_items<T>(items: &[T]) -> bool {
+    items.is_empty()
+}
+
+fn wrong_version(found: u32, known: u32) -> DecodeError {
+    if found > known {
+        DecodeError::Newer { found, known }
+    } else {
+        DecodeError::Malformed {
+            what: format!("version {found} was never written"),
+        }
+    }
+}

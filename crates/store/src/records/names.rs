@@ -1,0 +1,215 @@
+//! What names may look like. The APIs check the same with their own error texts; this is the last line.
+
+use std::borrow::Cow;
+
+use countersign_arn::Tag;
+
+const TAGS: usize = 50;
+
+/// A value that no record may have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be {expected}")]
+pub struct InvalidField {
+    /// What was given, such as `the user name`.
+    pub field: &'static str,
+    /// What is allowed.
+    pub expected: &'static str,
+}
+
+/// The form in which IAM names are compared: ASCII, lower case.
+#[must_use]
+pub fn fold_name(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// `[\w+=,.@-]{1,64}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_user_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 64),
+        "the user name",
+        "1 to 64 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]{1,64}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_role_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 64),
+        "the role name",
+        "1 to 64 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]{1,128}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_policy_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 128),
+        "the policy name",
+        "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// The document parameter: 1 to 131,072 characters. What the document says is checked by who takes it from outside.
+///
+/// # Errors
+/// When it is empty or longer.
+pub fn check_policy_text(text: &str) -> Result<(), InvalidField> {
+    check(
+        !text.is_empty() && text.chars().count() <= 131_072,
+        "the policy document",
+        "1 to 131072 characters",
+    )
+}
+
+/// 3,600 to 43,200 seconds.
+///
+/// # Errors
+/// When it is not.
+pub fn check_max_session_duration(seconds: u32) -> Result<(), InvalidField> {
+    check(
+        (3600..=43_200).contains(&seconds),
+        "the maximum session duration",
+        "3600 to 43200 seconds",
+    )
+}
+
+/// Tab, line ends, and characters from U+0020 to U+00FF without U+007F to U+00A0, at most 1,000, as IAM has it.
+///
+/// # Errors
+/// When it is not.
+pub fn check_description(text: &str) -> Result<(), InvalidField> {
+    let allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{7e}' | '\u{a1}'..='\u{ff}');
+    check(
+        text.chars().count() <= 1000 && text.chars().all(allowed),
+        "the description",
+        "at most 1000 characters of Latin-1 without controls",
+    )
+}
+
+fn is_name(name: &str, most: usize) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b);
+    (1..=most).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// `/` or `/[!-~]+/`, at most 512 characters (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_path(path: &str) -> Result<(), InvalidField> {
+    let shaped = path == "/" || (path.len() >= 3 && path.starts_with('/') && path.ends_with('/'));
+    check(
+        shaped && path.len() <= 512 && path.bytes().all(|b| b.is_ascii_graphic()),
+        "the path",
+        "`/`, or printable ASCII without spaces between two slashes, at most 512 characters",
+    )
+}
+
+/// `[0-9A-Za-z][A-Za-z0-9\-_]*`, at most 100 characters (EKS API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_cluster_name(name: &str) -> Result<(), InvalidField> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    check(
+        name.len() <= 100
+            && name
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_alphanumeric())
+            && name.bytes().all(allowed),
+        "the cluster name",
+        "1 to 100 letters, digits, `-` or `_`, and begin with a letter or digit",
+    )
+}
+
+/// Lower-case letters, digits and hyphens; regions outside AWS are free to choose.
+///
+/// # Errors
+/// When it is not.
+pub fn check_region(region: &str) -> Result<(), InvalidField> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    check(
+        (1..=32).contains(&region.len()) && region.bytes().all(allowed),
+        "the region",
+        "1 to 32 lower-case letters, digits or hyphens",
+    )
+}
+
+/// `[a-z0-9]([a-z0-9]|-(?!-))*[a-z0-9]`, 3 to 63 characters, as IAM has it.
+///
+/// # Errors
+/// When it is not.
+pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    check(
+        (3..=63).contains(&alias.len())
+            && alias.bytes().all(allowed)
+            && !alias.starts_with('-')
+            && !alias.ends_with('-')
+            && !alias.contains("--"),
+        "the account alias",
+        "3 to 63 lower-case letters, digits or single hyphens between them",
+    )
+}
+
+/// `o-[a-z0-9]{10,32}`.
+///
+/// # Errors
+/// When it is not.
+pub fn check_organization_id(id: &str) -> Result<(), InvalidField> {
+    let shaped = id.strip_prefix("o-").is_some_and(|rest| {
+        (10..=32).contains(&rest.len())
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    });
+    check(
+        shaped,
+        "the organization id",
+        "`o-` and 10 to 32 lower-case letters or digits",
+    )
+}
+
+/// At most 50, keys of 1 to 128 and values of at most 256 characters, keys unique ignoring case (IAM API spec, section
+/// 2.5).
+///
+/// # Errors
+/// When they are not.
+pub fn check_tags(tags: &[Tag]) -> Result<(), InvalidField> {
+    let mut keys: Vec<String> = tags.iter().map(|tag| tag.key.to_lowercase()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    check(
+        tags.len() <= TAGS
+            && keys.len() == tags.len()
+            && keys.iter().all(|key| !key.starts_with("aws:"))
+            && tags.iter().all(|tag| {
+                (1..=128).contains(&tag.key.chars().count()) && tag.value.chars().count() <= 256
+            }),
+        "tags",
+        "at most 50, with distinct keys (ignoring case) of 1 to 128 characters not beginning with `aws:`, and values \
+         of at most 256 characters",
+    )
+}
+
+fn check(holds: bool, field: &'static str, expected: &'static str) -> Result<(), InvalidField> {
+    if holds {
+        Ok(())
+    } else {
+        Err(InvalidField { field, expected })
+    }
+}

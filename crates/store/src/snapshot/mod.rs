@@ -1,0 +1,328 @@
+//! The directory in memory: immutable, indexed for the request path, cheap to change into the next one.
+
+mod entry;
+mod fold;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use countersign_arn::AccountId;
+use futures::StreamExt;
+use imbl::{HashMap, OrdMap};
+
+pub use self::entry::{
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
+    RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+};
+use self::fold::ReadRecord;
+use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
+
+/// Names longer than this are no names; bounds the buffer that lookups fold into.
+const NAME_BYTES: usize = 128;
+
+/// Everything the directory holds, as of one revision.
+///
+/// The maps are persistent: the next snapshot shares all that did not change, so that applying one change costs
+/// O(log n) and readers keep the snapshot they have for as long as they like. Lookups allocate nothing.
+#[derive(Clone, Default)]
+pub struct DirectorySnapshot {
+    revision: Revision,
+    accounts: OrdMap<AccountId, AccountSlot>,
+    aliases: HashMap<Arc<str>, (AccountId, Revision)>,
+    principals: HashMap<Arc<str>, Principal>,
+    access_keys: HashMap<Arc<str>, Arc<AccessKeyEntry>>,
+    /// By name; of one name there is at most one per account and region, in the order of these.
+    clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
+    unusable: OrdMap<Key, UnusableRecord>,
+    seal_check: Option<(SealedSecret, Revision)>,
+    session_keys: Option<Arc<SessionKeysEntry>>,
+}
+
+/// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
+#[derive(Clone, Default)]
+struct AccountSlot {
+    account: Option<Arc<AccountEntry>>,
+    /// By folded name.
+    users: OrdMap<Arc<str>, Arc<UserEntry>>,
+    /// By folded name.
+    roles: OrdMap<Arc<str>, Arc<RoleEntry>>,
+}
+
+impl DirectorySnapshot {
+    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Records that cannot be used are no error, see
+    /// [`unusable_records`](Self::unusable_records).
+    pub async fn load(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
+        let Load { revision, pages } = store.load().await?;
+        let mut snapshot = Self {
+            revision,
+            ..Self::default()
+        };
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut pages = pages
+            .map(|page| {
+                let sealer = Arc::clone(sealer);
+                tokio::task::spawn_blocking(move || {
+                    let read = |record: Record| ReadRecord::new(&record, &sealer);
+                    page.map(|records| records.into_iter().map(read).collect::<Vec<_>>())
+                })
+            })
+            .buffered(processors);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| LoadError::Unavailable(Box::new(error)))?;
+            page?.into_iter().for_each(|record| snapshot.put(record));
+        }
+        Ok(snapshot)
+    }
+
+    /// The store's revision that this is the state of.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The access key with this id and the user it belongs to. O(1), two hash lookups.
+    ///
+    /// `None` also when the user is not there, or does not list the key: a key authenticates only through its user.
+    #[must_use]
+    pub fn access_key(&self, id: &str) -> Option<AccessKeyLookup<'_>> {
+        let key = self.access_keys.get(id)?;
+        let Some(Principal::User(owner)) = self.principals.get(&*key.user_id) else {
+            return None;
+        };
+        let listed = owner
+            .record
+            .access_keys
+            .iter()
+            .any(|listed| **listed == *id);
+        (listed && owner.record.account == key.account).then_some(AccessKeyLookup { key, owner })
+    }
+
+    /// The user or role with this unique id. O(1).
+    #[must_use]
+    pub fn principal(&self, unique_id: &str) -> Option<&Principal> {
+        self.principals.get(unique_id)
+    }
+
+    /// The user with this name, ignoring case. O(log n).
+    #[must_use]
+    pub fn user(&self, account: AccountId, name: &str) -> Option<&Arc<UserEntry>> {
+        let mut buffer = [0; NAME_BYTES];
+        let folded = fold_into(name, &mut buffer)?;
+        self.accounts.get(&account)?.users.get(folded)
+    }
+
+    /// All users of an account in the order of their folded names, behind `after` if given.
+    pub fn users(
+        &self,
+        account: AccountId,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &Arc<UserEntry>> {
+        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
+        let from = match after {
+            Some(name) => std::ops::Bound::Excluded(name),
+            None => std::ops::Bound::Unbounded,
+        };
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |slot| {
+                slot.users
+                    .range((from.clone(), std::ops::Bound::Unbounded))
+                    .map(|(_, user)| user)
+            })
+    }
+
+    /// How many users an account has.
+    #[must_use]
+    pub fn user_count(&self, account: AccountId) -> usize {
+        self.accounts
+            .get(&account)
+            .map_or(0, |slot| slot.users.len())
+    }
+
+    /// The role with this name, ignoring case, whatever its path. O(log n).
+    #[must_use]
+    pub fn role(&self, account: AccountId, name: &str) -> Option<&Arc<RoleEntry>> {
+        let mut buffer = [0; NAME_BYTES];
+        let folded = fold_into(name, &mut buffer)?;
+        self.accounts.get(&account)?.roles.get(folded)
+    }
+
+    /// All roles of an account in the order of their folded names, behind `after` if given.
+    pub fn roles(
+        &self,
+        account: AccountId,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &Arc<RoleEntry>> {
+        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
+        let from = match after {
+            Some(name) => std::ops::Bound::Excluded(name),
+            None => std::ops::Bound::Unbounded,
+        };
+        self.accounts
+            .get(&account)
+            .into_iter()
+            .flat_map(move |slot| {
+                slot.roles
+                    .range((from.clone(), std::ops::Bound::Unbounded))
+                    .map(|(_, role)| role)
+            })
+    }
+
+    /// How many roles an account has.
+    #[must_use]
+    pub fn role_count(&self, account: AccountId) -> usize {
+        self.accounts
+            .get(&account)
+            .map_or(0, |slot| slot.roles.len())
+    }
+
+    /// What session tokens are sealed and opened with; none before the first start has made them.
+    #[must_use]
+    pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
+        self.session_keys.as_ref()
+    }
+
+    /// The access keys of a user, in the order they were made.
+    pub fn access_keys_of<'a>(
+        &'a self,
+        user: &'a UserEntry,
+    ) -> impl Iterator<Item = &'a Arc<AccessKeyEntry>> {
+        user.record
+            .access_keys
+            .iter()
+            .filter_map(|id| self.access_keys.get(&**id))
+    }
+
+    /// How many access keys there are in all accounts.
+    #[must_use]
+    pub fn access_key_count(&self) -> usize {
+        self.access_keys.len()
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn account(&self, id: AccountId) -> Option<&Arc<AccountEntry>> {
+        self.accounts.get(&id)?.account.as_ref()
+    }
+
+    /// All accounts, by id.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<AccountEntry>> {
+        self.accounts
+            .values()
+            .filter_map(|slot| slot.account.as_ref())
+    }
+
+    /// The account with this alias.
+    #[must_use]
+    pub fn account_of_alias(&self, alias: &str) -> Option<AccountId> {
+        self.aliases.get(alias).map(|(account, _)| *account)
+    }
+
+    /// The cluster of this account, region and name. O(clusters of this name).
+    #[must_use]
+    pub fn cluster(
+        &self,
+        account: AccountId,
+        region: &str,
+        name: &str,
+    ) -> Option<&Arc<ClusterEntry>> {
+        self.clusters_named(name)
+            .iter()
+            .find(|c| c.record.account == account && *c.record.region == *region)
+    }
+
+    /// The one cluster of this name. O(1).
+    ///
+    /// # Errors
+    /// When there is none, or when two accounts or regions have one: then the name does not say which is meant.
+    pub fn cluster_named(&self, name: &str) -> Result<&Arc<ClusterEntry>, ClusterNameError> {
+        match self.clusters_named(name) {
+            [] => Err(ClusterNameError::Unknown),
+            [cluster] => Ok(cluster),
+            several => Err(ClusterNameError::Ambiguous {
+                count: several.len(),
+            }),
+        }
+    }
+
+    /// All clusters of this name, in the order of account and region.
+    #[must_use]
+    pub fn clusters_named(&self, name: &str) -> &[Arc<ClusterEntry>] {
+        self.clusters.get(name).map_or(&[], |clusters| clusters)
+    }
+
+    /// All clusters, in no particular order.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<ClusterEntry>> {
+        self.clusters.values().flat_map(|clusters| clusters.iter())
+    }
+
+    /// Records that are in the store and not in this snapshot, with the reason: kinds and versions of a later version of
+    /// Countersign, and what is damaged. They are kept in the store as they are.
+    pub fn unusable_records(&self) -> impl Iterator<Item = (&Key, &UnusableRecord)> {
+        self.unusable.iter()
+    }
+
+    /// How many [`unusable_records`](Self::unusable_records) there are.
+    #[must_use]
+    pub fn unusable_count(&self) -> usize {
+        self.unusable.len()
+    }
+
+    pub(crate) fn is_unusable(&self, key: &Key) -> bool {
+        self.unusable.contains_key(key)
+    }
+
+    pub(crate) fn has_unusable_below(&self, prefix: &Key) -> bool {
+        self.unusable
+            .range(prefix.clone()..)
+            .next()
+            .is_some_and(|(key, _)| key.as_str().starts_with(prefix.as_str()))
+    }
+
+    pub(crate) fn alias_revision(&self, alias: &str) -> Option<Revision> {
+        self.aliases.get(alias).map(|(_, modified)| *modified)
+    }
+
+    pub(crate) fn has_access_key_id(&self, id: &str) -> bool {
+        self.access_keys.contains_key(id)
+    }
+
+    pub(crate) const fn seal_check(&self) -> Option<&(SealedSecret, Revision)> {
+        self.seal_check.as_ref()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+            && self.aliases.is_empty()
+            && self.access_keys.is_empty()
+            && self.clusters.is_empty()
+            && self.session_keys.is_none()
+            && self.unusable.is_empty()
+    }
+}
+
+impl std::fmt::Debug for DirectorySnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DirectorySnapshot")
+            .field("revision", &self.revision)
+            .field("accounts", &self.accounts.len())
+            .field("principals", &self.principals.len())
+            .field("access_keys", &self.access_keys.len())
+            .field("unusable", &self.unusable.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name in lower case without an allocation; `None` if it is too long to be one.
+fn fold_into<'b>(name: &str, buffer: &'b mut [u8; NAME_BYTES]) -> Option<&'b str> {
+    let folded = buffer.get_mut(..name.len())?;
+    folded.copy_from_slice(name.as_bytes());
+    folded.make_ascii_lowercase();
+    std::str::from_utf8(folded).ok()
+}

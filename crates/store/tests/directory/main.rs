@@ -1,0 +1,105 @@
+//! The directory: what may be created, changed and deleted, and by how many at once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod access_keys;
+mod accounts_and_users;
+mod clusters;
+mod open;
+mod races;
+mod roles;
+mod session_keys;
+
+use std::sync::Arc;
+
+use countersign_arn::{AccountId, Partition};
+use countersign_store::records::{AuthenticationMode, Creator, TrustPolicy};
+use countersign_store::{
+    Directory, NewAccount, NewCluster, NewRole, NewUser, Quotas, Random, RedbStore, RootKey,
+    Sealer, Store,
+};
+use jiff::Timestamp;
+
+pub(crate) const REGION: &str = "eu-central-1";
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_second(1_780_000_000).unwrap()
+}
+
+pub(crate) fn account(n: u64) -> AccountId {
+    AccountId::from_number(111_122_223_333 + n).unwrap()
+}
+
+pub(crate) fn sealer(byte: u8) -> Sealer {
+    Sealer::new(&RootKey::from_bytes([byte; 32]), &[]).unwrap()
+}
+
+pub(crate) async fn open(store: &Arc<RedbStore>) -> Directory {
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    Directory::open(store, sealer(1), Random::system(), Quotas::default())
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn with_account() -> (Arc<RedbStore>, Directory) {
+    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let directory = open(&store).await;
+    directory
+        .create_account(new_account(0), now())
+        .await
+        .unwrap();
+    (store, directory)
+}
+
+pub(crate) fn new_account(n: u64) -> NewAccount {
+    NewAccount {
+        id: account(n),
+        partition: Partition::Aws,
+        alias: None,
+        organization_id: None,
+    }
+}
+
+pub(crate) fn new_user(name: &str) -> NewUser {
+    NewUser {
+        account: account(0),
+        name: name.into(),
+        path: "/".into(),
+        tags: Vec::new(),
+    }
+}
+
+pub(crate) fn new_role(name: &str) -> NewRole {
+    NewRole {
+        account: account(0),
+        name: name.into(),
+        path: "/".into(),
+        trust: TrustPolicy {
+            document: "{}".into(),
+            principals: Vec::new(),
+        },
+        max_session_duration: 3600,
+        description: None,
+        tags: Vec::new(),
+    }
+}
+
+pub(crate) fn new_cluster(name: &str) -> NewCluster {
+    NewCluster {
+        account: account(0),
+        region: REGION.into(),
+        name: name.into(),
+        authentication_mode: AuthenticationMode::ConfigMap,
+        bootstrap_creator_admin: true,
+        creator: Creator {
+            principal_arn: "arn:aws:iam::111122223333:user/ana".into(),
+            principal_id: "AIDA".into(),
+        },
+        endpoint: None,
+        certificate_authority: None,
+    }
+}

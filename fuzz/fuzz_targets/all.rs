@@ -1,0 +1,68 @@
+//! Every fuzz target of the project in one binary, so that it is built once.
+//!
+//! `COUNTERSIGN_FUZZ_TARGET` names the target; `./fuzz/run` sets it.
+
+#![no_main]
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+
+type Target = fn(&[u8]);
+
+/// Names as `crate.function`.
+const TARGETS: &[(&str, Target)] = &[
+    ("arn.arn", countersign_arn::fuzz::arn),
+    ("client.kubeconfig", countersign_client::fuzz::kubeconfig),
+    ("client.query", countersign_client::fuzz::query),
+    ("client.shared_config", countersign_client::fuzz::shared_config),
+    ("mapping.config_map", countersign_mapping::fuzz::config_map),
+    ("mapping.dynamic_file", countersign_mapping::fuzz::dynamic_file),
+    ("mapping.template", countersign_mapping::fuzz::template),
+    ("server.assume_role", countersign_server::fuzz::assume_role),
+    ("policy.condition", countersign_policy::fuzz::condition),
+    ("policy.document", countersign_policy::fuzz::document),
+    ("policy.pattern", countersign_policy::fuzz::pattern),
+    ("policy.simulate_file", countersign_policy::fuzz::simulate_file),
+    ("policy.variable", countersign_policy::fuzz::variable),
+    ("rbac.http", countersign_rbac::fuzz::http),
+    ("rbac.objects", countersign_rbac::fuzz::objects),
+    ("rbac.review", countersign_rbac::fuzz::review),
+    ("server.configuration", countersign_server::fuzz::configuration),
+    ("server.query", countersign_server::fuzz::query),
+    ("server.token_review", countersign_server::fuzz::token_review),
+    ("session.key_ring", countersign_session::fuzz::key_ring),
+    ("session.record", countersign_session::fuzz::record),
+    ("session.token", countersign_session::fuzz::token),
+    ("sigv4.capture", countersign_sigv4::fuzz::capture),
+    ("sigv4.date", countersign_sigv4::fuzz::date),
+    ("sigv4.header_signature", countersign_sigv4::fuzz::header_signature),
+    ("sigv4.presigned_query", countersign_sigv4::fuzz::presigned_query),
+    ("sources.aws_auth_versions", countersign_sources::fuzz::aws_auth_versions),
+    ("sources.object_status", countersign_sources::fuzz::object_status),
+    ("sources.remembered", countersign_sources::fuzz::remembered),
+    ("store.record", countersign_store::fuzz::record),
+    ("store.root_key", countersign_store::fuzz::root_key),
+    ("store.sealed_secret", countersign_store::fuzz::sealed_secret),
+    ("token.exec_info", countersign_token::fuzz::exec_info),
+    ("token.sts_response", countersign_token::fuzz::sts_response),
+    ("token.token", countersign_token::fuzz::token),
+    ("upstream.node_name", countersign_upstream::fuzz::node_name),
+    ("upstream.xml", countersign_upstream::fuzz::xml),
+];
+
+static TARGET: OnceLock<Target> = OnceLock::new();
+
+fuzz_target!(|data: &[u8]| {
+    let target = TARGET.get_or_init(|| {
+        let name = std::env::var("COUNTERSIGN_FUZZ_TARGET").unwrap_or_default();
+        match TARGETS.iter().find(|(known, _)| *known == name) {
+            Some((_, target)) => *target,
+            None => {
+                eprintln!("no fuzz target `{name}`");
+                std::process::exit(2);
+            }
+        }
+    });
+    target(data);
+});
