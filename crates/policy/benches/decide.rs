@@ -414,6 +414,34 @@ fn hostile() {
     }
 }
 
+/// A whole managed policy of hostile patterns, 6 KB, against a resource of 2 KB.
+fn hostile_document() {
+    let resource = format!("arn:aws:s3:::b/{}", "a".repeat(2030));
+    for (name, pattern) in [
+        ("*aa?b*", "*aa?b*"),
+        ("*aab*", "*aab*"),
+        ("*a*a?a*b", "*a*a?a*b*"),
+    ] {
+        let entries: Vec<String> = (0..6000 / (pattern.len() + 20))
+            .map(|number| format!(r#""arn:aws:s3:::{pattern}{number}*""#))
+            .collect();
+        let text = format!(
+            r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": "*", "Resource": [{}]}}}}"#,
+            entries.join(",")
+        );
+        let set = identity(&[text]);
+        ask(
+            &format!("{} times {name} against a^2030", entries.len()),
+            USER,
+            "s3:GetObject",
+            &resource,
+            &Context::new(),
+            &set.layers(),
+            Outcome::ImplicitDeny,
+        );
+    }
+}
+
 fn worst(name: &str, pattern: &str, resource: &str) {
     let set = identity(&[format!(
         r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Action": "*", "Resource": "{pattern}"}}}}"#
@@ -457,5 +485,6 @@ fn main() {
     compiling();
     explaining();
     hostile();
+    hostile_document();
     simulating();
 }

@@ -75,6 +75,12 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 fn run(target: fn(&[u8]), corpus: &[&str], rounds: usize) {
+    // A longer run for those who have the time: COUNTERSIGN_FUZZ_FACTOR=100.
+    let factor: usize = std::env::var("COUNTERSIGN_FUZZ_FACTOR")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
+    let rounds = rounds * factor;
     let mut random = Random(0x5EED_0FC0_FFEE);
     for seed in corpus {
         target(seed.as_bytes());

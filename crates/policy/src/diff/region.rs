@@ -96,8 +96,9 @@ pub(super) fn covers(outer: &Region<'_>, inner: &Region<'_>) -> bool {
         && piece_covers(&outer.action, &inner.action, cover::action, actions_overlap)
         && match (&outer.resource, &inner.resource) {
             (None, None) => true,
-            (Some(outer), Some(inner)) => {
-                piece_covers(outer, inner, cover::resource, cover::resources_overlap)
+            (Some(left), Some(right)) => {
+                piece_covers(left, right, cover::resource, cover::resources_overlap)
+                    && (outer.statement.effect == Effect::Deny || applies_as_often(left, right))
             }
             _ => false,
         }
@@ -115,6 +116,22 @@ fn mentions_variable(statement: &Statement) -> bool {
     resources
         .chain(values)
         .any(|text| text.value.contains("${"))
+}
+
+/// An Allow with `NotResource` does not apply while one of its variables has no value. So an outer one must have no variable that the
+/// inner one lacks.
+fn applies_as_often(outer: &Piece<'_>, inner: &Piece<'_>) -> bool {
+    let Piece::AllBut(outer) = outer else {
+        return true;
+    };
+    outer
+        .entries
+        .iter()
+        .filter(|entry| entry.value.contains("${"))
+        .all(|entry| match inner {
+            Piece::AllBut(inner) => inner.entries.iter().any(|other| other.value == entry.value),
+            Piece::One(_) => false,
+        })
 }
 
 fn piece_covers(

@@ -7,8 +7,8 @@ use crate::context::Context;
 
 /// Longest segment that is laid out on the stack. Resources have at most 2,048 characters, so a longer segment matches none.
 const MOST: usize = 2048;
-/// Below this many bytes, trying each place costs less than preparing a search.
-const SHORT: usize = 12;
+/// How many places are tried one by one before a search is prepared: most segments are found, or the text ends, within these.
+const FIRST_PLACES: usize = 48;
 
 /// What remains behind the leftmost place of the pieces in `text`.
 pub(super) fn find_mixed<'t>(
@@ -16,6 +16,12 @@ pub(super) fn find_mixed<'t>(
     text: &'t [u8],
     context: &Context<'_>,
 ) -> Option<&'t [u8]> {
+    let places = if pieces.len() <= 8 { FIRST_PLACES } else { 0 };
+    let (found, rest) = try_places(pieces, text, places, context);
+    if found.is_some() {
+        return found;
+    }
+    let text = rest?;
     let mut layout = Layout {
         bytes: [0; MOST],
         any: [0; MOST / 64],
@@ -32,7 +38,7 @@ pub(super) fn find_mixed<'t>(
             return if text.len() < MOST {
                 None
             } else {
-                try_each_place(pieces, text, context)
+                try_places(pieces, text, usize::MAX, context).0
             };
         }
     }
@@ -45,18 +51,32 @@ pub(super) fn find_mixed<'t>(
         return text.get(at + needle.len()..);
     }
     match layout.len {
-        0..=SHORT => try_each_place(pieces, text, context),
-        13..=64 => layout.scan::<1>(text),
+        0..=64 => layout.scan::<1>(text),
         65..=256 => layout.scan::<4>(text),
         _ => layout.scan::<{ MOST / 64 }>(text),
     }
 }
 
-fn try_each_place<'t>(pieces: &[Piece], text: &'t [u8], context: &Context<'_>) -> Option<&'t [u8]> {
-    (0..=text.len())
+/// Tries the first `places` places. Yields what remains behind the first that fits; else the text from the first place that was not
+/// tried, if there is one.
+fn try_places<'t>(
+    pieces: &[Piece],
+    text: &'t [u8],
+    places: usize,
+    context: &Context<'_>,
+) -> (Option<&'t [u8]>, Option<&'t [u8]>) {
+    let starts = (0..=text.len())
         .filter_map(|start| text.get(start..))
-        .filter(|rest| rest.first().is_none_or(|b| b & 0xC0 != 0x80))
-        .find_map(|rest| strip_pieces(pieces, rest, context))
+        .filter(|rest| rest.first().is_none_or(|b| b & 0xC0 != 0x80));
+    for (tried, rest) in starts.enumerate() {
+        if tried == places {
+            return (None, Some(rest));
+        }
+        if let Some(behind) = strip_pieces(pieces, rest, context) {
+            return (Some(behind), None);
+        }
+    }
+    (None, None)
 }
 
 /// A segment as one run of bytes; bits in `any` mark the places of `?`.
