@@ -13,4 +13,6 @@
 mod assume_role;
 mod embedded;
 mod fuzz;
+mod role_session;
 mod wire;
+mod world;
