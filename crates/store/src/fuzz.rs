@@ -54,14 +54,16 @@ pub fn sealed_secret(data: &[u8]) {
 
 /// The address of an etcd.
 pub fn etcd_url(data: &[u8]) {
-    let Ok((options, _)) =
-        EtcdOptions::parse(&String::from_utf8_lossy(data), || jiff::Timestamp::UNIX_EPOCH)
-    else {
+    let Ok((options, _)) = EtcdOptions::parse(&String::from_utf8_lossy(data), || {
+        jiff::Timestamp::UNIX_EPOCH
+    }) else {
         return;
     };
     let again = EtcdOptions::new(&options.endpoints, &options.prefix, options.clock);
     assert!(
-        again.is_ok_and(|again| again.endpoints == options.endpoints && again.prefix == options.prefix),
+        again.is_ok_and(
+            |again| again.endpoints == options.endpoints && again.prefix == options.prefix
+        ),
         "an address that was read is read the same"
     );
 }

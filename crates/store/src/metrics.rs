@@ -61,6 +61,10 @@ mod tests {
             histogram.observe(Duration::from_millis(millis));
             assert_eq!(histogram.counts()[bucket], before + 1, "{millis} ms");
         }
-        assert!((histogram.sum() - 20.009).abs() < 1e-9, "{}", histogram.sum());
+        assert!(
+            (histogram.sum() - 20.009).abs() < 1e-9,
+            "{}",
+            histogram.sum()
+        );
     }
 }

@@ -162,7 +162,9 @@ impl Connections {
 
     /// Goes on to the next member, unless somebody else has already.
     fn turn(&self, from: usize) {
-        let next = from.checked_add(1).filter(|next| *next < self.members.len());
+        let next = from
+            .checked_add(1)
+            .filter(|next| *next < self.members.len());
         let _ = self.current.compare_exchange(
             from,
             next.unwrap_or(0),
@@ -305,10 +307,11 @@ impl Connections {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => {
                 let mut failure = Failure::of(&error, endpoint);
-                // Whatever went wrong, nothing was asked of it yet; only a wrong password is wrong everywhere.
-                if failure.fate != Fate::Refused {
-                    failure.fate = Fate::NotDone;
-                }
+                // Nothing was asked of it yet; and a password that was just read and is wrong is wrong everywhere.
+                failure.fate = match failure.fate {
+                    Fate::Refused | Fate::TokenStale => Fate::Refused,
+                    _ => Fate::NotDone,
+                };
                 Err(failure)
             }
             Err(_) => Err(Failure::new(
@@ -430,7 +433,11 @@ impl Breaker {
     fn admit(&self, now: Instant) -> Admission {
         match &mut *self.lock() {
             State::Closed => Admission::Pass,
-            State::Open { since, asked, probing } => {
+            State::Open {
+                since,
+                asked,
+                probing,
+            } => {
                 if *probing || now.duration_since(*asked) < PROBE_EVERY {
                     return Admission::Refuse(now.duration_since(*since));
                 }
@@ -455,12 +462,21 @@ mod tests {
         let now = Instant::now();
         assert!(matches!(breaker.admit(now), Admission::Pass));
         breaker.open();
-        assert!(matches!(breaker.admit(now), Admission::Refuse(_)), "just asked");
+        assert!(
+            matches!(breaker.admit(now), Admission::Refuse(_)),
+            "just asked"
+        );
         let later = now + PROBE_EVERY + Duration::from_secs(1);
         assert!(matches!(breaker.admit(later), Admission::Probe));
-        assert!(matches!(breaker.admit(later), Admission::Refuse(_)), "one asks");
+        assert!(
+            matches!(breaker.admit(later), Admission::Refuse(_)),
+            "one asks"
+        );
         drop(Probe(&breaker));
-        assert!(matches!(breaker.admit(later), Admission::Probe), "it was given up");
+        assert!(
+            matches!(breaker.admit(later), Admission::Probe),
+            "it was given up"
+        );
         breaker.close();
         assert!(matches!(breaker.admit(later), Admission::Pass));
     }

@@ -46,7 +46,9 @@ pub(super) enum Cause {
     File { path: String, reason: String },
     #[error("etcd is away since {} ms, and is being asked again", .0.as_millis())]
     Away(Duration),
-    #[error("etcd is not the one it was: another cluster, or put back from a backup; it is being loaded again")]
+    #[error(
+        "etcd is not the one it was: another cluster, or put back from a backup; it is being loaded again"
+    )]
     AnotherHistory,
     #[error("etcd at {endpoint} answered something that is no answer")]
     Nonsense { endpoint: String },
@@ -96,7 +98,11 @@ impl Failure {
 /// "may have been done".
 fn fate(code: Code, message: &str) -> Fate {
     let says = |text: &str| message.contains(text);
-    if says("invalid auth token") || says("revision of auth store is old") {
+    // The last when a token was to be had again with a password that has been changed.
+    if says("invalid auth token")
+        || says("revision of auth store is old")
+        || says("authentication failed")
+    {
         return Fate::TokenStale;
     }
     if says("required revision has been compacted") {
@@ -146,23 +152,79 @@ mod tests {
     #[test]
     fn fates() {
         for (code, message, expected) in [
-            (Code::Unavailable, "etcdserver: request timed out", Fate::Unknown),
-            (Code::Unavailable, "etcdserver: leader changed", Fate::Unknown),
-            (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure", Fate::Unknown),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out",
+                Fate::Unknown,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: leader changed",
+                Fate::Unknown,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+                Fate::Unknown,
+            ),
             (Code::Unavailable, "etcdserver: no leader", Fate::NotDone),
-            (Code::Unavailable, "etcdserver: server stopped", Fate::Unknown),
+            (
+                Code::Unavailable,
+                "etcdserver: server stopped",
+                Fate::Unknown,
+            ),
             (Code::Unknown, "transport error", Fate::Unknown),
             (Code::Cancelled, "operation was canceled", Fate::Unknown),
-            (Code::Unauthenticated, "etcdserver: invalid auth token", Fate::TokenStale),
-            (Code::InvalidArgument, "etcdserver: revision of auth store is old", Fate::TokenStale),
-            (Code::InvalidArgument, "etcdserver: request is too large", Fate::Refused),
-            (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", Fate::Refused),
-            (Code::PermissionDenied, "etcdserver: permission denied", Fate::Refused),
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Fate::Refused),
-            (Code::ResourceExhausted, "etcdserver: too many requests", Fate::NotDone),
-            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", Fate::Compacted),
-            (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision", Fate::Future),
-            (Code::OutOfRange, "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes", Fate::TooLarge),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                Fate::TokenStale,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: revision of auth store is old",
+                Fate::TokenStale,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                Fate::Refused,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Fate::TokenStale,
+            ),
+            (
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+                Fate::Refused,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                Fate::Refused,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                Fate::NotDone,
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                Fate::Compacted,
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+                Fate::Future,
+            ),
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
+                Fate::TooLarge,
+            ),
         ] {
             assert_eq!(fate(code, message), expected, "{message}");
         }

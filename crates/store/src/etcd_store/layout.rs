@@ -106,7 +106,10 @@ impl Head {
         let identity: Vec<u8> = value.iter().take(HEAD_BYTES).copied().collect();
         let written = std::str::from_utf8(&identity).ok().and_then(|text| {
             let mut words = text.split(' ');
-            let millisecond = words.next().filter(|version| *version == "1").and(words.nth(1))?;
+            let millisecond = words
+                .next()
+                .filter(|version| *version == "1")
+                .and(words.nth(1))?;
             Timestamp::from_millisecond(millisecond.parse().ok()?).ok()
         });
         Self {
@@ -178,15 +181,25 @@ mod tests {
     #[test]
     fn heads_are_equal_only_for_the_same_transaction() {
         let now = Timestamp::from_millisecond(1_780_000_000_123).unwrap();
-        let of = |nonce, revision| {
-            Head::read(Revision::new(revision), &Head::value([nonce; 16], now))
-        };
+        let of =
+            |nonce, revision| Head::read(Revision::new(revision), &Head::value([nonce; 16], now));
         assert_eq!(of(1, 5), of(1, 5));
         assert_ne!(of(1, 5), of(2, 5));
         assert_ne!(of(1, 5), of(1, 6));
         assert_eq!(of(1, 5).written, Some(now));
-        for foreign in [b"".as_slice(), b"2 x 5", b"1 x", b"1 x y", b"\xff", &[b'1'; 500]] {
-            assert_eq!(Head::read(Revision::ZERO, foreign).written, None, "{foreign:?}");
+        for foreign in [
+            b"".as_slice(),
+            b"2 x 5",
+            b"1 x",
+            b"1 x y",
+            b"\xff",
+            &[b'1'; 500],
+        ] {
+            assert_eq!(
+                Head::read(Revision::ZERO, foreign).written,
+                None,
+                "{foreign:?}"
+            );
         }
     }
 }

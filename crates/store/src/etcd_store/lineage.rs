@@ -46,7 +46,11 @@ impl Lineage {
             cluster: Some(place.cluster),
             floor: place.revision,
             upto: place.revision,
-            heads: place.head.iter().map(|head| (head.revision, head.clone())).collect(),
+            heads: place
+                .head
+                .iter()
+                .map(|head| (head.revision, head.clone()))
+                .collect(),
         };
     }
 
@@ -78,7 +82,9 @@ impl Lineage {
     /// Whether `place`, asked for with its head at `after`, continues what was read up to `after`.
     pub(super) fn continues(&self, after: Revision, place: &Place) -> bool {
         let known = self.lock();
-        if known.cluster.is_some_and(|cluster| cluster != place.cluster)
+        if known
+            .cluster
+            .is_some_and(|cluster| cluster != place.cluster)
             || place.revision < after
         {
             return false;
@@ -135,13 +141,33 @@ mod tests {
             ("gone on", 20, place(1, 900, Some(head(15, 15))), true),
             ("in between", 13, place(1, 20, Some(head(12, 12))), true),
             ("at the load", 10, place(1, 20, Some(head(8, 8))), true),
-            ("another cluster", 20, place(2, 20, Some(head(15, 15))), false),
+            (
+                "another cluster",
+                20,
+                place(2, 20, Some(head(15, 15))),
+                false,
+            ),
             ("younger", 20, place(1, 19, Some(head(15, 15))), false),
-            ("put back and gone on", 20, place(1, 90, Some(head(15, 99))), false),
-            ("put back, other revisions", 20, place(1, 90, Some(head(19, 15))), false),
+            (
+                "put back and gone on",
+                20,
+                place(1, 90, Some(head(15, 99))),
+                false,
+            ),
+            (
+                "put back, other revisions",
+                20,
+                place(1, 90, Some(head(19, 15))),
+                false,
+            ),
             ("emptied", 20, place(1, 90, None), false),
             ("before the load", 7, place(1, 90, Some(head(3, 3))), true),
-            ("ahead of all readers", 50, place(1, 90, Some(head(44, 4))), true),
+            (
+                "ahead of all readers",
+                50,
+                place(1, 90, Some(head(44, 4))),
+                true,
+            ),
         ] {
             assert_eq!(
                 seen().continues(Revision::new(after), &found),

@@ -102,7 +102,10 @@ impl Reader {
                 Ok((answer.0, connected.nonsense()))
             })
             .await?;
-        if answer.header.is_none_or(|header| header.cluster_id != self.cluster) {
+        if answer
+            .header
+            .is_none_or(|header| header.cluster_id != self.cluster)
+        {
             return Err(Failure {
                 fate: Fate::Future,
                 ..nonsense

@@ -28,8 +28,6 @@ mod watch;
 
 #[cfg(feature = "etcd")]
 pub(crate) use layout::read_foreign;
-pub use options::{
-    DEFAULT_PREFIX, EtcdOptions, EtcdPassword, EtcdTls, EtcdUser, InvalidEtcdUrl,
-};
+pub use options::{DEFAULT_PREFIX, EtcdOptions, EtcdPassword, EtcdTls, EtcdUser, InvalidEtcdUrl};
 #[cfg(feature = "etcd")]
 pub use store::EtcdStore;

@@ -145,8 +145,7 @@ impl EtcdOptions {
         });
         Ok(Self {
             endpoints: endpoints.collect::<Result<_, _>>()?,
-            prefix: read_prefix(prefix)
-                .ok_or_else(|| InvalidEtcdUrl::Prefix(prefix.to_owned()))?,
+            prefix: read_prefix(prefix).ok_or_else(|| InvalidEtcdUrl::Prefix(prefix.to_owned()))?,
             tls: None,
             user: None,
             request_timeout: Duration::from_secs(2),
@@ -230,7 +229,12 @@ mod tests {
             ("etcd://a", "a:2379", "/countersign/", false),
             ("etcd://a:1/", "a:1", "/countersign/", false),
             ("etcds://a,b:2380/x", "a:2379 b:2380", "/x/", true),
-            ("etcd://[::1],[fd00::2]:99/x/y/", "[::1]:2379 [fd00::2]:99", "/x/y/", false),
+            (
+                "etcd://[::1],[fd00::2]:99/x/y/",
+                "[::1]:2379 [fd00::2]:99",
+                "/x/y/",
+                false,
+            ),
             ("etcd://10.0.0.1:65535//x", "10.0.0.1:65535", "/x/", false),
         ] {
             let (options, secure) = EtcdOptions::parse(url, epoch).unwrap();
@@ -279,6 +283,9 @@ mod tests {
             password: EtcdPassword::Given(std::sync::Arc::new(SecretString::new("hunter2"))),
         });
         let shown = format!("{options:?}");
-        assert!(shown.contains("countersign") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("countersign") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 }

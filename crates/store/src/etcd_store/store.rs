@@ -50,9 +50,9 @@ impl Store for EtcdStore {
     }
 
     fn commit(&self, transaction: Transaction) -> StoreFuture<'_, Result<Revision, CommitError>> {
-        Box::pin(async move {
-            transact::commit(&self.connections, &self.random, &transaction).await
-        })
+        Box::pin(
+            async move { transact::commit(&self.connections, &self.random, &transaction).await },
+        )
     }
 
     fn watch(&self, after: Revision) -> WatchStream {

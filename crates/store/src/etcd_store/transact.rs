@@ -171,16 +171,9 @@ fn conditions(layout: &Layout, transaction: &Transaction) -> (Vec<Condition>, Ve
 }
 
 /// Does it. With `existing`, only if that key, one of those to be deleted, is there.
-fn write(
-    layout: &Layout,
-    transaction: &Transaction,
-    existing: Option<&[u8]>,
-    head: &[u8],
-) -> Txn {
+fn write(layout: &Layout, transaction: &Transaction, existing: Option<&[u8]>, head: &[u8]) -> Txn {
     let (mut conditions, otherwise) = conditions(layout, transaction);
-    conditions.extend(
-        existing.map(|key| Condition::create_revision(key, CompareOp::Greater, 0)),
-    );
+    conditions.extend(existing.map(|key| Condition::create_revision(key, CompareOp::Greater, 0)));
     let mut writes: Vec<TxnOp> = transaction
         .operations()
         .iter()
@@ -203,9 +196,7 @@ fn look(layout: &Layout, transaction: &Transaction) -> Txn {
     let mut looks: Vec<TxnOp> = transaction
         .operations()
         .iter()
-        .map(|operation| {
-            TxnOp::get(layout.record(operation.key()), Some(keys_only.clone()))
-        })
+        .map(|operation| TxnOp::get(layout.record(operation.key()), Some(keys_only.clone())))
         .collect();
     looks.push(TxnOp::get(layout.head(), Some(keys_only)));
     Txn::new()
@@ -215,10 +206,7 @@ fn look(layout: &Layout, transaction: &Transaction) -> Txn {
 }
 
 /// What the answer to [`write`] says; `None` if it is no answer to it.
-fn done(
-    transaction: &Transaction,
-    answer: &PbTxnResponse,
-) -> Option<Outcome<Revision>> {
+fn done(transaction: &Transaction, answer: &PbTxnResponse) -> Option<Outcome<Revision>> {
     if answer.succeeded {
         return Some(Outcome::Held(revision(answer.header.as_ref()?.revision)));
     }
@@ -241,10 +229,7 @@ fn seen(
 /// The first compare that failed.
 ///
 /// Its revision is not etcd's, which neighbours move, but the last one of ours: a reader who has seen that has seen why.
-fn failed<T>(
-    transaction: &Transaction,
-    answer: &PbTxnResponse,
-) -> Option<Outcome<T>> {
+fn failed<T>(transaction: &Transaction, answer: &PbTxnResponse) -> Option<Outcome<T>> {
     let (at, found) = found(answer, transaction.compares().len())?;
     for (compare, found) in transaction.compares().iter().zip(found) {
         let modified = found.map(|kv| revision(kv.mod_revision));

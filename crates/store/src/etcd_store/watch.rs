@@ -107,9 +107,7 @@ impl Watcher {
             End::Failed(failure) => {
                 self.connections.lost();
                 if let Some(open) = open {
-                    self.connections
-                        .failed(&open.connected, failure.fate)
-                        .await;
+                    self.connections.failed(&open.connected, failure.fate).await;
                 }
                 WatchError::Unavailable(failure.source)
             }
@@ -223,7 +221,10 @@ impl Watcher {
         };
         open.missed = 0;
         self.connections.answered();
-        let head = place.head.as_ref().map_or(Revision::ZERO, |head| head.revision);
+        let head = place
+            .head
+            .as_ref()
+            .map_or(Revision::ZERO, |head| head.revision);
         if head > self.position || !open.partial.is_empty() {
             let since = *open.behind.get_or_insert_with(Instant::now);
             return if since.elapsed() < STUCK_AFTER {

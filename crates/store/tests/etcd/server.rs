@@ -37,7 +37,11 @@ pub struct Pki {
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// The etcd of the machine, or none with a loud skip.
@@ -57,7 +61,10 @@ fn binary(test: &str) -> Option<PathBuf> {
         .chain([PathBuf::from("/usr/local/kubebuilder/bin/etcd")])
         .find(|path| path.is_file());
     if found.is_none() {
-        skip(test, "no etcd: run `./test`, install etcd-server, or set COUNTERSIGN_TEST_ETCD");
+        skip(
+            test,
+            "no etcd: run `./test`, install etcd-server, or set COUNTERSIGN_TEST_ETCD",
+        );
     }
     found
 }
@@ -137,12 +144,29 @@ impl Etcd {
             .args(["--name", &format!("n{index}")])
             .arg("--data-dir")
             .arg(self.data_dir(index))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
             .args(["--initial-cluster", &peers.join(",")])
             .args(["--initial-cluster-token", &format!("t{}", self.generation)])
             .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-            .args(["--logger", "zap", "--log-level", "warn", "--auth-token-ttl", "2"]);
+            .args([
+                "--logger",
+                "zap",
+                "--log-level",
+                "warn",
+                "--auth-token-ttl",
+                "2",
+            ]);
         if let Some(pki) = &self.tls {
             command
                 .arg("--cert-file")
@@ -192,7 +216,9 @@ impl Etcd {
         endpoints: &[String],
         user: Option<(&str, &str)>,
     ) -> Result<Client, etcd_client::Error> {
-        let mut options = ConnectOptions::new().with_timeout(Duration::from_secs(5));
+        let mut options = ConnectOptions::new()
+            .with_timeout(Duration::from_secs(5))
+            .with_auto_token_refresh(true);
         let mut scheme = "http";
         if let Some(pki) = &self.tls {
             scheme = "https";
@@ -226,7 +252,9 @@ impl Etcd {
                     continue;
                 };
                 if let Ok(status) = client.status().await
-                    && status.header().is_some_and(|header| header.member_id() == status.leader())
+                    && status
+                        .header()
+                        .is_some_and(|header| header.member_id() == status.leader())
                 {
                     return index;
                 }
@@ -240,7 +268,11 @@ impl Etcd {
     pub async fn wait(&self) {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let running = self.members.iter().find(|member| member.child.is_some()).unwrap();
+            let running = self
+                .members
+                .iter()
+                .find(|member| member.child.is_some())
+                .unwrap();
             let endpoint = format!("127.0.0.1:{}", running.client_port);
             if let Ok(mut client) = self.client_of(&[endpoint], None).await {
                 match client.get("ready", None).await {
@@ -250,7 +282,11 @@ impl Etcd {
                     Err(_) => {}
                 }
             }
-            assert!(Instant::now() < deadline, "etcd does not answer\n{}", self.logs());
+            assert!(
+                Instant::now() < deadline,
+                "etcd does not answer\n{}",
+                self.logs()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -263,7 +299,10 @@ impl Etcd {
             let lines: Vec<&str> = text.lines().collect();
             lines[lines.len().saturating_sub(8)..].join("\n")
         };
-        (0..self.members.len()).map(log).collect::<Vec<_>>().join("\n--\n")
+        (0..self.members.len())
+            .map(log)
+            .collect::<Vec<_>>()
+            .join("\n--\n")
     }
 }
 

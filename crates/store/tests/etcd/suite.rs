@@ -22,7 +22,11 @@ async fn run(options: EtcdOptions, client: Client) {
     conformance::run(
         async || {
             let mut options = options.clone();
-            options.prefix = format!("{}{}/", options.prefix, made.fetch_add(1, Ordering::Relaxed));
+            options.prefix = format!(
+                "{}{}/",
+                options.prefix,
+                made.fetch_add(1, Ordering::Relaxed)
+            );
             EtcdStore::new(options, Random::system())
         },
         async |_: &EtcdStore| {
@@ -45,8 +49,7 @@ async fn etcd_is_a_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn etcd_with_tls_and_authentication_is_a_store() {
-    let Some(etcd) =
-        Etcd::start_with("etcd_with_tls_and_authentication_is_a_store", 1, true).await
+    let Some(etcd) = Etcd::start_with("etcd_with_tls_and_authentication_is_a_store", 1, true).await
     else {
         return;
     };
@@ -69,16 +72,23 @@ async fn etcd_with_tls_and_authentication_is_a_store() {
 
 /// Switches authentication on, with a user that may do what the store needs and nothing else.
 async fn secure(admin: &mut Client, prefix: &str) {
-
-
     admin.role_add("root").await.unwrap();
     admin.user_add("root", "toor", None).await.unwrap();
     admin.user_grant_role("root", "root").await.unwrap();
     admin.role_add("countersign").await.unwrap();
     let below = etcd_client::Permission::new(PermissionType::Readwrite, prefix).with_prefix();
-    admin.role_grant_permission("countersign", below).await.unwrap();
-    admin.user_add("countersign", "opensesame", None).await.unwrap();
-    admin.user_grant_role("countersign", "countersign").await.unwrap();
+    admin
+        .role_grant_permission("countersign", below)
+        .await
+        .unwrap();
+    admin
+        .user_add("countersign", "opensesame", None)
+        .await
+        .unwrap();
+    admin
+        .user_grant_role("countersign", "countersign")
+        .await
+        .unwrap();
     admin.auth_enable().await.unwrap();
 }
 
@@ -101,7 +111,10 @@ async fn tokens_that_are_over_are_had_anew_and_passwords_are_read_anew() {
     match store.load().await {
         Err(LoadError::Unavailable(reason)) => {
             let reason = reason.to_string();
-            assert!(reason.contains("authentication failed") && !reason.contains("wrong"), "{reason}");
+            assert!(
+                reason.contains("authentication failed") && !reason.contains("wrong"),
+                "{reason}"
+            );
         }
         other => panic!("a wrong password was taken: {other:?}"),
     }
@@ -124,7 +137,10 @@ async fn tokens_that_are_over_are_had_anew_and_passwords_are_read_anew() {
     let mut admin = etcd.client_as("root", "toor").await;
     admin.role_add("other").await.unwrap();
     store.commit(put()).await.unwrap();
-    admin.user_change_password("countersign", "changed").await.unwrap();
+    admin
+        .user_change_password("countersign", "changed")
+        .await
+        .unwrap();
     std::fs::write(&password, "changed").unwrap();
     store.commit(put()).await.unwrap();
 
