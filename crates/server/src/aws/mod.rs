@@ -34,6 +34,7 @@ use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
+use crate::store_health::StoreHealth;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
 pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
@@ -146,6 +147,7 @@ pub struct AwsApi {
     sts: ServicePolicy,
     policies: PolicyCache,
     random: Random,
+    store: Option<StoreHealth>,
 }
 
 impl AwsApi {
@@ -165,6 +167,29 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             policies: PolicyCache::default(),
             random: Random::system(),
+            store: None,
+        }
+    }
+
+    /// Answers only while this store may be answered from.
+    #[must_use]
+    pub fn with_store_health(mut self, store: StoreHealth) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Whether the snapshot may be answered from.
+    fn check_store(&self) -> Result<(), ApiError> {
+        match self.store.as_ref().map(StoreHealth::check) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(away)) => {
+                tracing::debug!(%away, "AWS API request not answered");
+                Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    "The request has failed due to a temporary failure of the server.",
+                ))
+            }
         }
     }
 
@@ -309,6 +334,7 @@ impl AwsApi {
             allow: None,
         };
 
+        self.check_store().map_err(refuse)?;
         let policy = self.policy(service);
         let offered = Offered::by(&signed);
         if offered == Offered::Nothing {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::store::StoreOption;
+
 /// Who verifies tokens and issues identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +27,11 @@ pub struct OwnConfig {
     /// Where the embedded store lives; needed for `identity: embedded`.
     #[serde(rename = "datadir")]
     pub data_dir: Option<PathBuf>,
+    /// Where the records are, embedded mode only; `redb`, a file in `dataDir`.
+    pub store: Option<StoreOption>,
+    /// Seconds that this replica answers from its snapshot while the store is away; 300.
+    #[serde(rename = "maxstorestaleness")]
+    pub max_store_staleness: Option<u64>,
     /// File with the 32-byte root key in hex or base64; generated in the data directory when absent.
     #[serde(rename = "rootkeyfile")]
     pub root_key_file: Option<PathBuf>,

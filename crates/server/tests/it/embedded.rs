@@ -99,6 +99,7 @@ impl World {
             verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
             mappings,
             nodes: None,
+            store: None,
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
         })

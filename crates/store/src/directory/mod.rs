@@ -12,10 +12,13 @@ mod tags;
 mod users;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_arn::AccountId;
 use countersign_arn::unique_id::{self, Kind};
+
+use tokio::time::Instant;
 
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
@@ -26,7 +29,7 @@ pub use self::roles::NewRole;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer, SecretString,
     SnapshotFeed, Store, Transaction,
 };
 
@@ -54,6 +57,9 @@ struct Inner {
     feed: SnapshotFeed,
     random: Random,
     quotas: Quotas,
+    /// The newest revision that was acknowledged before it was visible here.
+    unseen: AtomicU64,
+    write_lag: LagHistogram,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -149,6 +155,8 @@ impl Directory {
             feed,
             random,
             quotas,
+            unseen: AtomicU64::new(0),
+            write_lag: LagHistogram::default(),
         })))
     }
 
@@ -170,6 +178,32 @@ impl Directory {
         &self.0.feed
     }
 
+    /// What keeps the records, for people: `redb`, `etcd`.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.0.store.kind()
+    }
+
+    /// How late this replica sees what others commit; none where there are no others.
+    #[must_use]
+    pub fn store_lag(&self) -> Option<Arc<LagHistogram>> {
+        self.0.store.lag()
+    }
+
+    /// How long writes of this replica took, from the beginning of the commit until they were visible in its snapshot.
+    #[must_use]
+    pub fn write_lag(&self) -> &LagHistogram {
+        &self.0.write_lag
+    }
+
+    /// The newest write that this replica has acknowledged and does not see yet, if there is one. Whoever answers from the
+    /// snapshot meanwhile may let in what that write has revoked.
+    #[must_use]
+    pub fn unseen(&self) -> Option<Revision> {
+        let unseen = Revision::new(self.0.unseen.load(Ordering::Acquire));
+        (unseen > Revision::ZERO && unseen > self.0.feed.revision()).then_some(unseen)
+    }
+
     /// Plans a transaction on the snapshot and commits it, again and again until nobody interferes.
     async fn write<T>(
         &self,
@@ -178,10 +212,15 @@ impl Directory {
         for _ in 0..ATTEMPTS {
             let snapshot = self.snapshot();
             let (transaction, planned) = plan(&snapshot)?;
+            let begun = Instant::now();
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
-                    if !self.visible(revision).await {
-                        // It is durable, and a secret that was made with it cannot be made again: it is no failure.
+                    if self.visible(revision).await {
+                        self.0.write_lag.observe(begun.elapsed());
+                    } else {
+                        // It is durable, and a secret that was made with it cannot be made again: it is no failure. But
+                        // nobody may be let in meanwhile by what it has changed.
+                        self.0.unseen.fetch_max(revision.get(), Ordering::AcqRel);
                         tracing::warn!(%revision, "a write is durable but not visible on this replica yet");
                     }
                     return Ok(planned);
