@@ -9,6 +9,7 @@ mod mappings;
 pub(crate) mod policy;
 pub(crate) mod serve;
 mod settings;
+mod storage;
 pub(crate) mod up;
 mod upstream;
 pub(crate) mod verify;

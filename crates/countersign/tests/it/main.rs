@@ -14,6 +14,8 @@
 mod assume_role;
 mod cluster;
 mod cluster_suite;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod harness;
 mod policy;
 mod serve;

@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn what_cannot_be_meant() {
         for (store, message) in [
-            ("{endpoint: [a]}", "unknown key `countersign.store.endpoint`"),
+            (
+                "{endpoint: [a]}",
+                "unknown key `countersign.store.endpoint`",
+            ),
             ("{endpoints: [a], password: x}", "passwordFile"),
             ("{prefix: a, Prefix: b}", "twice"),
             ("[a]", "etcd://"),

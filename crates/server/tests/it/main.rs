@@ -14,5 +14,6 @@ mod assume_role;
 mod embedded;
 mod fuzz;
 mod role_session;
+mod store_away;
 mod wire;
 mod world;

@@ -29,8 +29,8 @@ pub use self::roles::NewRole;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer, SecretString,
-    SnapshotFeed, Store, Transaction,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer,
+    SecretString, SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.

@@ -74,6 +74,14 @@ impl Lineage {
         }
     }
 
+    /// The head was deleted by somebody else: nothing is known of the history but that it has come to `upto`.
+    pub(super) fn forget(&self, upto: Revision) {
+        let mut known = self.lock();
+        known.floor = upto;
+        known.upto = upto;
+        known.heads.clear();
+    }
+
     /// The last revision that was seen, to ask for the head at.
     pub(super) fn upto(&self) -> Revision {
         self.lock().upto
@@ -175,6 +183,14 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn a_head_that_somebody_deleted_is_no_other_history() {
+        let lineage = seen();
+        lineage.forget(Revision::new(25));
+        assert!(lineage.continues(Revision::new(25), &place(1, 30, None)));
+        assert!(!lineage.continues(Revision::new(25), &place(2, 30, None)));
     }
 
     #[test]

@@ -71,6 +71,8 @@ struct Partial {
     revision: Revision,
     changes: Vec<Change>,
     head: Option<Head>,
+    /// Somebody else deleted it.
+    head_gone: bool,
     foreign: u64,
 }
 
@@ -188,11 +190,16 @@ impl Watcher {
             && partial.revision > began_at
         {
             let now = (self.connections.options.clock)();
-            self.lag.observe(now.duration_since(written).unsigned_abs());
+            // The writer's clock may be ahead of ours.
+            let lag = Duration::try_from(now.duration_since(written)).unwrap_or_default();
+            self.lag.observe(lag);
         }
-        self.connections
-            .lineage
-            .advance(self.position, partial.revision, partial.head.as_ref());
+        let lineage = &self.connections.lineage;
+        if partial.head_gone {
+            lineage.forget(partial.revision);
+        } else {
+            lineage.advance(self.position, partial.revision, partial.head.as_ref());
+        }
         self.position = partial.revision;
         self.ready.push_back(Batch {
             revision: partial.revision,
@@ -261,7 +268,7 @@ impl Partial {
         match connections.layout.named(&kv.key) {
             Named::Record(key) if is_delete => self.changes.push(Change::Delete(key)),
             Named::Record(key) => self.changes.push(Change::Put(key, Value::from(kv.value))),
-            Named::Head if is_delete => {}
+            Named::Head if is_delete => self.head_gone = true,
             Named::Head => self.head = Some(Head::read(revision(kv.mod_revision), &kv.value)),
             Named::Foreign => self.foreign = self.foreign.saturating_add(1),
         }
