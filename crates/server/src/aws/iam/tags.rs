@@ -1,5 +1,6 @@
 //! Tags (IAM API spec, section 4.11).
 
+use super::oidc_providers;
 use crate::aws::authorize::on;
 use crate::aws::operation::{Answer, Operation, iam};
 use crate::aws::shape::kinds::{
@@ -114,7 +115,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             required("Tags", TAGS),
         ],
         on(Target::Arn("OpenIDConnectProviderArn")),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(oidc_providers::tag(call))),
     ),
     iam(
         "UntagOpenIDConnectProvider",
@@ -123,7 +124,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             required("TagKeys", TAG_KEYS),
         ],
         on(Target::Arn("OpenIDConnectProviderArn")),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(oidc_providers::untag(call))),
     ),
     iam(
         "ListOpenIDConnectProviderTags",
@@ -133,7 +134,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MaxItems", MAX_ITEMS),
         ],
         on(Target::Arn("OpenIDConnectProviderArn")),
-        Answer::NotOffered,
+        Answer::Read(oidc_providers::tags),
     ),
     iam(
         "TagSAMLProvider",
