@@ -38,8 +38,8 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, Entity, ImportedPolicies,
-    NewAccount, NewCluster, NewInstanceProfile, NewManagedPolicy, NewRole, NewUser,
-    OpenDirectoryError, Quotas, RoleChanges, Taggable, Thing,
+    NewAccount, NewCluster, NewInstanceProfile, NewManagedPolicy, NewOidcProvider, NewRole,
+    NewUser, OpenDirectoryError, Quotas, RoleChanges, Taggable, Thing, UserChange,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

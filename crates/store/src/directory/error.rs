@@ -119,12 +119,6 @@ pub enum DirectoryError {
         /// Characters without white space that are allowed.
         limit: usize,
     },
-    /// More tags than anything may have.
-    #[error("it would have more than {limit} tags")]
-    TooManyTags {
-        /// How many are allowed.
-        limit: usize,
-    },
     /// The user, group or role has no such inline policy.
     #[error("there is no inline policy `{0}`")]
     NoSuchPolicy(Box<str>),

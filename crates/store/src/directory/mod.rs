@@ -10,6 +10,7 @@ mod entity;
 mod error;
 mod instance_profiles;
 mod managed_policies;
+mod oidc_providers;
 mod policies;
 mod roles;
 mod service_linked_roles;
@@ -31,9 +32,10 @@ pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::instance_profiles::NewInstanceProfile;
 pub use self::managed_policies::NewManagedPolicy;
+pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::tags::Taggable;
-pub use self::users::NewUser;
+pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
     CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,

@@ -30,19 +30,22 @@ pub enum Taggable<'a> {
 }
 
 impl Taggable<'_> {
-    /// Whether two keys are one.
-    #[must_use]
-    pub fn same_key(self, one: &str, other: &str) -> bool {
+    const fn case(self) -> KeyCase {
         match self {
-            Self::Policy(_) => one == other,
-            _ => one == other || one.to_lowercase() == other.to_lowercase(),
+            Self::Policy(_) => KeyCase::Counts,
+            Self::User(_)
+            | Self::Role(_)
+            | Self::InstanceProfile(_)
+            | Self::OidcProvider(_)
+            | Self::SamlProvider(_)
+            | Self::MfaDevice(_) => KeyCase::Ignored,
         }
     }
 
     fn check(self, tags: &[Tag]) -> Result<(), InvalidField> {
-        match self {
-            Self::Policy(_) => check_policy_tags(tags),
-            _ => check_tags(tags),
+        match self.case() {
+            KeyCase::Counts => check_policy_tags(tags),
+            KeyCase::Ignored => check_tags(tags),
         }
     }
 }
@@ -59,22 +62,8 @@ impl Directory {
         tags: &[Tag],
     ) -> Result<(), DirectoryError> {
         what.check(tags)?;
-        self.change_tags(account, what, |current| {
-            for tag in tags {
-                match current
-                    .iter_mut()
-                    .find(|known| what.same_key(&known.key, &tag.key))
-                {
-                    Some(known) => known.clone_from(tag),
-                    None => current.push(tag.clone()),
-                }
-            }
-            if current.len() > MAX_TAGS {
-                return Err(DirectoryError::TooManyTags { limit: MAX_TAGS });
-            }
-            Ok(())
-        })
-        .await
+        self.change_tags(account, what, |current| put(current, tags, what.case()))
+            .await
     }
 
     /// Takes the tags with these keys away; keys that no tag has are passed over.
@@ -88,7 +77,7 @@ impl Directory {
         keys: &[&str],
     ) -> Result<(), DirectoryError> {
         self.change_tags(account, what, |current| {
-            current.retain(|tag| !keys.iter().any(|key| what.same_key(&tag.key, key)));
+            remove(current, keys, what.case());
             Ok(())
         })
         .await
@@ -112,6 +101,49 @@ impl Directory {
         })
         .await
     }
+}
+
+/// Whether two keys that differ only by case are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyCase {
+    /// They are: users, roles, instance profiles, providers, MFA devices.
+    Ignored,
+    /// They are two: managed policies.
+    Counts,
+}
+
+impl KeyCase {
+    fn same(self, a: &str, b: &str) -> bool {
+        match self {
+            Self::Ignored => a == b || a.to_lowercase() == b.to_lowercase(),
+            Self::Counts => a == b,
+        }
+    }
+}
+
+/// Sets tags: a key that is there gets the new value, and the case it is given now.
+pub(super) fn put(tags: &mut Vec<Tag>, new: &[Tag], case: KeyCase) -> Result<(), DirectoryError> {
+    for tag in new {
+        match tags
+            .iter_mut()
+            .find(|known| case.same(&known.key, &tag.key))
+        {
+            Some(known) => known.clone_from(tag),
+            None => tags.push(tag.clone()),
+        }
+    }
+    if tags.len() > MAX_TAGS {
+        return Err(DirectoryError::QuotaExceeded {
+            quota: "Tags",
+            limit: MAX_TAGS,
+        });
+    }
+    Ok(())
+}
+
+/// Removes tags; keys that are not there are passed over.
+pub(super) fn remove(tags: &mut Vec<Tag>, keys: &[impl AsRef<str>], case: KeyCase) {
+    tags.retain(|tag| !keys.iter().any(|key| case.same(&tag.key, key.as_ref())));
 }
 
 fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {

@@ -13,6 +13,7 @@ mod aws_policies;
 mod clusters;
 mod instance_profiles;
 mod managed_policies;
+mod oidc_providers;
 mod open;
 mod races;
 mod roles;

@@ -114,7 +114,10 @@ async fn nothing_has_more_than_fifty_tags() {
         directory.tag(account(0), what, &many(0, 50)).await.unwrap();
         assert!(matches!(
             directory.tag(account(0), what, &many(50, 51)).await,
-            Err(DirectoryError::TooManyTags { limit: 50 })
+            Err(DirectoryError::QuotaExceeded {
+                quota: "Tags",
+                limit: 50
+            })
         ));
         directory
             .tag(account(0), what, &many(20, 50))
