@@ -154,7 +154,7 @@ pub enum DirectoryError {
     #[error("it still has {what}")]
     DeleteConflict {
         /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`; for a
-        /// managed policy `entities`, `policy versions`, for a version `default version`.
+        /// managed policy `attachments`, `policy versions`, for a version `default version`.
         what: &'static str,
     },
     /// The record is of a later version, or damaged; this version does not write over it.
