@@ -8,7 +8,6 @@ use super::{new_tags, tag_list};
 use crate::aws::ApiError;
 use crate::aws::authorize::{creates, on};
 use crate::aws::operation::{Answer, Call, Operation, iam};
-use crate::aws::page::PageRequest;
 use crate::aws::query::Member;
 use crate::aws::shape::kinds::{ARN, CLIENT_ID, CLIENT_IDS, TAGS, THUMBPRINTS, URL};
 use crate::aws::shape::{optional, required};
@@ -110,11 +109,6 @@ fn worded(call: &Call<'_>, error: DirectoryError) -> ApiError {
             what: Thing::OidcProvider,
             ..
         } => not_found(call.input.required("OpenIDConnectProviderArn")),
-        DirectoryError::QuotaExceeded { quota: "Tags", .. } => ApiError::new(
-            409,
-            "LimitExceeded",
-            "The number of tags has reached the maximum limit.",
-        ),
         other => other.into(),
     }
 }
@@ -254,38 +248,4 @@ async fn delete(call: &Call<'_>) -> Result<Member, ApiError> {
             other => other.into(),
         })?;
     Ok(Member::None)
-}
-
-/// TagOpenIDConnectProvider.
-pub(super) async fn tag(call: &Call<'_>) -> Result<Member, ApiError> {
-    let tags = new_tags(call)?;
-    let (account, url) = named(call)?;
-    call.directory
-        .tag_oidc_provider(account, url, &tags)
-        .await
-        .map_err(|error| worded(call, error))?;
-    Ok(Member::None)
-}
-
-/// UntagOpenIDConnectProvider.
-pub(super) async fn untag(call: &Call<'_>) -> Result<Member, ApiError> {
-    let (account, url) = named(call)?;
-    let keys = boxed(&call.input.texts("TagKeys"));
-    call.directory
-        .untag_oidc_provider(account, url, &keys)
-        .await
-        .map_err(|error| worded(call, error))?;
-    Ok(Member::None)
-}
-
-/// ListOpenIDConnectProviderTags.
-pub(super) fn tags(call: &Call<'_>) -> Result<Member, ApiError> {
-    let provider = find(call)?;
-    let page = PageRequest::of(call)?.positions(call, provider.record.tags.iter())?;
-    Ok(page.answer("Tags", |tag| {
-        Member::Structure(vec![
-            ("Key", Member::Text(tag.key.to_string())),
-            ("Value", Member::Text(tag.value.to_string())),
-        ])
-    }))
 }
