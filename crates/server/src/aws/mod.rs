@@ -52,6 +52,7 @@ use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
+use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
 pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
@@ -224,6 +225,7 @@ pub struct AwsApi {
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    web_identity: Option<Arc<WebIdentity>>,
 }
 
 impl AwsApi {
@@ -248,7 +250,15 @@ impl AwsApi {
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            web_identity: None,
         }
+    }
+
+    /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
+    #[must_use]
+    pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
+        self.web_identity = Some(web_identity);
+        self
     }
 
     /// The same, told to `observer` call by call.
@@ -435,6 +445,7 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
             peer: received.peer,
