@@ -83,7 +83,7 @@ async fn provider_is_made_changed_and_deleted() {
         .untag(
             account(0),
             Taggable::OidcProvider(ARN),
-            &["K".into(), "absent".into()],
+            &["K", "absent"],
         )
         .await
         .unwrap();
