@@ -23,6 +23,8 @@ pub fn record(data: &[u8]) {
         AnyRecord::Role(record) => record.encode(),
         AnyRecord::AccessKey(record) => record.encode(),
         AnyRecord::Cluster(record) => record.encode(),
+        AnyRecord::Restore(record) => record.encode(),
+        AnyRecord::Revocation(record) => record.encode(),
     };
     assert_eq!(
         AnyRecord::decode(&key, &again),
@@ -49,4 +51,18 @@ pub fn sealed_secret(data: &[u8]) {
         sealer.open(&key, "secret", &sealed).is_err(),
         "nobody seals without the root key"
     );
+}
+
+/// A backup.
+pub fn backup(data: &[u8]) {
+    let Ok((_, mut reader)) = crate::backup::Reader::new(data) else {
+        return;
+    };
+    let mut records = 0_u64;
+    while let Ok(Some(_)) = reader.next_record() {
+        records = records.saturating_add(1);
+    }
+    if let Some(summary) = reader.summary() {
+        assert_eq!(summary.records, records, "what was counted was read");
+    }
 }

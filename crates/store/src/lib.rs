@@ -16,6 +16,7 @@
 //! * [`records`] says what is stored under which key, in which form.
 //! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
 
+pub mod backup;
 mod data_dir;
 mod directory;
 mod feed;

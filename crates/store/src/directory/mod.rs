@@ -5,6 +5,7 @@ mod accounts;
 mod clusters;
 mod error;
 mod policies;
+mod revocations;
 mod roles;
 mod session_keys;
 mod users;
@@ -119,6 +120,12 @@ impl Directory {
         self.0.feed.current()
     }
 
+    /// The store behind the directory, for what concerns all records at once.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
     /// What keeps the snapshot up to date; the request path reads from it.
     #[must_use]
     pub fn feed(&self) -> &SnapshotFeed {
@@ -132,6 +139,9 @@ impl Directory {
     ) -> Result<T, DirectoryError> {
         for _ in 0..ATTEMPTS {
             let snapshot = self.snapshot();
+            if snapshot.unfinished_restore().is_some() {
+                return Err(DirectoryError::Restoring);
+            }
             let (transaction, planned) = plan(&snapshot)?;
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
@@ -221,6 +231,12 @@ async fn checked_load(
         .map_err(|_| OpenDirectoryError::CheckMissing)?;
     for _ in 0..ATTEMPTS {
         let snapshot = DirectorySnapshot::load(store, sealer).await?;
+        if let Some(mark) = snapshot.unfinished_restore() {
+            return Err(OpenDirectoryError::RestoreUnfinished {
+                from: mark.from.clone(),
+                started: mark.started,
+            });
+        }
         let check = SecretString::new(SEAL_CHECK_TEXT);
         let (transaction, done) = match snapshot.seal_check() {
             Some((sealed, modified)) => {

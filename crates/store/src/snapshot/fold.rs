@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use countersign_session::KeyRing;
+use countersign_session::{KeyRing, RevocationList, RevocationRow, RevocationTarget};
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{
@@ -12,8 +13,8 @@ use super::{
     SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use crate::records::{
-    AccessKey, AnyRecord, Cluster, RecordKey, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys,
-    User,
+    AccessKey, AnyRecord, Cluster, RecordKey, RestoreMark, Role, SECRET_FIELD, SESSION_KEYS_FIELD,
+    SessionKeys, User,
 };
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
@@ -115,6 +116,19 @@ impl DirectorySnapshot {
                 Change::Delete(key) => self.remove(key),
             }
         }
+        self.index_revocations();
+    }
+
+    /// Makes the revocation list anew when its rows have changed. O(rows), which are few.
+    pub(super) fn index_revocations(&mut self) {
+        if !std::mem::take(&mut self.revocations.changed) {
+            return;
+        }
+        self.revocations.list = Arc::new(RevocationList::new(self.revocations()));
+        self.revocations.unreadable = self
+            .unusable
+            .keys()
+            .any(|key| is_revocation(key) && RecordKey::parse(key).is_err());
     }
 
     /// A record that cannot be used takes the place of the one before: what it says is not known, so that acting on the
@@ -132,14 +146,30 @@ impl DirectorySnapshot {
                     .insert(Arc::clone(&entry.id), Arc::new(entry));
             }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
-            Ok(Content::Plain(record)) => self.add(record, modified),
+            Ok(Content::Plain(record)) => self.add(&key, record, modified),
             Err(reason) => {
+                if let Ok(RecordKey::Restore) = RecordKey::parse(&key) {
+                    self.restore = Some(Arc::new(RestoreMark {
+                        started: Timestamp::UNIX_EPOCH,
+                        from: "unreadable".into(),
+                    }));
+                }
+                if let Ok(RecordKey::Revocation(id)) = RecordKey::parse(&key)
+                    && let Some(target) = RevocationTarget::from_id(id)
+                {
+                    let row = RevocationRow {
+                        target,
+                        before: Timestamp::MAX,
+                        made: Timestamp::MAX,
+                    };
+                    self.revocations.rows.insert(key.clone(), (row, modified));
+                }
                 self.unusable.insert(key, reason);
             }
         }
     }
 
-    fn add(&mut self, record: AnyRecord, modified: Revision) {
+    fn add(&mut self, key: &Key, record: AnyRecord, modified: Revision) {
         match record {
             AnyRecord::SealCheck(check) => self.seal_check = Some((check.sealed, modified)),
             AnyRecord::Account(record) => {
@@ -155,6 +185,12 @@ impl DirectorySnapshot {
             // Read into contents of their own, with their secrets opened.
             AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
+            AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
+            AnyRecord::Revocation(record) => {
+                self.revocations
+                    .rows
+                    .insert(key.clone(), (record.row, modified));
+            }
         }
     }
 
@@ -199,9 +235,14 @@ impl DirectorySnapshot {
 
     fn remove(&mut self, key: &Key) {
         self.unusable.remove(key);
+        self.revocations.changed |= is_revocation(key);
         match RecordKey::parse(key) {
             Ok(RecordKey::SealCheck) => self.seal_check = None,
             Ok(RecordKey::SessionKeys) => self.session_keys = None,
+            Ok(RecordKey::Restore) => self.restore = None,
+            Ok(RecordKey::Revocation(_)) => {
+                self.revocations.rows.remove(key);
+            }
             Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),
             Ok(RecordKey::AccountAlias(alias)) => {
                 self.aliases.remove(alias);
@@ -267,4 +308,8 @@ impl DirectorySnapshot {
 
 fn place(cluster: &ClusterEntry) -> (countersign_arn::AccountId, &str) {
     (cluster.record.account, &cluster.record.region)
+}
+
+fn is_revocation(key: &Key) -> bool {
+    key.as_str().starts_with("revocation/")
 }

@@ -9,6 +9,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
+use countersign_session::{RevocationList, RevocationRow, Revoked, SessionRecord};
 use futures::StreamExt;
 use imbl::{HashMap, OrdMap};
 
@@ -17,6 +18,7 @@ pub use self::entry::{
     RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
+use crate::records::RestoreMark;
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
@@ -38,6 +40,19 @@ pub struct DirectorySnapshot {
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    revocations: Revocations,
+    restore: Option<Arc<RestoreMark>>,
+}
+
+/// The revocation list with what it was made of.
+#[derive(Clone, Default)]
+struct Revocations {
+    rows: OrdMap<Key, (RevocationRow, Revision)>,
+    /// Made of `rows` whenever they have changed.
+    list: Arc<RevocationList>,
+    changed: bool,
+    /// There are rows whose target this version cannot read.
+    unreadable: bool,
 }
 
 /// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
@@ -76,6 +91,7 @@ impl DirectorySnapshot {
             let page = page.map_err(|error| LoadError::Unavailable(Box::new(error)))?;
             page?.into_iter().for_each(|record| snapshot.put(record));
         }
+        snapshot.index_revocations();
         Ok(snapshot)
     }
 
@@ -186,6 +202,46 @@ impl DirectorySnapshot {
     #[must_use]
     pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
         self.session_keys.as_ref()
+    }
+
+    /// Whether a session that its token proves was ended before its time. One look-up for each kind of row there is.
+    ///
+    /// A row that was damaged, or written by a later version, ends every session of its target; when even its target cannot
+    /// be read, every session: what was taken away is not given back because somebody cannot read.
+    #[must_use]
+    pub fn revoked(&self, session: &SessionRecord, access_key_id: &str) -> Option<Revoked> {
+        if self.revocations.unreadable {
+            return Some(Revoked::Session {
+                by: "a row that cannot be read",
+                before: jiff::Timestamp::MAX,
+            });
+        }
+        self.revocations.list.consult(session, access_key_id)
+    }
+
+    /// The rows of the revocation list, by the id of their target.
+    pub fn revocations(&self) -> impl Iterator<Item = &RevocationRow> {
+        self.revocations.rows.values().map(|(row, _)| row)
+    }
+
+    pub(crate) fn revocation(&self, key: &Key) -> Option<&(RevocationRow, Revision)> {
+        self.revocations.rows.get(key)
+    }
+
+    pub(crate) fn revocation_entries(
+        &self,
+    ) -> impl Iterator<Item = (&Key, &(RevocationRow, Revision))> {
+        self.revocations.rows.iter()
+    }
+
+    pub(crate) fn revocation_count(&self) -> usize {
+        self.revocations.rows.len()
+    }
+
+    /// A restore that was begun and is not at its end; the records are a part of something then.
+    #[must_use]
+    pub fn unfinished_restore(&self) -> Option<&RestoreMark> {
+        self.restore.as_deref()
     }
 
     /// The access keys of a user, in the order they were made.
@@ -303,6 +359,8 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.revocations.rows.is_empty()
+            && self.restore.is_none()
             && self.unusable.is_empty()
     }
 }

@@ -11,6 +11,7 @@ mod accounts_and_users;
 mod clusters;
 mod open;
 mod races;
+mod revocations;
 mod roles;
 mod session_keys;
 
