@@ -2,23 +2,28 @@
 
 mod entry;
 mod fold;
+mod iam;
+mod revocations;
 #[cfg(test)]
 mod tests;
 
 use std::num::NonZero;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
-use countersign_session::{RevocationList, RevocationRow, Revoked, SessionRecord};
 use futures::StreamExt;
-use imbl::{HashMap, OrdMap};
+use imbl::{HashMap, OrdMap, OrdSet};
 
 pub use self::entry::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
-    RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
+    EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
+    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
-use crate::records::RestoreMark;
+use self::revocations::Revocations;
+use crate::records::{Job, LastUsed, RestoreMark};
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
@@ -37,22 +42,19 @@ pub struct DirectorySnapshot {
     access_keys: HashMap<Arc<str>, Arc<AccessKeyEntry>>,
     /// By name; of one name there is at most one per account and region, in the order of these.
     clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
+    /// Policies of AWS that were imported, by name.
+    aws_policies: OrdMap<Arc<str>, Arc<AwsPolicyEntry>>,
+    /// Folded names of the users in a group, by its unique id.
+    members: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Who has a policy attached, or as boundary, by its ARN.
+    policy_users: HashMap<Arc<str>, PolicyUsers>,
+    /// By id of user, role or access key.
+    last_used: HashMap<Arc<str>, Arc<LastUsed>>,
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
     revocations: Revocations,
     restore: Option<Arc<RestoreMark>>,
-}
-
-/// The revocation list with what it was made of.
-#[derive(Clone, Default)]
-struct Revocations {
-    rows: OrdMap<Key, (RevocationRow, Revision)>,
-    /// Made of `rows` whenever they have changed.
-    list: Arc<RevocationList>,
-    changed: bool,
-    /// There are rows whose target this version cannot read.
-    unreadable: bool,
 }
 
 /// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
@@ -63,6 +65,42 @@ struct AccountSlot {
     users: OrdMap<Arc<str>, Arc<UserEntry>>,
     /// By folded name.
     roles: OrdMap<Arc<str>, Arc<RoleEntry>>,
+    /// By folded name.
+    groups: OrdMap<Arc<str>, Arc<GroupEntry>>,
+    /// By folded name.
+    policies: OrdMap<Arc<str>, Arc<ManagedPolicyEntry>>,
+    /// By folded name.
+    instance_profiles: OrdMap<Arc<str>, Arc<InstanceProfileEntry>>,
+    /// By URL.
+    oidc_providers: OrdMap<Arc<str>, Arc<OidcProviderEntry>>,
+    /// By name.
+    saml_providers: OrdMap<Arc<str>, Arc<SamlProviderEntry>>,
+    /// By name.
+    mfa_devices: OrdMap<Arc<str>, Arc<MfaDeviceEntry>>,
+    /// By id.
+    jobs: OrdMap<Arc<str>, Arc<Entry<Job>>>,
+}
+
+impl AccountSlot {
+    fn is_empty(&self) -> bool {
+        self.account.is_none()
+            && self.users.is_empty()
+            && self.roles.is_empty()
+            && self.groups.is_empty()
+            && self.policies.is_empty()
+            && self.instance_profiles.is_empty()
+            && self.oidc_providers.is_empty()
+            && self.saml_providers.is_empty()
+            && self.mfa_devices.is_empty()
+            && self.jobs.is_empty()
+    }
+}
+
+/// Who has a policy attached, and whose boundary it is.
+#[derive(Clone, Default)]
+struct PolicyUsers {
+    attached: OrdSet<PolicyUser>,
+    boundary: OrdSet<PolicyUser>,
 }
 
 impl DirectorySnapshot {
@@ -101,24 +139,29 @@ impl DirectorySnapshot {
         self.revision
     }
 
-    /// The access key with this id and the user it belongs to. O(1), two hash lookups.
+    /// The access key with this id and whose it is. O(1), two hash lookups.
     ///
-    /// `None` also when the user is not there, or does not list the key: a key authenticates only through its user.
+    /// `None` also when the user is not there, or does not list the key: a key authenticates only through its user. The
+    /// root user's keys are listed by the account.
     #[must_use]
     pub fn access_key(&self, id: &str) -> Option<AccessKeyLookup<'_>> {
         let key = self.access_keys.get(id)?;
-        let Some(Principal::User(owner)) = self.principals.get(&*key.user_id) else {
-            return None;
+        let listed_in = |keys: &[Box<str>]| keys.iter().any(|listed| **listed == *id);
+        let owner = match self.principals.get(&*key.user_id) {
+            Some(Principal::User(owner)) => (listed_in(&owner.record.access_keys)
+                && owner.record.account == key.account)
+                .then_some(KeyOwner::User(owner))?,
+            Some(_) => return None,
+            None => {
+                let account = self.account(key.account)?;
+                (*key.user_id == *key.account.as_str() && listed_in(&account.record.root_keys))
+                    .then_some(KeyOwner::Root(account))?
+            }
         };
-        let listed = owner
-            .record
-            .access_keys
-            .iter()
-            .any(|listed| **listed == *id);
-        (listed && owner.record.account == key.account).then_some(AccessKeyLookup { key, owner })
+        Some(AccessKeyLookup { key, owner })
     }
 
-    /// The user or role with this unique id. O(1).
+    /// The user, role or group with this unique id. O(1).
     #[must_use]
     pub fn principal(&self, unique_id: &str) -> Option<&Principal> {
         self.principals.get(unique_id)
@@ -138,19 +181,8 @@ impl DirectorySnapshot {
         account: AccountId,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<UserEntry>> {
-        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
-        let from = match after {
-            Some(name) => std::ops::Bound::Excluded(name),
-            None => std::ops::Bound::Unbounded,
-        };
-        self.accounts
-            .get(&account)
-            .into_iter()
-            .flat_map(move |slot| {
-                slot.users
-                    .range((from.clone(), std::ops::Bound::Unbounded))
-                    .map(|(_, user)| user)
-            })
+        self.slot(account)
+            .flat_map(move |slot| behind(&slot.users, after.map(str::to_ascii_lowercase)))
     }
 
     /// How many users an account has.
@@ -175,19 +207,8 @@ impl DirectorySnapshot {
         account: AccountId,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<RoleEntry>> {
-        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
-        let from = match after {
-            Some(name) => std::ops::Bound::Excluded(name),
-            None => std::ops::Bound::Unbounded,
-        };
-        self.accounts
-            .get(&account)
-            .into_iter()
-            .flat_map(move |slot| {
-                slot.roles
-                    .range((from.clone(), std::ops::Bound::Unbounded))
-                    .map(|(_, role)| role)
-            })
+        self.slot(account)
+            .flat_map(move |slot| behind(&slot.roles, after.map(str::to_ascii_lowercase)))
     }
 
     /// How many roles an account has.
@@ -202,40 +223,6 @@ impl DirectorySnapshot {
     #[must_use]
     pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
         self.session_keys.as_ref()
-    }
-
-    /// Whether a session that its token proves was ended before its time. One look-up for each kind of row there is.
-    ///
-    /// A row that was damaged, or written by a later version, ends every session of its target; when even its target cannot
-    /// be read, every session: what was taken away is not given back because somebody cannot read.
-    #[must_use]
-    pub fn revoked(&self, session: &SessionRecord, access_key_id: &str) -> Option<Revoked> {
-        if self.revocations.unreadable {
-            return Some(Revoked::Session {
-                by: "a row that cannot be read",
-                before: jiff::Timestamp::MAX,
-            });
-        }
-        self.revocations.list.consult(session, access_key_id)
-    }
-
-    /// The rows of the revocation list, by the id of their target.
-    pub fn revocations(&self) -> impl Iterator<Item = &RevocationRow> {
-        self.revocations.rows.values().map(|(row, _)| row)
-    }
-
-    pub(crate) fn revocation(&self, key: &Key) -> Option<&(RevocationRow, Revision)> {
-        self.revocations.rows.get(key)
-    }
-
-    pub(crate) fn revocation_entries(
-        &self,
-    ) -> impl Iterator<Item = (&Key, &(RevocationRow, Revision))> {
-        self.revocations.rows.iter()
-    }
-
-    pub(crate) fn revocation_count(&self) -> usize {
-        self.revocations.rows.len()
     }
 
     /// A restore that was begun and is not at its end; the records are a part of something then.
@@ -253,6 +240,10 @@ impl DirectorySnapshot {
             .access_keys
             .iter()
             .filter_map(|id| self.access_keys.get(&**id))
+    }
+
+    fn slot(&self, account: AccountId) -> impl Iterator<Item = &AccountSlot> {
+        self.accounts.get(&account).into_iter()
     }
 
     /// How many access keys there are in all accounts.
@@ -359,8 +350,9 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
-            && self.revocations.rows.is_empty()
+            && self.revocations.is_empty()
             && self.restore.is_none()
+            && self.aws_policies.is_empty()
             && self.unusable.is_empty()
     }
 }
@@ -375,6 +367,15 @@ impl std::fmt::Debug for DirectorySnapshot {
             .field("unusable", &self.unusable.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The entries of a map whose key comes after `after`, in the order of their keys.
+fn behind<V>(map: &OrdMap<Arc<str>, V>, after: Option<String>) -> impl Iterator<Item = &V> {
+    let from = match after {
+        Some(name) => Bound::Excluded(Arc::from(name)),
+        None => Bound::Unbounded,
+    };
+    map.range((from, Bound::Unbounded)).map(|(_, entry)| entry)
 }
 
 /// The name in lower case without an allocation; `None` if it is too long to be one.
