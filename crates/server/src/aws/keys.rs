@@ -393,7 +393,7 @@ impl Found {
 }
 
 /// The user or role of a session as it is now: same unique id, kind and account.
-pub(super) fn live_principal<'s>(
+pub(crate) fn live_principal<'s>(
     snapshot: &'s DirectorySnapshot,
     session: &SessionRecord,
 ) -> Option<LivePrincipal<'s>> {

@@ -26,6 +26,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use policies::PolicyCache;
 use query::{Format, Member, Parameters};

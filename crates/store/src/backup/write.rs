@@ -26,21 +26,16 @@ pub async fn write(
         created,
         revision: load.revision,
     };
-    let mut sha256 = Context::new(&SHA256);
-    let first = header_line(&header);
-    sha256.update(&first);
-    out.write_all(&first).await.map_err(BackupError::Write)?;
-    let summary = each_page(load, async |lines: &[u8]| {
-        sha256.update(lines);
-        out.write_all(lines).await.map_err(BackupError::Write)
-    })
-    .await?;
-    let line = summary_line(&summary);
-    sha256.update(&line);
-    out.write_all(&line).await.map_err(BackupError::Write)?;
-    let last = checksum_line(&hex(sha256.finish().as_ref()));
-    out.write_all(&last).await.map_err(BackupError::Write)?;
-    out.flush().await.map_err(BackupError::Write)?;
+    let mut sink = Sink {
+        out,
+        sha256: Context::new(&SHA256),
+    };
+    sink.take(&header_line(&header)).await?;
+    let summary = sink.take_records(load).await?;
+    sink.take(&summary_line(&summary)).await?;
+    let last = checksum_line(&hex(sink.sha256.clone().finish().as_ref()));
+    sink.take(&last).await?;
+    sink.out.flush().await.map_err(BackupError::Write)?;
     Ok((header, summary))
 }
 
@@ -53,35 +48,46 @@ pub async fn export(
     out: &mut (impl AsyncWrite + Unpin),
 ) -> Result<Summary, BackupError> {
     let load = store.load().await?;
-    let summary = each_page(load, async |lines: &[u8]| {
-        out.write_all(lines).await.map_err(BackupError::Write)
-    })
-    .await?;
-    out.flush().await.map_err(BackupError::Write)?;
+    let mut sink = Sink {
+        out,
+        sha256: Context::new(&SHA256),
+    };
+    let summary = sink.take_records(load).await?;
+    sink.out.flush().await.map_err(BackupError::Write)?;
     Ok(summary)
 }
 
-async fn each_page(
-    load: Load,
-    mut take: impl AsyncFnMut(&[u8]) -> Result<(), BackupError>,
-) -> Result<Summary, BackupError> {
-    let mark = RecordKey::Restore.to_key().ok();
-    let mut content = Content::new();
-    let mut pages = load.pages;
-    let mut lines = Vec::new();
-    while let Some(page) = pages.next().await {
-        lines.clear();
-        for record in page? {
-            if Some(&record.key) == mark.as_ref() {
-                return Err(BackupError::UnfinishedRestore);
-            }
-            let line = record_line(&record.key, &record.value);
-            if !content.add(&record.key, &record.value, &line) {
-                return Err(BackupError::Order { key: record.key });
-            }
-            lines.extend_from_slice(&line);
-        }
-        take(&lines).await?;
+/// Where lines go, with the digest of all of them.
+struct Sink<'a, W> {
+    out: &'a mut W,
+    sha256: Context,
+}
+
+impl<W: AsyncWrite + Unpin> Sink<'_, W> {
+    async fn take(&mut self, lines: &[u8]) -> Result<(), BackupError> {
+        self.sha256.update(lines);
+        self.out.write_all(lines).await.map_err(BackupError::Write)
     }
-    Ok(content.summary())
+
+    async fn take_records(&mut self, load: Load) -> Result<Summary, BackupError> {
+        let mark = RecordKey::Restore.to_key().ok();
+        let mut content = Content::new();
+        let mut pages = load.pages;
+        let mut lines = Vec::new();
+        while let Some(page) = pages.next().await {
+            lines.clear();
+            for record in page? {
+                if Some(&record.key) == mark.as_ref() {
+                    return Err(BackupError::UnfinishedRestore);
+                }
+                let line = record_line(&record.key, &record.value);
+                if !content.add(&record.key, &record.value, &line) {
+                    return Err(BackupError::Order { key: record.key });
+                }
+                lines.extend_from_slice(&line);
+            }
+            self.take(&lines).await?;
+        }
+        Ok(content.summary())
+    }
 }

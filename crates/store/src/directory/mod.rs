@@ -8,6 +8,7 @@ mod oidc_providers;
 mod policies;
 mod revocations;
 mod roles;
+mod root_keys;
 mod session_keys;
 mod tags;
 mod users;
@@ -24,6 +25,7 @@ pub use self::clusters::NewCluster;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::NewRole;
+pub use self::root_keys::ROOT_USER_NAME;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{

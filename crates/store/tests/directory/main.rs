@@ -14,6 +14,7 @@ mod open;
 mod races;
 mod revocations;
 mod roles;
+mod root_keys;
 mod session_keys;
 
 use std::sync::Arc;
