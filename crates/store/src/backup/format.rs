@@ -164,9 +164,10 @@ impl Content {
 fn sealed_with(value: &[u8]) -> impl Iterator<Item = &str> {
     const START: &[u8] = b"\"s1.";
     const ID: usize = 8;
-    value.windows(START.len() + ID + 1).filter_map(|window| {
-        let (id, dot) = window.strip_prefix(START)?.split_at_checked(ID)?;
-        let shaped = dot == b"." && id.iter().all(u8::is_ascii_hexdigit);
+    memchr::memmem::find_iter(value, START).filter_map(|at| {
+        let rest = value.get(at.checked_add(START.len())?..)?;
+        let (id, rest) = rest.split_at_checked(ID)?;
+        let shaped = rest.first() == Some(&b'.') && id.iter().all(u8::is_ascii_hexdigit);
         shaped.then_some(std::str::from_utf8(id).ok()?)
     })
 }
