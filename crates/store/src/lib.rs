@@ -40,6 +40,7 @@ pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
     NewOidcProvider, NewRole, NewUser, OpenDirectoryError, Quotas, ROOT_USER_NAME, Thing,
+    UserChange,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
