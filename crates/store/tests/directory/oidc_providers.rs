@@ -80,11 +80,7 @@ async fn provider_is_made_changed_and_deleted() {
         .await
         .unwrap();
     directory
-        .untag(
-            account(0),
-            Taggable::OidcProvider(ARN),
-            &["K", "absent"],
-        )
+        .untag(account(0), Taggable::OidcProvider(ARN), &["K", "absent"])
         .await
         .unwrap();
     let snapshot = directory.snapshot();
