@@ -33,6 +33,13 @@ pub fn assume_role(data: &[u8]) {
     }
 }
 
+/// A form read against the shape of every operation.
+pub fn shapes(data: &[u8]) {
+    if let Ok(parameters) = Parameters::parse("", data) {
+        crate::aws::read_all_shapes(&parameters);
+    }
+}
+
 /// Query string and form of an AWS Query request; the first newline separates them.
 pub fn query(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');
@@ -52,4 +59,9 @@ pub fn query(data: &[u8]) {
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
         let _ = error(Format::Xml, "urn:fuzz", 400, "Fuzz", value, "id");
     }
+}
+
+/// A request on the socket of local administration.
+pub fn admin_request(data: &[u8]) {
+    crate::admin::read_request(data);
 }

@@ -67,3 +67,17 @@ pub fn etcd_key(data: &[u8]) {
     let key = [b"/p/".as_slice(), key].concat();
     crate::etcd_store::read_foreign(&key, value.get(1..).unwrap_or_default());
 }
+
+/// A backup.
+pub fn backup(data: &[u8]) {
+    let Ok((_, mut reader)) = crate::backup::Reader::new(data) else {
+        return;
+    };
+    let mut records = 0_u64;
+    while let Ok(Some(_)) = reader.next_record() {
+        records = records.saturating_add(1);
+    }
+    if let Some(summary) = reader.summary() {
+        assert_eq!(summary.records, records, "what was counted was read");
+    }
+}

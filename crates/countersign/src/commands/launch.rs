@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use countersign_arn::Partition;
+use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
@@ -121,7 +122,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         authenticators.collect(),
     )));
     let readiness = readiness(
-        launch.directory,
+        launch.directory.clone(),
         store.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
@@ -135,15 +136,21 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     );
 
     let failures = own.failures_per_second.unwrap_or(20);
-    let aws = match (launch.aws, keys) {
-        (Some(listener), Some(keys)) => Some(AwsListener {
+    let aws = match (launch.aws, keys, launch.directory) {
+        (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
             certificate: own.aws_tls.as_ref().map(|files| CertificateFiles {
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
             api: Arc::new({
-                let api = AwsApi::new(keys, Arc::clone(&metrics), failures, own.debug_signatures);
+                let api = AwsApi::new(
+                    keys,
+                    directory,
+                    Arc::clone(&metrics),
+                    failures,
+                    own.debug_signatures,
+                );
                 match store {
                     Some(store) => api.with_store_health(store),
                     None => api,
@@ -170,6 +177,21 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         limits: Limits::default(),
     };
     app.start().map_err(Failure::usage)
+}
+
+/// Lets commands on this machine talk to this process, which holds the store of `data_dir`. Without it they say how to get it.
+pub(super) fn administer(data_dir: &Path, directory: &Directory) -> Option<AdminSocket> {
+    match AdminSocket::bind(data_dir, directory.clone()) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            let problem = anyhow::Error::new(error);
+            tracing::warn!(
+                problem = format!("{problem:#}"),
+                "local administration is off"
+            );
+            None
+        }
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -155,6 +155,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let store = storage::choose(args.store.as_deref(), own.store.as_ref())?;
     let directory =
         settings::open_directory(&store, Some(&data_dir), root_key, args.takeover).await?;
+    let _admin_socket = launch::administer(&data_dir, &directory);
     let now = Timestamp::now();
     settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
     let admin = ensure_admin(&directory, args.account, now).await?;

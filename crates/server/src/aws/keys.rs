@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use countersign_arn::{CallerIdentity, SessionFacts};
 use countersign_session::{
-    DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, SessionPrincipal, SessionRecord,
+    DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, Revoked, SessionPrincipal,
+    SessionRecord,
 };
 use countersign_sigv4::{
     AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy,
@@ -150,7 +151,16 @@ impl KeyRing {
     /// # Errors
     /// What AWS answers: the key, the session token or the signature is not good.
     pub fn verify(&self, parsed: &Parsed<'_>, now: Timestamp) -> Result<Caller, AuthError> {
-        let snapshot = self.directory.load();
+        self.verify_on(&self.directory.load(), parsed, now)
+    }
+
+    /// The same on a snapshot that the rest of the call is decided on.
+    pub(super) fn verify_on(
+        &self,
+        snapshot: &DirectorySnapshot,
+        parsed: &Parsed<'_>,
+        now: Timestamp,
+    ) -> Result<Caller, AuthError> {
         let scope = parsed.scope();
         let scope = SigningScope {
             date: &scope.date,
@@ -158,14 +168,14 @@ impl KeyRing {
             service: &scope.service,
         };
         let found = self.find(
-            &snapshot,
+            snapshot,
             parsed.key_id(),
             scope,
             parsed.session_token(),
             now,
         );
         let verified = parsed.verify(found.lookup())?;
-        let identity = found.identity(&snapshot, parsed.key_id(), "")?;
+        let identity = found.identity(snapshot, parsed.key_id(), "")?;
         Ok(Caller {
             identity,
             verified,
@@ -288,6 +298,17 @@ impl KeyRing {
                 return Found::Token { sent: true };
             }
         };
+        if let Some(revoked) = snapshot.revoked(opened.record(), key.key_id) {
+            tracing::debug!(
+                key_id = key.key_id,
+                ?revoked,
+                "session was ended before its time"
+            );
+            return match revoked {
+                Revoked::Key => Found::Token { sent: true },
+                Revoked::Session { .. } => Found::Expired,
+            };
+        }
         // Another token under the same key id has another secret, and must not meet this entry.
         let key = CacheKey {
             token_sha256: Some(opened.token_sha256()),
@@ -381,7 +402,7 @@ impl Found {
 }
 
 /// The user or role of a session as it is now: same unique id, kind and account.
-pub(super) fn live_principal<'s>(
+pub(crate) fn live_principal<'s>(
     snapshot: &'s DirectorySnapshot,
     session: &SessionRecord,
 ) -> Option<LivePrincipal<'s>> {

@@ -108,7 +108,10 @@ async fn constraints_are_answered_together_with_awss_texts() {
             "1 validation error detected: Value 'x' at 'policyArns.1.member.arn'",
         ),
         (
-            &[("ProvidedContexts.member.1.ProviderArn", "x")],
+            &[(
+                "ProvidedContexts.member.1.ProviderArn",
+                "arn:aws:iam::aws:contextProvider/IdentityCenter",
+            )],
             "Provided contexts are not supported.",
         ),
     ];
@@ -448,6 +451,7 @@ async fn across_accounts_both_sides_must_allow() {
         max_session_duration: 3600,
         description: None,
         tags: Vec::new(),
+        boundary: None,
     };
     let role = world.directory.create_role(new, now()).await.unwrap().arn();
     let (status, answer) = world.assume(&world.ana, &role, &[], now()).await;

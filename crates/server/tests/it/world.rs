@@ -9,10 +9,9 @@ use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::listen::Peer;
 use countersign_server::metrics::Metrics;
 use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
+use countersign_store::conformance::TestStore;
 use countersign_store::records::{InlinePolicy, TrustPolicy};
-use countersign_store::{
-    Directory, NewAccount, NewRole, NewUser, Quotas, Random, RedbStore, RootKey, Sealer,
-};
+use countersign_store::{Directory, NewAccount, NewRole, NewUser, Quotas, Random, RootKey, Sealer};
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 
@@ -79,7 +78,7 @@ impl World {
     /// `ana` may do everything, `bob` nothing.
     pub(crate) async fn new() -> Self {
         let account: AccountId = "111122223333".parse().unwrap();
-        let store = Arc::new(RedbStore::in_memory().unwrap());
+        let store = Arc::new(TestStore::in_memory().unwrap());
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();
         let directory = Directory::open(store, sealer, Random::system(), Quotas::default())
             .await
@@ -123,7 +122,13 @@ impl World {
             .await
             .unwrap();
         let keys = Arc::new(KeyRing::new(directory.feed().clone()));
-        let api = AwsApi::new(Arc::clone(&keys), Arc::new(Metrics::new()), 0, false);
+        let api = AwsApi::new(
+            Arc::clone(&keys),
+            directory.clone(),
+            Arc::new(Metrics::new()),
+            0,
+            false,
+        );
         let bob = users.pop().unwrap();
         Self {
             directory,
@@ -156,6 +161,7 @@ impl World {
             max_session_duration: 43_200,
             description: None,
             tags: Vec::new(),
+            boundary: None,
         };
         change(&mut new);
         self.directory.create_role(new, now()).await.unwrap().arn()
@@ -179,8 +185,34 @@ impl World {
         parameters: &[(&str, &str)],
         when: Timestamp,
     ) -> Answered {
+        let (status, _, bytes) = self
+            .send(keys, ("sts", "2011-06-15"), parameters, when)
+            .await;
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// One signed call of IAM: status, headers, and the body.
+    pub(crate) async fn iam(
+        &self,
+        keys: &Keys,
+        parameters: &[(&str, &str)],
+    ) -> (u16, http::HeaderMap, String) {
+        let (status, headers, body) = self
+            .send(keys, ("iam", "2010-05-08"), parameters, now())
+            .await;
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// One call signed for a service, with a version of an API.
+    pub(crate) async fn send(
+        &self,
+        keys: &Keys,
+        (service, version): (&str, &str),
+        parameters: &[(&str, &str)],
+        when: Timestamp,
+    ) -> (u16, http::HeaderMap, Bytes) {
         let secret = SecretKey::new(&keys.secret);
-        let mut pairs = vec![("Version", "2011-06-15")];
+        let mut pairs = vec![("Version", version)];
         pairs.extend(parameters);
         let body: Vec<String> = pairs
             .iter()
@@ -198,7 +230,7 @@ impl World {
             secret: &secret,
             session_token: keys.token.as_deref(),
         };
-        let signed = Signer::new(credentials, "us-east-1", "sts")
+        let signed = Signer::new(credentials, "us-east-1", service)
             .sign(&request, when)
             .unwrap();
         let mut head = http::Request::post("/")
@@ -216,10 +248,12 @@ impl World {
         };
         let answer = self
             .api
-            .answer(&head, &Bytes::from(body.clone()), peer, when, "request-1");
+            .answer(&head, &Bytes::from(body.clone()), peer, when, "request-1")
+            .await;
         let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap())
+        (status, headers, bytes)
     }
 
     pub(crate) async fn assume(

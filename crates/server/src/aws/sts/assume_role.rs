@@ -2,39 +2,32 @@
 
 use std::sync::Arc;
 
-use countersign_arn::{Arn, CallerKind};
-use countersign_policy::validate::{NoDirectory, validate};
+use countersign_arn::CallerKind;
 use countersign_policy::{
-    Action, AssumeRole, Attached, Credentials, Layers, PolicyKind, Principal, Request,
-    decide_assume_role, tables,
+    Action, AssumeRole, Attached, Layers, Outcome, Request, decide_assume_role,
 };
-use countersign_session::{
-    Call, Chain, Origin, Refusal, SessionKind, SessionPolicies, SessionPrincipal,
-    SessionRandomness, SessionRecord, StsCall, check_call, check_plain_policy_size, issue,
-    packed_policy_percent,
-};
-use countersign_store::{DirectorySnapshot, Principal as Stored, RoleEntry, UserEntry};
-use jiff::{SignedDuration, Timestamp};
-use zeroize::Zeroizing;
+use countersign_session::{Binding, Chain, SessionKind};
+use countersign_store::RoleEntry;
 
 use super::context::Facts;
 use super::request::AssumeRoleRequest;
-use crate::aws::policies::{self, Compiled};
+use super::role_session::{NewSession, find_role, session_policies};
+use crate::aws::ApiError;
+use crate::aws::finished::Decided;
+use crate::aws::holder::Holder;
+use crate::aws::operation::Call;
 use crate::aws::query::Member;
-use crate::aws::{ApiError, Caller, Context};
 
 const NO_SUCH_DEVICE: &str = "MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user.";
 const MFA_HALF: &str =
     "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.";
 
 /// Checks stand in the order in which AWS, as far as it is known, answers them.
-pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member, ApiError> {
-    let request = AssumeRoleRequest::read(call.parameters)?;
+pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
+    let caller = call.caller()?;
+    let request = AssumeRoleRequest::of(&call.input)?;
     if caller.identity().caller().kind() == CallerKind::Root {
         return Err(denied("Roles may not be assumed by root accounts."));
-    }
-    if let Some(session) = caller.session() {
-        check_call(session, Call::Sts(StsCall::AssumeRole))?;
     }
     let chain = Chain::of(caller.session());
     let tags = chain.session_tags(&request.tags, &request.transitive_tag_keys)?;
@@ -46,14 +39,11 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         (Some(_), None) | (None, Some(_)) => return Err(denied(MFA_HALF)),
     }
 
-    let snapshot = call.keys.directory().load();
-    let holder = Holder::of(call, caller, &snapshot)?;
-    let role = find_role(&snapshot, request.role_arn);
+    let snapshot = &call.snapshot;
+    let holder = call.holder()?;
+    let role = find_role(snapshot, request.role_arn);
     let facts = Facts {
         call,
-        caller,
-        snapshot: &snapshot,
-        user: holder.user.as_deref(),
         role: role.map(AsRef::as_ref),
         request: &request,
         chain: &chain,
@@ -65,97 +55,40 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         source_identity: source_identity.is_some(),
         provided_contexts: false,
     };
-    let role = authorize(call, &holder, role, &facts, asks)?;
+    let role = authorize(call, holder, role, &facts, asks)?;
 
     let depth = chain.next_depth()?;
     let seconds = chain.role_seconds(request.duration_seconds, role.record.max_session_duration)?;
-    let policies = session_policies(&request, role)?;
-    check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
-    let percent = packed_policy_percent(&policies, tags.requested())?;
-
-    // Tokens keep whole seconds; what is answered must be what the token says.
-    let issued = Timestamp::from_second(call.now.as_second()).unwrap_or(call.now);
-    let expires = issued
-        .saturating_add(SignedDuration::from_secs(i64::from(seconds)))
-        .unwrap_or(Timestamp::MAX);
-    let principal = SessionPrincipal::Role {
-        id: role.record.id.clone(),
-        path: role.record.path.clone(),
-        name: role.record.name.clone(),
-        session_name: request.session_name.into(),
+    let (policies, percent) =
+        session_policies(call, role, request.policy, &request.policy_arns, &tags)?;
+    let session = NewSession {
+        kind: SessionKind::AssumedRole,
+        role,
+        name: request.session_name,
+        seconds,
+        policies,
+        tags,
+        source_identity: source_identity.clone(),
+        federation: None,
+        binding: Binding::default(),
+        depth,
+        signed_with: Some(caller.verified().key_id()),
     };
-    let assumed = (
-        principal.user_id(role.record.account),
-        principal.caller_arn(role.record.partition, role.record.account),
-    );
-    let mut record = SessionRecord::new(
-        SessionKind::AssumedRole,
-        role.record.partition,
-        role.record.account,
-        principal,
-        issued,
-        expires,
-    );
-    record.policies = policies;
-    record.tags = tags;
-    record.source_identity.clone_from(&source_identity);
-    record.depth = depth;
-    record.origin = Origin {
-        access_key_id: Some(caller.verified().key_id().into()),
-        request_id: Some(call.request_id.into()),
-    };
-    let unavailable = || {
-        ApiError::new(
-            503,
-            "ServiceUnavailable",
-            "Temporary credentials cannot be issued at the moment.",
-        )
-    };
-    let keys = snapshot.session_keys().ok_or_else(unavailable)?;
-    let random = Zeroizing::new(call.random.bytes::<44>().map_err(|_| unavailable())?);
-    let random = SessionRandomness::from_random(&random);
-    let credentials =
-        issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
-            tracing::debug!(request_id = call.request_id, %error, "session not sealed");
-            error.refusal()
-        })?;
+    let issued = session.issue(call)?;
     tracing::info!(
         request_id = call.request_id,
         caller = caller.identity().arn(),
         role = &*role.arn,
         session = request.session_name,
-        access_key_id = &*credentials.access_key_id,
+        access_key_id = &*issued.access_key_id,
         depth,
         seconds,
         "role assumed"
     );
 
     let mut members = vec![
-        (
-            "Credentials",
-            Member::Structure(vec![
-                (
-                    "AccessKeyId",
-                    Member::Text(credentials.access_key_id.into()),
-                ),
-                (
-                    "SecretAccessKey",
-                    Member::Text(credentials.secret.expose().to_owned()),
-                ),
-                (
-                    "SessionToken",
-                    Member::Text(credentials.token.expose().to_owned()),
-                ),
-                ("Expiration", Member::Time(credentials.expires)),
-            ]),
-        ),
-        (
-            "AssumedRoleUser",
-            Member::Structure(vec![
-                ("AssumedRoleId", Member::Text(assumed.0)),
-                ("Arn", Member::Text(assumed.1)),
-            ]),
-        ),
+        ("Credentials", issued.credentials),
+        ("AssumedRoleUser", issued.assumed_role_user),
     ];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
@@ -166,106 +99,14 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
     Ok(Member::Structure(members))
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(
-            refusal.code.status(),
-            refusal.code.as_str(),
-            refusal.message,
-        )
-    }
-}
-
 fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
-}
-
-/// The caller as policies see it.
-struct Holder {
-    user: Option<Arc<UserEntry>>,
-    principal: Principal,
-    compiled: Arc<Compiled>,
-    session: Option<Vec<Attached>>,
-}
-
-impl Holder {
-    /// The snapshot may be newer than the one the signature was verified with: a principal that is gone by now is gone.
-    fn of(
-        call: &Context<'_>,
-        caller: &Caller,
-        snapshot: &DirectorySnapshot,
-    ) -> Result<Self, ApiError> {
-        let gone = || ApiError::from(Refusal::invalid_token());
-        let session = caller.session();
-        let stored = snapshot
-            .principal(caller.identity().user_id())
-            .ok_or_else(gone)?;
-        let (principal, compiled, user) = match stored {
-            Stored::User(user) => {
-                let credentials = match session {
-                    None => Credentials::LongTerm,
-                    Some(session) => Credentials::SessionToken {
-                        mfa: session.mfa_at.is_some(),
-                    },
-                };
-                let principal = Principal::user(&user.arn, Some(&user.record.id))
-                    .map_err(|_| gone())?
-                    .with_credentials(credentials);
-                (principal, call.policies.user(user), Some(Arc::clone(user)))
-            }
-            Stored::Role(role) => {
-                let principal = Principal::session(
-                    caller.identity().arn(),
-                    Some(&role.arn),
-                    Some(&role.record.id),
-                )
-                .map_err(|_| gone())?;
-                (principal, call.policies.role(role), None)
-            }
-            _ => return Err(gone()),
-        };
-        let session = session
-            .filter(|session| !session.policies.is_empty())
-            .map(|session| limits(&session.policies));
-        Ok(Self {
-            user,
-            principal,
-            compiled,
-            session,
-        })
-    }
-}
-
-/// The session policies of a session, compiled. One that is not known any more allows nothing.
-fn limits(policies: &SessionPolicies) -> Vec<Attached> {
-    let inline = policies.inline.as_deref().map(|text| ("session", text));
-    let managed = policies
-        .arns
-        .iter()
-        .filter_map(|arn| managed_policy(arn).map(|text| (&**arn, text)));
-    policies::compile(inline.into_iter().chain(managed), PolicyKind::Session)
-}
-
-/// The document of an AWS managed policy that is shipped.
-fn managed_policy(arn: &str) -> Option<&'static str> {
-    tables::managed_policies()
-        .iter()
-        .find(|policy| policy.arn == arn)
-        .map(tables::ManagedPolicy::document)
-}
-
-/// The role whose ARN this is, path and case included.
-fn find_role<'s>(snapshot: &'s DirectorySnapshot, arn: &str) -> Option<&'s Arc<RoleEntry>> {
-    let parsed = Arn::parse(arn).ok()?;
-    let name = parsed.resource.strip_prefix("role/")?.rsplit('/').next()?;
-    let role = snapshot.role(parsed.account.parse().ok()?, name)?;
-    (*role.arn == *arn).then_some(role)
 }
 
 /// Step 6. An unknown role is decided like one that trusts nobody, so that neither the answer nor the work tells the
 /// difference; only the log does.
 fn authorize<'s>(
-    call: &Context<'_>,
+    call: &Call<'_>,
     holder: &Holder,
     role: Option<&'s Arc<RoleEntry>>,
     facts: &Facts<'_>,
@@ -286,20 +127,32 @@ fn authorize<'s>(
             holder.principal.arn()
         ))
     };
-    let trusting = role.map(|role| call.policies.role(role));
+    let trusting = role.map(|role| call.policies.role(&call.snapshot, role));
     let trust: &[Attached] = trusting.as_ref().map_or(&[], |compiled| &compiled.trust);
     let layers = Layers {
         identity: &holder.compiled.identity,
+        boundary: holder.compiled.boundary.as_ref(),
         session: holder.session.as_deref(),
         resource: Some(trust),
         ..Layers::default()
     };
-    let keys = facts.keys();
+    let keys = facts.keys()?;
     let first = "sts:AssumeRole";
     let action = Action::parse(first).map_err(|_| refuse(first, "the action cannot be named"))?;
     let request = Request::new(&holder.principal, &action, arn, &keys)
         .map_err(|_| refuse(first, "no resource"))?;
     let decided = decide_assume_role(&request, asks, &layers);
+    let (action_decided, outcome) = match (role, &decided) {
+        (None, _) => (first, Outcome::ImplicitDeny),
+        (Some(_), Err(denied)) => (denied.action.as_str(), denied.decision.outcome),
+        (Some(_), Ok(_)) => (first, Outcome::Allowed),
+    };
+    call.decided(Decided {
+        action: action_decided.to_owned(),
+        resource: arn.to_owned(),
+        outcome: outcome.as_str(),
+        statement: None,
+    });
     match (role, decided) {
         (None, _) => Err(refuse(first, "there is no such role")),
         (Some(_), Err(denied)) => Err(refuse(
@@ -308,52 +161,4 @@ fn authorize<'s>(
         )),
         (Some(role), Ok(_)) => Ok(role),
     }
-}
-
-/// Step 9: the inline policy, minified, and managed policies that exist. Customer managed policies do not exist yet.
-fn session_policies(
-    request: &AssumeRoleRequest<'_>,
-    role: &RoleEntry,
-) -> Result<SessionPolicies, ApiError> {
-    let malformed = |message: String| ApiError::new(400, "MalformedPolicyDocument", message);
-    if let Some(text) = request.policy {
-        validate(text, PolicyKind::Session, &NoDirectory)
-            .map_err(|rejection| malformed(rejection.message))?;
-    }
-    let own = format!("arn:{}:iam::aws:policy/", role.record.partition);
-    for arn in &request.policy_arns {
-        if !arn.starts_with(&own) || managed_policy(arn).is_none() {
-            return Err(malformed(format!(
-                "Policy {arn} does not exist or is not attachable."
-            )));
-        }
-    }
-    Ok(SessionPolicies {
-        inline: request.policy.map(|text| minified(text).into()),
-        arns: request
-            .policy_arns
-            .iter()
-            .map(|arn| (*arn).into())
-            .collect(),
-    })
-}
-
-/// JSON without the white space outside its texts.
-fn minified(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut inside, mut escaped) = (false, false);
-    for c in text.chars() {
-        if !inside && matches!(c, ' ' | '\t' | '\n' | '\r') {
-            continue;
-        }
-        out.push(c);
-        if escaped {
-            escaped = false;
-        } else if inside && c == '\\' {
-            escaped = true;
-        } else if c == '"' {
-            inside = !inside;
-        }
-    }
-    out
 }
