@@ -141,6 +141,9 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// The keys of tokens for outside services.
+    #[error("the signing keys of outbound tokens could not be made")]
+    OutboundKeys,
     /// Other writers were faster every time.
     #[error("others change the same thing all the time; try again")]
     Contended,

@@ -5,6 +5,7 @@ mod accounts;
 mod clusters;
 mod error;
 mod oidc_providers;
+mod outbound;
 mod policies;
 mod roles;
 mod session_keys;

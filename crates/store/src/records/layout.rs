@@ -13,6 +13,8 @@ pub enum RecordKey<'a> {
     SealCheck,
     /// `meta/session-keys`
     SessionKeys,
+    /// `meta/outbound-keys`
+    OutboundKeys,
     /// `account/ACCOUNT`
     Account(AccountId),
     /// `account-alias/ALIAS`
@@ -122,6 +124,7 @@ impl<'a> RecordKey<'a> {
         Ok(match kind {
             "meta" if rest == "seal-check" => Self::SealCheck,
             "meta" if rest == "session-keys" => Self::SessionKeys,
+            "meta" if rest == "outbound-keys" => Self::OutboundKeys,
             "account" => Self::Account(account(rest)?),
             "account-alias" => Self::AccountAlias(part(rest)?),
             "user" => {
@@ -211,6 +214,7 @@ impl<'a> RecordKey<'a> {
         Key::new(match self {
             Self::SealCheck => "meta/seal-check".to_owned(),
             Self::SessionKeys => "meta/session-keys".to_owned(),
+            Self::OutboundKeys => "meta/outbound-keys".to_owned(),
             Self::Account(id) => format!("account/{id}"),
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),
             Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
 //! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `meta/outbound-keys` | [`OutboundKeys`] | there is one deployment |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
@@ -45,7 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
-pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::deployment::{OUTBOUND_KEYS_FIELD, OutboundKeys, SESSION_KEYS_FIELD, SessionKeys};
 pub use self::group::Group;
 pub use self::instance_profile::InstanceProfile;
 pub use self::layout::RecordKey;
@@ -77,6 +78,8 @@ pub enum AnyRecord {
     SealCheck(SealCheck),
     /// `meta/session-keys`
     SessionKeys(SessionKeys),
+    /// `meta/outbound-keys`
+    OutboundKeys(OutboundKeys),
     /// `account/…`
     Account(Account),
     /// `account-alias/…`
@@ -144,6 +147,7 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::OutboundKeys => Self::OutboundKeys(OutboundKeys::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
                 Self::AccountAlias(AccountAlias::decode(alias, value)?)
@@ -188,6 +192,7 @@ impl AnyRecord {
         match self {
             Self::SealCheck(record) => record.encode(),
             Self::SessionKeys(record) => record.encode(),
+            Self::OutboundKeys(record) => record.encode(),
             Self::Account(record) => record.encode(),
             Self::AccountAlias(record) => record.encode(),
             Self::User(record) => record.encode(),

@@ -17,8 +17,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 use crate::records::{Job, LastUsed};
@@ -51,6 +51,7 @@ pub struct DirectorySnapshot {
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    outbound_keys: Option<Arc<OutboundKeysEntry>>,
 }
 
 /// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
@@ -220,6 +221,12 @@ impl DirectorySnapshot {
         self.session_keys.as_ref()
     }
 
+    /// What tokens of GetWebIdentityToken are signed with; none before an account has switched them on.
+    #[must_use]
+    pub const fn outbound_keys(&self) -> Option<&Arc<OutboundKeysEntry>> {
+        self.outbound_keys.as_ref()
+    }
+
     /// The access keys of a user, in the order they were made.
     pub fn access_keys_of<'a>(
         &'a self,
@@ -339,6 +346,7 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.outbound_keys.is_none()
             && self.aws_policies.is_empty()
             && self.unusable.is_empty()
     }
