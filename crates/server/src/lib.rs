@@ -1,5 +1,6 @@
 //! AWS APIs and Kubernetes webhooks over HTTP.
 
+pub mod admin;
 pub mod app;
 pub mod aws;
 pub mod config;

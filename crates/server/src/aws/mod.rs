@@ -41,6 +41,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use finished::{CallObserver, Decided, Finished};
+pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;

@@ -1,5 +1,6 @@
-//! What a deployment has one of: its id, the keys of its session tokens, and the keys of its tokens for outside services.
+//! What a deployment has one of: its id, the keys of its session tokens, and the mark of a restore.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Body, DecodeError, decode_body, encode_body};
@@ -7,9 +8,6 @@ use crate::{SealedSecret, Value};
 
 /// The name under which the ring of session keys is sealed, see [`Sealer::seal`](crate::Sealer::seal).
 pub const SESSION_KEYS_FIELD: &str = "ring";
-
-/// The name under which the keys of outbound tokens are sealed.
-pub const OUTBOUND_KEYS_FIELD: &str = "keys";
 
 /// Deployment id and session keys, in one record: a token is bound to both, so neither is any use without the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,37 +54,46 @@ impl Body for SessionKeysBody {
     }
 }
 
-/// The keys that sign tokens of GetWebIdentityToken, of all accounts.
+/// A restore or a migration into this store was begun and is not at its end: what is here is a part of something.
+///
+/// It is the first record that is written and the last that goes. A server does not start on a store that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboundKeys {
-    /// The keys with their times as base64, sealed for this record.
-    pub keys: SealedSecret,
+pub struct RestoreMark {
+    /// When it was begun.
+    pub started: Timestamp,
+    /// What is restored, for the operator to read.
+    pub from: Box<str>,
 }
 
-impl OutboundKeys {
+impl RestoreMark {
     pub(super) fn decode(value: &[u8]) -> Result<Self, DecodeError> {
-        let body: OutboundKeysBody = decode_body(value)?;
-        Ok(Self { keys: body.keys })
+        let body: RestoreMarkBody = decode_body(value)?;
+        Ok(Self {
+            started: body.started,
+            from: body.from,
+        })
     }
 
     /// The value to store.
     #[must_use]
     pub fn encode(&self) -> Value {
-        encode_body(&OutboundKeysBody {
-            v: OutboundKeysBody::VERSION,
-            keys: self.keys.clone(),
+        encode_body(&RestoreMarkBody {
+            v: RestoreMarkBody::VERSION,
+            started: self.started,
+            from: self.from.clone(),
         })
     }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OutboundKeysBody {
+struct RestoreMarkBody {
     v: u32,
-    keys: SealedSecret,
+    started: Timestamp,
+    from: Box<str>,
 }
 
-impl Body for OutboundKeysBody {
+impl Body for RestoreMarkBody {
     const VERSION: u32 = 1;
 
     fn version(&self) -> u32 {
