@@ -52,8 +52,9 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, PolicyVersionRef,
-    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -52,6 +52,7 @@ use shape::{Input, Style};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
+use crate::outbound;
 use crate::request_id;
 use crate::web_identity::WebIdentity;
 
@@ -79,10 +80,13 @@ pub fn operation_catalogue() -> serde_json::Value {
 /// How often the keys of session tokens are looked after.
 const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
 
-/// Rotates the keys of session tokens when they are due, for as long as the process runs. Every replica does; the store
+/// Rotates the keys of session tokens and of outbound tokens when they are due, for as long as the process runs. Every replica does; the store
 /// lets one of them through.
 pub async fn keep_session_keys(directory: Directory) {
     loop {
+        if let Err(error) = directory.maintain_outbound_keys(Timestamp::now()).await {
+            tracing::error!(%error, "the keys of outbound tokens could not be looked after; trying again in an hour");
+        }
         tokio::time::sleep(KEY_MAINTENANCE).await;
         if let Err(error) = directory.maintain_session_keys(Timestamp::now()).await {
             tracing::error!(%error, "the keys of session tokens could not be looked after; trying again in an hour");
@@ -274,6 +278,9 @@ impl AwsApi {
         let request_id = request_id::fresh();
         let (head, body) = request.into_parts();
         let now = Timestamp::now();
+        if let Some(answer) = self.document(&head, now) {
+            return answer;
+        }
         if !matches!(head.uri.path(), "" | "/") {
             let error = ApiError::new(
                 404,
@@ -315,6 +322,14 @@ impl AwsApi {
         let answer = self.answer(&head, &body, peer, now, &request_id).await;
         drop(permit);
         answer
+    }
+
+    /// A document of an issuer of our own tokens, if the request is for one.
+    #[must_use]
+    pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
+        let public_url = self.web_identity.as_ref()?.public_url();
+        let asked = (&head.method, head.uri.path(), &head.headers);
+        outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
     /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.

@@ -167,6 +167,9 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// The keys of tokens for outside services.
+    #[error("the signing keys of outbound tokens could not be made")]
+    OutboundKeys,
     /// No session has the name that is to be revoked.
     #[error(transparent)]
     RevocationTarget(#[from] InvalidRevocationTarget),

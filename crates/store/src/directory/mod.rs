@@ -11,6 +11,7 @@ mod error;
 mod instance_profiles;
 mod managed_policies;
 mod oidc_providers;
+mod outbound;
 mod policies;
 mod revocations;
 mod roles;

@@ -2,6 +2,7 @@
 
 mod assume_role;
 mod context;
+mod identity_token;
 mod request;
 mod role_session;
 mod web_identity;
@@ -133,7 +134,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",
