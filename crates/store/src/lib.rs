@@ -37,8 +37,10 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
-    NewRole, NewUser, OpenDirectoryError, Quotas, Thing,
+    AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, GroupChange,
+    LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup, NewMfaDevice, NewRole, NewUser,
+    OpenDirectoryError, PasswordFault, PasswordState, Quotas, Thing, check_password,
+    password_state, totp_code,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

@@ -1,12 +1,19 @@
 //! Typed operations on the directory.
 
 mod access_keys;
+mod account;
 mod accounts;
 mod clusters;
 mod error;
+mod groups;
+mod login;
+mod mfa;
+mod password_hash;
+mod password_rules;
 mod policies;
 mod roles;
 mod session_keys;
+mod totp;
 mod users;
 
 use std::sync::Arc;
@@ -19,7 +26,12 @@ pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
 pub use self::clusters::NewCluster;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
+pub use self::groups::{GroupChange, NewGroup};
+pub use self::login::LoginChange;
+pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
+pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::roles::NewRole;
+pub use self::totp::totp_code;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{
@@ -51,6 +63,8 @@ struct Inner {
     feed: SnapshotFeed,
     random: Random,
     quotas: Quotas,
+    passwords: password_hash::Passwords,
+    wrong_codes: mfa::WrongCodes,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -146,6 +160,8 @@ impl Directory {
             feed,
             random,
             quotas,
+            passwords: password_hash::Passwords::default(),
+            wrong_codes: mfa::WrongCodes::default(),
         })))
     }
 

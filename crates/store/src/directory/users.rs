@@ -81,20 +81,25 @@ impl Directory {
         .await
     }
 
-    /// Deletes a user that has neither access keys nor inline policies.
+    /// Deletes a user on which nothing hangs.
     ///
     /// # Errors
-    /// When it is not there, or has some; see [`DirectoryError`].
+    /// When it is not there, or has attached or inline policies, access keys, a password or MFA devices, or is in a group,
+    /// asked in this order; see [`DirectoryError`].
     pub async fn delete_user(&self, account: AccountId, name: &str) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, user) = find_user(snapshot, account, name)?;
-            if !user.record.access_keys.is_empty() {
-                return Err(DirectoryError::DeleteConflict {
-                    what: "access keys",
-                });
-            }
-            if !user.record.policies.is_empty() {
-                return Err(DirectoryError::DeleteConflict { what: "policies" });
+            let record = &user.record;
+            let hanging = [
+                (!record.attached.is_empty(), "attached policies"),
+                (!record.policies.is_empty(), "policies"),
+                (!record.access_keys.is_empty(), "access keys"),
+                (record.login.is_some(), "a login profile"),
+                (!record.mfa_devices.is_empty(), "MFA devices"),
+                (!record.groups.is_empty(), "groups"),
+            ];
+            if let Some((_, what)) = hanging.into_iter().find(|(hangs, _)| *hangs) {
+                return Err(DirectoryError::DeleteConflict { what });
             }
             Ok((
                 Transaction::new()

@@ -7,8 +7,12 @@
 )]
 
 mod access_keys;
+mod account;
 mod accounts_and_users;
 mod clusters;
+mod groups;
+mod login;
+mod mfa;
 mod open;
 mod races;
 mod roles;
