@@ -38,9 +38,9 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, GroupChange,
-    LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup, NewMfaDevice, NewRole, NewUser,
-    OpenDirectoryError, PasswordFault, PasswordState, Quotas, Thing, check_password,
-    password_state, totp_code,
+    LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup, NewMfaDevice, NewOidcProvider,
+    NewRole, NewUser, OpenDirectoryError, PasswordFault, PasswordState, Quotas, Thing, UserChange,
+    check_password, password_state, totp_code,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

@@ -8,11 +8,13 @@ mod error;
 mod groups;
 mod login;
 mod mfa;
+mod oidc_providers;
 mod password_hash;
 mod password_rules;
 mod policies;
 mod roles;
 mod session_keys;
+mod tags;
 mod totp;
 mod users;
 
@@ -29,10 +31,11 @@ pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::groups::{GroupChange, NewGroup};
 pub use self::login::LoginChange;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
+pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::roles::NewRole;
 pub use self::totp::totp_code;
-pub use self::users::NewUser;
+pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
     CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,

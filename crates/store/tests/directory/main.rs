@@ -13,6 +13,7 @@ mod clusters;
 mod groups;
 mod login;
 mod mfa;
+mod oidc_providers;
 mod open;
 mod races;
 mod roles;
