@@ -5,7 +5,7 @@ use countersign_session::RingError;
 
 use super::PasswordFault;
 use crate::records::{AuthenticationMode, InvalidField};
-use crate::{CommitError, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
+use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
 /// What [`DirectoryError::NoSuch`] and [`DirectoryError::Exists`] speak of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,7 +105,31 @@ pub enum DirectoryError {
         /// Its name, ARN, URL or id, as it was given.
         name: Box<str>,
     },
-    /// The user or role has no such inline policy.
+    /// The role belongs to an AWS service, and only that changes it.
+    #[error("the role `{0}` is changed by AWS only")]
+    Protected(Box<str>),
+    /// The policy is for service-linked roles only.
+    #[error("the policy `{0}` is for service-linked roles only")]
+    NotAttachable(Box<str>),
+    /// The instance profile has another role, or none.
+    #[error("the role `{role}` is not in the instance profile `{profile}`")]
+    NoSuchRoleInProfile {
+        /// The role's name, as it was given.
+        role: Box<str>,
+        /// The profile's name, as it was given.
+        profile: Box<str>,
+    },
+    /// The inline policies of one user, group or role are too large together.
+    #[error("the inline policies of `{name}` would have more than {limit} characters")]
+    InlinePoliciesTooLarge {
+        /// What it is.
+        kind: EntityKind,
+        /// Its name.
+        name: Box<str>,
+        /// Characters without white space that are allowed.
+        limit: usize,
+    },
+    /// The user, group or role has no such inline policy.
     #[error("there is no inline policy `{0}`")]
     NoSuchPolicy(Box<str>),
     /// The user has no such access key.
@@ -139,7 +163,8 @@ pub enum DirectoryError {
     /// Something still hangs on what was to be deleted.
     #[error("it still has {what}")]
     DeleteConflict {
-        /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`.
+        /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`; for a
+        /// managed policy `entities`, `policy versions`, for a version `default version`.
         what: &'static str,
     },
     /// The account's password policy does not take the password.

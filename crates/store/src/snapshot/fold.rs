@@ -192,7 +192,11 @@ impl DirectorySnapshot {
                 self.aws_policies.insert(name, entry(record, modified, arn));
             }
             AnyRecord::InstanceProfile(record) => {
-                let (account, name) = (record.account, fold_name(&record.name).into());
+                let (account, name) = (record.account, Arc::<str>::from(fold_name(&record.name)));
+                if let Some(role) = &record.role {
+                    let profiles = self.role_profiles.entry(Arc::from(&**role)).or_default();
+                    profiles.insert(Arc::clone(&name));
+                }
                 let entry = entry(record, modified, InstanceProfile::arn);
                 let slot = self.accounts.entry(account).or_default();
                 slot.instance_profiles.insert(name, entry);
@@ -366,7 +370,18 @@ impl DirectorySnapshot {
             }
             Ok(RecordKey::AwsPolicy(name)) => drop(self.aws_policies.remove(name)),
             Ok(RecordKey::InstanceProfile { account, name }) => {
-                self.change_slot(account, |slot| drop(slot.instance_profiles.remove(name)));
+                let mut removed = None;
+                self.change_slot(account, |slot| {
+                    removed = slot.instance_profiles.remove(name)
+                });
+                if let Some(role) = removed.and_then(|profile| profile.record.role.clone())
+                    && let Some(profiles) = self.role_profiles.get_mut(&*role)
+                {
+                    profiles.remove(name);
+                    if profiles.is_empty() {
+                        self.role_profiles.remove(&*role);
+                    }
+                }
             }
             Ok(RecordKey::OidcProvider { account, url }) => {
                 self.change_slot(account, |slot| drop(slot.oidc_providers.remove(url)));

@@ -3,8 +3,10 @@
 mod entry;
 mod fold;
 mod iam;
+mod policy_ref;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::num::NonZero;
 use std::ops::Bound;
@@ -21,6 +23,7 @@ pub use self::entry::{
     SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
+pub use self::policy_ref::PolicyVersionRef;
 use crate::records::{Job, LastUsed};
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
@@ -46,6 +49,8 @@ pub struct DirectorySnapshot {
     members: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Who has a policy attached, or as boundary, by its ARN.
     policy_users: HashMap<Arc<str>, PolicyUsers>,
+    /// Folded names of the instance profiles that a role is in, by its unique id.
+    role_profiles: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// By id of user, role or access key.
     last_used: HashMap<Arc<str>, Arc<LastUsed>>,
     unusable: OrdMap<Key, UnusableRecord>,
