@@ -2,6 +2,7 @@
 
 mod assume_role;
 mod context;
+mod mfa;
 mod request;
 
 use super::ApiError;
@@ -48,7 +49,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         ASSUME_ROLE,
         Rule::Own,
-        Answer::Read(assume_role::assume_role),
+        Answer::Write(|call| Box::pin(assume_role::assume_role(call))),
     ),
     sts(
         "AssumeRoleWithWebIdentity",
