@@ -15,6 +15,7 @@ mod embedded;
 mod fuzz;
 mod iam_framework;
 mod models;
+mod people;
 mod role_session;
 mod wire;
 mod world;
