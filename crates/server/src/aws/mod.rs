@@ -16,6 +16,7 @@ mod holder;
 mod iam;
 mod keys;
 mod operation;
+mod own_password;
 mod page;
 mod policies;
 pub mod query;

@@ -16,6 +16,7 @@ mod fuzz;
 mod iam_framework;
 mod identity_token;
 mod models;
+mod people;
 mod role_session;
 mod web_identity;
 mod wire;

@@ -3,6 +3,7 @@
 mod access_keys;
 mod account;
 mod attachments;
+mod authorization_details;
 mod boundaries;
 mod error;
 mod groups;
@@ -14,6 +15,7 @@ mod oidc_providers;
 mod outbound;
 mod passwords;
 mod policies;
+mod qr_code;
 mod reports;
 mod roles;
 mod saml_providers;
