@@ -1,6 +1,7 @@
 //! AWS APIs and Kubernetes webhooks over HTTP.
 
 pub mod app;
+pub mod audit;
 pub mod aws;
 pub mod config;
 pub mod events;
