@@ -12,6 +12,7 @@ mod limiter;
 pub mod listen;
 pub mod metrics;
 mod request_id;
+pub mod usage;
 pub mod webhook;
 
 /// Makes aws-lc-rs the process' cryptography; the first thing a process that uses TLS does.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::event::{Event, Identity};
-use super::queue::{Capacity, Counters, DropReason, Queue, Rank};
+use super::queue::{Counters, DropReason, Queue, Rank};
 use super::record::record;
 use super::settings::{OnFailure, Output, Settings};
 use super::tables::{Class, class};
@@ -60,15 +60,8 @@ impl Audit {
     /// # Errors
     /// When the file cannot be opened or a thread not be started.
     pub fn start(settings: Settings) -> Result<Self, StartAuditError> {
-        Self::start_with(settings, Capacity::default())
-    }
-
-    pub(super) fn start_with(
-        settings: Settings,
-        capacity: Capacity,
-    ) -> Result<Self, StartAuditError> {
         let shared = Arc::new(Shared {
-            queue: Queue::new(capacity, settings.on_failure),
+            queue: Queue::new(settings.capacity, settings.on_failure),
             counters: Arc::default(),
             health: Mutex::new(Health::Good),
         });

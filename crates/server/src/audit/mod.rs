@@ -35,7 +35,7 @@ pub use event::{Decision, Event, Identity, Outcome, TlsFacts};
 pub use handle::{Audit, Health, Place, StartAuditError, Unavailable, reopen_on_hangup};
 pub use queue::{Counters, DropReason};
 pub use record::{MAX_RECORD, record};
-pub use settings::{AuditOptions, InvalidAudit, OnFailure, Output, Settings};
+pub use settings::{AuditOptions, Capacity, InvalidAudit, OnFailure, Output, Settings};
 pub use tables::{Class, class};
 
 /// What stands in the place of a value that auditors must not read; CloudTrail's own words.

@@ -6,26 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::record::MAX_RECORD;
-use super::settings::OnFailure;
-
-/// How much the queue holds.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Capacity {
-    /// Records and places together.
-    pub(super) records: usize,
-    /// Bytes of records, and [`MAX_RECORD`] for every place.
-    pub(super) bytes: usize,
-}
-
-impl Default for Capacity {
-    /// 16,384 records of 96 MiB together: seconds of a busy server, and room for 1,024 calls at once.
-    fn default() -> Self {
-        Self {
-            records: 16 << 10,
-            bytes: MAX_RECORD << 10,
-        }
-    }
-}
+use super::settings::{Capacity, OnFailure};
 
 /// Why a record was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

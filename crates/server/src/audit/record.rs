@@ -37,7 +37,10 @@ pub fn record(event: &Event<'_>) -> Vec<u8> {
     json.field("eventVersion", "1.11");
     identity::write(&mut json, &event.identity);
     json.field("eventTime", &seconds(event.time));
-    json.field("eventSource", &format!("{}.amazonaws.com", event.service));
+    json.field(
+        "eventSource",
+        &format!("{}.amazonaws.com", cut(event.service, 64)),
+    );
     json.field("eventName", event_name(event.operation));
     json.field("awsRegion", cut(event.region, 64));
     match &event.identity {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::record::MAX_RECORD;
 use super::tables::Class;
 
 /// Patterns of `include`.
@@ -65,6 +66,27 @@ pub struct Settings {
     pub max_age: Option<Duration>,
     /// Files kept besides the one that is written.
     pub keep: usize,
+    /// How much is kept while the log cannot be written.
+    pub capacity: Capacity,
+}
+
+/// How much the queue holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Records, and places of calls that are under way.
+    pub records: usize,
+    /// Bytes of records, and [`MAX_RECORD`] for every place.
+    pub bytes: usize,
+}
+
+impl Default for Capacity {
+    /// 16,384 records of 96 MiB together: seconds of a busy server, and room for 1,024 calls at once.
+    fn default() -> Self {
+        Self {
+            records: 16 << 10,
+            bytes: MAX_RECORD << 10,
+        }
+    }
 }
 
 /// Where records go.
@@ -98,6 +120,7 @@ impl Settings {
             max_bytes: 64 << 20,
             max_age: Some(Duration::from_secs(24 * 3600)),
             keep: 10,
+            capacity: Capacity::default(),
         }
     }
 

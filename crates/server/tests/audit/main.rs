@@ -1,1 +1,20 @@
-//! The audit log.
+//! The audit log and what was used when: golden records, the log against the service models, and its file in good days and bad.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests fail by panicking"
+)]
+
+mod call;
+mod file;
+mod fuzz;
+mod golden;
+mod models;
+mod queue;
+mod settings;
+mod usage;

@@ -4,6 +4,7 @@ mod access_keys;
 mod accounts;
 mod clusters;
 mod error;
+mod last_used;
 mod oidc_providers;
 mod policies;
 mod roles;
