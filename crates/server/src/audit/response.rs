@@ -4,7 +4,7 @@ use super::HIDDEN;
 use super::json::Json;
 use super::record::{LONG_TEXT, lower_first, omit_if_large};
 use super::tables::is_answered;
-use crate::aws::query::Member;
+use crate::aws::query::{Member, percent_encoded};
 
 /// Bytes of `responseElements`.
 const MAX_BYTES: usize = 24 << 10;
@@ -24,8 +24,14 @@ pub(super) fn write(json: &mut Json, response: Option<&Member>) {
 
 fn value(json: &mut Json, member: &Member) {
     match member {
-        Member::Text(text) if text.len() > LONG_TEXT => json.string(HIDDEN),
+        Member::Text(text) | Member::Document(text) if text.len() > LONG_TEXT => {
+            json.string(HIDDEN);
+        }
         Member::Text(text) => json.string(text),
+        // As it was answered.
+        Member::Document(text) => json.string(&percent_encoded(text)),
+        Member::Blob(_) => json.string(HIDDEN),
+        Member::None => json.literal("null"),
         Member::Time(time) => {
             json.string(&time.strftime("%b %-d, %Y, %-I:%M:%S %p").to_string());
         }
@@ -39,6 +45,8 @@ fn value(json: &mut Json, member: &Member) {
             }
             json.close(b'}');
         }
+        // The names in a map are data, and in no list of what may be written.
+        Member::Map(_) => json.string(HIDDEN),
         Member::List(items) => {
             json.open(b'[');
             items.iter().for_each(|item| value(json, item));
