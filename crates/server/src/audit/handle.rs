@@ -55,6 +55,12 @@ impl Audit {
         Self(None)
     }
 
+    /// Whether calls are recorded.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Opens the log and starts its threads.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use countersign_arn::{AccountId, Arn};
 use countersign_session::SessionKind;
-use countersign_store::Principal;
+use countersign_store::{DirectorySnapshot, Principal};
 
 use super::finished::Decided;
 use super::query::{Member, Parameters};
@@ -71,7 +71,12 @@ impl AwsApi {
         };
         let role = asked("RoleArn");
         let recipient: Option<AccountId> = role
-            .filter(|_| matches!(identity, Identity::WebIdentity { .. } | Identity::Saml { .. }))
+            .filter(|_| {
+                matches!(
+                    identity,
+                    Identity::WebIdentity { .. } | Identity::Saml { .. }
+                )
+            })
             .and_then(|arn| Arn::parse(arn).ok()?.account.parse().ok());
         let decided = trace.decision.as_ref();
         let resource = decided
@@ -80,6 +85,10 @@ impl AwsApi {
         let matched = decided.and_then(statement);
         let matched = matched.as_deref();
         let error = ended.as_ref().err();
+        // The caller is told the same as of a role that trusts somebody else.
+        let reason = role
+            .filter(|role| service == "sts" && error.is_some() && !is_role(&snapshot, role))
+            .map(|_| "there is no such role");
         let event = Event {
             time: received.now,
             request_id: received.request_id,
@@ -101,7 +110,7 @@ impl AwsApi {
             decision: Decision {
                 outcome: decided.and_then(outcome),
                 matched: matched.as_slice(),
-                reason: decided.and_then(|decided| decided.reason),
+                reason,
                 encoded_message: error.and_then(|error| error.denial.as_deref()),
             },
             resources: resource.as_slice(),
@@ -116,6 +125,15 @@ impl AwsApi {
             None => self.audit.refused(&event),
         }
     }
+}
+
+/// Whether a role has this ARN, path and case included.
+fn is_role(snapshot: &DirectorySnapshot, text: &str) -> bool {
+    let found = Arn::parse(text).ok().and_then(|arn| {
+        let name = arn.resource.strip_prefix("role/")?.rsplit('/').next()?;
+        snapshot.role(arn.account.parse().ok()?, name)
+    });
+    found.is_some_and(|role| *role.arn == *text)
 }
 
 /// The access key id that a request claims, in its header or its query.
@@ -164,5 +182,10 @@ fn outcome(decided: &Decided) -> Option<Outcome> {
 /// Layer, policy and position of the statement that decided.
 fn statement(decided: &Decided) -> Option<String> {
     let at = decided.statement.as_ref()?;
-    Some(format!("{}:{}#{}", at.layer.as_str(), at.document, at.statement))
+    Some(format!(
+        "{}:{}#{}",
+        at.layer.as_str(),
+        at.document,
+        at.statement
+    ))
 }

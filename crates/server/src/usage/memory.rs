@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use countersign_arn::AccountId;
 use countersign_store::DirectorySnapshot;
@@ -22,15 +22,24 @@ const IDLE: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Memory {
     hasher: RandomState,
-    shards: [RwLock<HashMap<Box<str>, Arc<Tracked>>>; SHARDS],
+    shards: [Shard; SHARDS],
     missed: AtomicU64,
 }
+
+#[derive(Debug, Default)]
+struct Shard {
+    ids: RwLock<Ids>,
+    /// Nothing can give way until the next flush, so that looking for it would be in vain.
+    full: AtomicBool,
+}
+
+type Ids = HashMap<Box<str>, Arc<Tracked>>;
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| RwLock::default()),
+            shards: std::array::from_fn(|_| Shard::default()),
             missed: AtomicU64::new(0),
         }
     }
@@ -98,6 +107,7 @@ impl Memory {
         let mut due = Vec::new();
         for shard in &self.shards {
             let tracked: Vec<Arc<Tracked>> = shard
+                .ids
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .values()
@@ -121,8 +131,9 @@ impl Memory {
     pub(super) fn forget(&self, snapshot: &DirectorySnapshot, now: Timestamp) {
         let before = now.saturating_sub(IDLE).unwrap_or(Timestamp::MIN);
         for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|id, tracked| {
+            let mut ids = shard.ids.write().unwrap_or_else(PoisonError::into_inner);
+            shard.full.store(false, Ordering::Relaxed);
+            ids.retain(|id, tracked| {
                 let uses = tracked.uses.lock().unwrap_or_else(PoisonError::into_inner);
                 let stored = snapshot.last_used(id).is_some_and(|stored| {
                     let mut merged = LastUsed::clone(stored);
@@ -140,15 +151,21 @@ impl Memory {
             note(tracked);
             return true;
         }
-        let mut shard = self.write(id);
-        if shard.len() >= IDS && !shard.contains_key(id) {
-            shard.retain(|_, tracked| tracked.dirty.load(Ordering::Relaxed));
-            if shard.len() >= IDS {
+        let shard = self.shard(id);
+        if shard.full.load(Ordering::Relaxed) {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let mut ids = shard.ids.write().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() >= IDS && !ids.contains_key(id) {
+            ids.retain(|_, tracked| tracked.dirty.load(Ordering::Relaxed));
+            if ids.len() >= IDS {
+                shard.full.store(true, Ordering::Relaxed);
                 self.missed.fetch_add(1, Ordering::Relaxed);
                 return false;
             }
         }
-        let tracked = shard.entry(id.into()).or_insert_with(|| {
+        let tracked = ids.entry(id.into()).or_insert_with(|| {
             Arc::new(Tracked {
                 second: AtomicI64::new(i64::MIN),
                 what: AtomicU64::new(0),
@@ -165,19 +182,14 @@ impl Memory {
         true
     }
 
-    fn read(&self, id: &str) -> RwLockReadGuard<'_, HashMap<Box<str>, Arc<Tracked>>> {
+    fn read(&self, id: &str) -> RwLockReadGuard<'_, Ids> {
         self.shard(id)
+            .ids
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, id: &str) -> RwLockWriteGuard<'_, HashMap<Box<str>, Arc<Tracked>>> {
-        self.shard(id)
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shard(&self, id: &str) -> &RwLock<HashMap<Box<str>, Arc<Tracked>>> {
+    fn shard(&self, id: &str) -> &Shard {
         let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
         let [first, ..] = &self.shards;
         self.shards.get(index).unwrap_or(first)

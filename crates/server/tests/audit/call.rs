@@ -63,6 +63,10 @@ impl Finished {
     }
 
     pub(crate) fn by(mut self, who: Who) -> Self {
+        if matches!(who, Who::Unknown(_)) {
+            self.outcome = None;
+            self.matched.clear();
+        }
         self.who = who;
         self
     }

@@ -10,11 +10,19 @@
     reason = "tests fail by panicking"
 )]
 
+mod api;
 mod call;
 mod file;
 mod fuzz;
 mod golden;
 mod models;
 mod queue;
+mod reports;
 mod settings;
 mod usage;
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the APIs, which use all of it"
+)]
+#[path = "../it/world.rs"]
+mod world;

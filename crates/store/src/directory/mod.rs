@@ -7,6 +7,7 @@ mod error;
 mod last_used;
 mod oidc_providers;
 mod policies;
+mod reports;
 mod roles;
 mod session_keys;
 mod tags;

@@ -23,9 +23,8 @@ impl Directory {
         fresh: SignedDuration,
         now: Timestamp,
     ) -> Result<bool, DirectoryError> {
-        let is_fresh = |report: Option<Timestamp>| {
-            report.is_some_and(|at| now.duration_since(at) <= fresh)
-        };
+        let is_fresh =
+            |report: Option<Timestamp>| report.is_some_and(|at| now.duration_since(at) <= fresh);
         let known = self
             .snapshot()
             .account(account)

@@ -8,9 +8,9 @@ use countersign_store::{AccessKeyEntry, AccountEntry, UserEntry};
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::no_such;
+use crate::aws::ApiError;
 use crate::aws::operation::Call;
 use crate::aws::query::Member;
-use crate::aws::ApiError;
 
 /// A report younger than this is used again.
 const FRESH: SignedDuration = SignedDuration::from_hours(4);
@@ -46,10 +46,8 @@ pub(super) async fn generate(call: &Call<'_>) -> Result<Member, ApiError> {
         .directory
         .start_credential_report(call.account()?, FRESH, call.now)
         .await?;
-    let mut members = vec![(
-        "State",
-        Member::Text(if started { "STARTED" } else { "COMPLETE" }.to_owned()),
-    )];
+    let state = if started { "STARTED" } else { "COMPLETE" };
+    let mut members = vec![("State", Member::Text(state.to_owned()))];
     if started {
         let text = "No report exists. Starting a new report generation task";
         members.push(("Description", Member::Text(text.to_owned())));
@@ -185,7 +183,7 @@ fn credentials<'a>(
 }
 
 fn truth(value: bool) -> Cow<'static, str> {
-    if value { "true" } else { "false" }.into()
+    Cow::Borrowed(if value { "true" } else { "false" })
 }
 
 fn time(at: Timestamp) -> Cow<'static, str> {

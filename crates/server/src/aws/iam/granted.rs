@@ -3,6 +3,9 @@
 
 use countersign_policy::{Document, Effect, ListElement, Statement, tables};
 
+/// Characters of a service's namespace.
+const MAX_NAMESPACE: usize = 64;
+
 /// Documents that together make what somebody may do.
 pub(super) struct Granted(Vec<Document>);
 
@@ -21,13 +24,16 @@ impl Granted {
     /// among them.
     pub(super) fn services(&self) -> Vec<&str> {
         // Services that no table knows can only be named by the documents themselves.
-        let named = self
+        let mut services: Vec<&str> = self
             .statements()
             .filter_map(|statement| statement.action.as_ref())
             .flat_map(|action| &action.entries)
             .filter_map(|entry| Some(entry.value.split_once(':')?.0))
-            .filter(|service| !service.contains(['*', '?']));
-        let mut services: Vec<&str> = tables::known_services().chain(named).collect();
+            .filter(|service| service.len() <= MAX_NAMESPACE && !service.contains(['*', '?']))
+            .collect();
+        for service in tables::known_services() {
+            services.push(service);
+        }
         services.sort_unstable();
         services.dedup();
         services.retain(|service| self.allows(service));
@@ -50,7 +56,10 @@ impl Granted {
             .filter(|statement| statement.effect == Effect::Allow)
             .filter_map(|statement| statement.action.as_ref())
             .any(|actions| {
-                let named = actions.entries.iter().any(|entry| glob(&entry.value, &whole));
+                let named = actions
+                    .entries
+                    .iter()
+                    .any(|entry| glob(&entry.value, &whole));
                 named != actions.negated
             })
     }
@@ -90,7 +99,10 @@ fn denies_altogether(statement: &Statement, service: &str) -> bool {
 
 fn names_some_of(actions: &ListElement, service: &str) -> bool {
     actions.entries.iter().any(|entry| {
-        let of = entry.value.split_once(':').map_or(&*entry.value, |(of, _)| of);
+        let of = entry
+            .value
+            .split_once(':')
+            .map_or(&*entry.value, |(of, _)| of);
         glob(of, service)
     })
 }

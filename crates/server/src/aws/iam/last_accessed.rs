@@ -273,23 +273,24 @@ impl<'s> Subject<'s> {
     /// The policies that make what the subject may do.
     fn sources(&self, snapshot: &'s DirectorySnapshot) -> Vec<Source<'s>> {
         let mut sources = Vec::new();
-        let mut add = |kind, name: &'s str, inline: &'s [InlinePolicy], attached: &'s [Box<str>]| {
-            sources.extend(inline.iter().map(|policy| Source {
-                name: &policy.name,
-                arn: None,
-                owner: Some((kind, name)),
-                document: &policy.document,
-            }));
-            sources.extend(attached.iter().filter_map(|arn| {
-                let policy = snapshot.policy_by_arn(arn)?;
-                Some(Source {
-                    name: policy.name(),
-                    arn: Some(arn),
-                    owner: None,
-                    document: policy.default_document(),
-                })
-            }));
-        };
+        let mut add =
+            |kind, name: &'s str, inline: &'s [InlinePolicy], attached: &'s [Box<str>]| {
+                sources.extend(inline.iter().map(|policy| Source {
+                    name: &policy.name,
+                    arn: None,
+                    owner: Some((kind, name)),
+                    document: &policy.document,
+                }));
+                sources.extend(attached.iter().filter_map(|arn| {
+                    let policy = snapshot.policy_by_arn(arn)?;
+                    Some(Source {
+                        name: policy.name(),
+                        arn: Some(arn),
+                        owner: None,
+                        document: policy.default_document(),
+                    })
+                }));
+            };
         match *self {
             Self::User(user) => {
                 let record = &user.record;
@@ -390,7 +391,10 @@ impl Source<'_> {
             ("PolicyName", Member::Text(self.name.to_owned())),
             ("PolicyType", Member::Text(kind.to_owned())),
         ];
-        members.extend(self.arn.map(|arn| ("PolicyArn", Member::Text(arn.to_owned()))));
+        members.extend(
+            self.arn
+                .map(|arn| ("PolicyArn", Member::Text(arn.to_owned()))),
+        );
         if let Some((kind, name)) = self.owner {
             members.push(("EntityType", Member::Text(kind.to_owned())));
             members.push(("EntityName", Member::Text(name.to_owned())));
@@ -428,7 +432,9 @@ impl<'s> Uses<'s> {
     fn action(&self, service: &str, action: &str) -> Option<(&'s str, &ActionUse)> {
         self.0
             .iter()
-            .filter_map(|(arn, used)| Some((*arn, used.services.get(service)?.actions.get(action)?)))
+            .filter_map(|(arn, used)| {
+                Some((*arn, used.services.get(service)?.actions.get(action)?))
+            })
             .max_by_key(|(_, used)| used.at)
     }
 }

@@ -81,7 +81,10 @@ async fn create_user(call: &Call<'_>) -> Result<Member, ApiError> {
         .directory
         .create_bounded_user(new, boundary, call.now)
         .await?;
-    Ok(Member::Structure(vec![("User", user_detail(&user))]))
+    Ok(Member::Structure(vec![(
+        "User",
+        user_detail(basic(&user), &user),
+    )]))
 }
 
 fn get_user(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -106,7 +109,10 @@ fn get_user(call: &Call<'_>) -> Result<Member, ApiError> {
         .snapshot
         .user(call.account()?, name)
         .ok_or_else(|| no_such_user(name))?;
-    Ok(Member::Structure(vec![("User", user_detail(&user.record))]))
+    Ok(Member::Structure(vec![(
+        "User",
+        user_detail(listed(call, &user.record), &user.record),
+    )]))
 }
 
 fn list_users(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -117,7 +123,9 @@ fn list_users(call: &Call<'_>) -> Result<Member, ApiError> {
         .users(call.account()?, page.after())
         .filter(|user| user.record.path.starts_with(prefix));
     let page = page.page(call, users, |user| user.record.name.to_string())?;
-    Ok(page.answer("Users", |user| Member::Structure(basic(&user.record))))
+    Ok(page.answer("Users", |user| {
+        Member::Structure(listed(call, &user.record))
+    }))
 }
 
 async fn update_user(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -150,9 +158,19 @@ pub(super) fn basic(user: &User) -> Vec<(&'static str, Member)> {
     ]
 }
 
-/// A user as CreateUser and GetUser have it.
-fn user_detail(user: &User) -> Member {
+/// The same, with the last use of the password.
+pub(super) fn listed(call: &Call<'_>, user: &User) -> Vec<(&'static str, Member)> {
     let mut members = basic(user);
+    let used = user
+        .login
+        .as_ref()
+        .and_then(|_| call.last_used(&user.id)?.password);
+    members.extend(used.map(|at| ("PasswordLastUsed", Member::Time(at))));
+    members
+}
+
+/// A user as CreateUser and GetUser have it.
+fn user_detail(mut members: Vec<(&'static str, Member)>, user: &User) -> Member {
     members.extend(super::boundary_member(user.boundary.as_deref()));
     if !user.tags.is_empty() {
         members.push(("Tags", tag_list(&user.tags)));
