@@ -97,3 +97,8 @@ pub fn audit_record(data: &[u8]) {
     assert!(!line.contains(&b'\n'));
     assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
 }
+
+/// A request on the socket of local administration.
+pub fn admin_request(data: &[u8]) {
+    crate::admin::read_request(data);
+}

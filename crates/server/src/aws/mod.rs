@@ -42,6 +42,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use finished::{CallObserver, Decided, Finished};
+pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
@@ -55,6 +56,7 @@ use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
 use crate::usage::Usage;
+use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
 pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
@@ -230,6 +232,7 @@ pub struct AwsApi {
     audit: Audit,
     usage: Arc<Usage>,
     region: Box<str>,
+    web_identity: Option<Arc<WebIdentity>>,
 }
 
 impl AwsApi {
@@ -257,6 +260,7 @@ impl AwsApi {
             audit: Audit::off(),
             usage: Arc::default(),
             region: "us-east-1".into(),
+            web_identity: None,
         }
     }
 
@@ -266,6 +270,13 @@ impl AwsApi {
         self.audit = audit;
         self.usage = usage;
         self.region = region.into();
+        self
+    }
+
+    /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
+    #[must_use]
+    pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
+        self.web_identity = Some(web_identity);
         self
     }
 
@@ -470,6 +481,7 @@ impl AwsApi {
             directory: &self.directory,
             policies: &self.policies,
             usage: &self.usage,
+            web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
             peer: received.peer,

@@ -21,6 +21,7 @@ use super::shape::{Input, Parameter, Value};
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
 use crate::usage::Usage;
+use crate::web_identity::WebIdentity;
 
 /// An operation of an AWS API.
 #[derive(Debug)]
@@ -126,6 +127,8 @@ pub(crate) struct Call<'a> {
     pub(crate) policies: &'a PolicyCache,
     /// What was used when.
     pub(super) usage: &'a Usage,
+    /// Absent where web identities are not set up.
+    pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,

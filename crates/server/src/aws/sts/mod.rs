@@ -3,6 +3,8 @@
 mod assume_role;
 mod context;
 mod request;
+mod role_session;
+mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -64,7 +66,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(web_identity::assume_role_with_web_identity),
     ),
     sts(
         "AssumeRoleWithSAML",
