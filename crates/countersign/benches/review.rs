@@ -14,166 +14,15 @@
     reason = "a benchmark fails by panicking and reports on stdout"
 )]
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+mod common;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Server, Target, cpu_model, exchange, paced, saturate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
-
-struct Server {
-    child: Child,
-    ready: Value,
-    /// Removed after the process ended.
-    _dir: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(command: &str, dir: tempfile::TempDir, args: &[&str]) -> Self {
-        let ready_file = dir.path().join("ready.json");
-        let mut process = Command::new(BINARY);
-        process
-            .arg(command)
-            .args(args)
-            .arg("--ready-file")
-            .arg(&ready_file);
-        if command == "up" {
-            process.arg("--data-dir").arg(dir.path().join("data"));
-            process.args(["--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"]);
-        }
-        let stderr = std::fs::File::create(dir.path().join("stderr.log")).unwrap();
-        let child = process
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let ready = loop {
-            if let Ok(text) = std::fs::read(&ready_file) {
-                break serde_json::from_slice(&text).unwrap();
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{}",
-                std::fs::read_to_string(dir.path().join("stderr.log")).unwrap()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        Self {
-            child,
-            ready,
-            _dir: dir,
-        }
-    }
-
-    fn field(&self, path: &str) -> String {
-        path.split('.')
-            .fold(&self.ready, |value, key| &value[key])
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    fn get_token(&self, endpoint: bool) -> String {
-        let mut command = Command::new(BINARY);
-        command
-            .args(["token", "-i", "demo", "--token-only"])
-            .env_clear()
-            .env("AWS_ACCESS_KEY_ID", self.field("admin.accessKeyId"))
-            .env("AWS_SECRET_ACCESS_KEY", self.field("admin.secretAccessKey"))
-            .env("AWS_REGION", "us-east-1");
-        if endpoint {
-            command.env("AWS_ENDPOINT_URL", self.field("endpointUrl"));
-        }
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// User and system CPU time so far.
-    fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
-    }
-
-    fn memory_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<f64>()
-            .unwrap()
-            / 1024.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[derive(Clone)]
-struct Target {
-    address: String,
-    tls: TlsConnector,
-}
-
-impl Target {
-    fn of(server: &Server) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in
-            CertificateDer::pem_file_iter(Path::new(&server.field("webhookCaFile"))).unwrap()
-        {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let address = server
-            .field("webhookUrl")
-            .strip_prefix("https://")
-            .unwrap()
-            .to_owned();
-        Self {
-            address,
-            tls: TlsConnector::from(Arc::new(config)),
-        }
-    }
-
-    async fn connect(&self) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(&self.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        self.tls
-            .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
-            .await
-            .unwrap()
-    }
-}
 
 fn review_request(token: &str) -> Vec<u8> {
     let body = format!(
@@ -188,136 +37,16 @@ fn review_request(token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// One request, one answer; gives whether the answer contains `wanted`.
-async fn exchange(
-    stream: &mut TlsStream<TcpStream>,
-    request: &[u8],
-    buffer: &mut Vec<u8>,
-    wanted: &[u8],
-) -> bool {
-    stream.write_all(request).await.unwrap();
-    buffer.clear();
-    loop {
-        let read = stream.read_buf(buffer).await.unwrap();
-        assert!(read > 0, "the server closed the connection");
-        let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let text = std::str::from_utf8(&buffer[..head]).unwrap();
-        let length: usize = text
-            .lines()
-            .find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")
-                    .map(|n| n.parse().unwrap())
-            })
-            .unwrap();
-        if buffer.len() >= head + 4 + length {
-            return buffer[head..]
-                .windows(wanted.len())
-                .any(|window| window == wanted);
-        }
-    }
-}
-
-struct Load {
-    per_second: f64,
-    cpu_micros: f64,
-}
-
-/// As many requests as fit into `time` over `connections` keep-alive connections.
-async fn saturate(
-    server: &Server,
-    target: &Target,
-    connections: usize,
-    time: Duration,
-    request: &[u8],
-    wanted: &'static [u8],
-) -> Load {
-    let count = Arc::new(AtomicU64::new(0));
-    let mut streams = Vec::new();
-    for _ in 0..connections {
-        streams.push(target.connect().await);
-    }
-    let (cpu, start) = (server.cpu(), Instant::now());
-    let mut tasks = Vec::new();
-    for mut stream in streams {
-        let (count, request) = (Arc::clone(&count), request.to_vec());
-        tasks.push(tokio::spawn(async move {
-            let mut buffer = Vec::with_capacity(4096);
-            while start.elapsed() < time {
-                assert!(
-                    exchange(&mut stream, &request, &mut buffer, wanted).await,
-                    "{}",
-                    String::from_utf8_lossy(&buffer)
-                );
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let (elapsed, cpu) = (start.elapsed(), server.cpu() - cpu);
-    let count = count.load(Ordering::Relaxed) as f64;
-    Load {
-        per_second: count / elapsed.as_secs_f64(),
-        cpu_micros: cpu.as_secs_f64() * 1e6 / count,
-    }
-}
-
-/// Latency percentiles at a fixed rate, measured from when each request was due, so that a stall counts for all it delays.
-async fn paced(
-    target: &Target,
-    rate: f64,
-    time: Duration,
-    request: &[u8],
-    wanted: &'static [u8],
-) -> [f64; 3] {
-    const CONNECTIONS: usize = 16;
-    let mut tasks = Vec::new();
-    let mut streams = Vec::new();
-    for _ in 0..CONNECTIONS {
-        streams.push(target.connect().await);
-    }
-    let start = Instant::now() + Duration::from_millis(50);
-    for (index, mut stream) in streams.into_iter().enumerate() {
-        let request = request.to_vec();
-        tasks.push(tokio::spawn(async move {
-            let step = CONNECTIONS as f64 / rate;
-            let mut buffer = Vec::with_capacity(4096);
-            let mut latencies = Vec::new();
-            let mut round = 0.0;
-            loop {
-                let due = start + Duration::from_secs_f64(index as f64 / rate + round * step);
-                if due > start + time {
-                    return latencies;
-                }
-                let now = Instant::now();
-                if due > now + Duration::from_millis(2) {
-                    tokio::time::sleep(due - now - Duration::from_millis(1)).await;
-                }
-                while Instant::now() < due {
-                    tokio::task::yield_now().await;
-                }
-                assert!(exchange(&mut stream, &request, &mut buffer, wanted).await);
-                latencies.push(due.elapsed().as_secs_f64() * 1e3);
-                round += 1.0;
-            }
-        }));
-    }
-    let mut all = Vec::new();
-    for task in tasks {
-        all.extend(task.await.unwrap());
-    }
-    all.sort_by(f64::total_cmp);
-    [0.5, 0.99, 0.999].map(|q| all[((all.len() - 1) as f64 * q) as usize])
-}
-
 async fn review(target: &Target, request: &[u8]) {
     let mut stream = target.connect().await;
     let mut buffer = Vec::new();
-    let fine = exchange(&mut stream, request, &mut buffer, b"\"authenticated\":true").await;
+    let fine = exchange(
+        &mut *stream,
+        request,
+        &mut buffer,
+        b"\"authenticated\":true",
+    )
+    .await;
     assert!(fine, "{}", String::from_utf8_lossy(&buffer));
 }
 
@@ -387,23 +116,32 @@ async fn main() {
         cpu_model()
     );
     let embedded = Server::start("up", tempfile::tempdir().unwrap(), &["--events", "off"]);
-    let target = Target::of(&embedded);
+    let target = Target::webhook(&embedded);
     let request = review_request(&embedded.get_token(true));
+    let requests = [request.clone()];
     review(&target, &request).await;
     println!("memory after start: {:.1} MiB", embedded.memory_mib());
 
     let nothing = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
-    let baseline = saturate(&embedded, &target, 16, time, nothing, b"ok").await;
+    let baseline = saturate(
+        || embedded.cpu(),
+        &target,
+        16,
+        time,
+        &[nothing.to_vec()],
+        b"ok",
+    )
+    .await;
     println!(
         "baseline, /healthz over TLS keep-alive, 16 connections: {:.0}/s, {:.1} us server CPU",
         baseline.per_second, baseline.cpu_micros
     );
     let load = saturate(
-        &embedded,
+        || embedded.cpu(),
         &target,
         16,
         time,
-        &request,
+        &requests,
         b"\"authenticated\":true",
     )
     .await;
@@ -419,7 +157,7 @@ async fn main() {
         (load.per_second / 2.0, "half the maximum"),
     ] {
         let [p50, p99, p999] =
-            paced(&target, rate, time, &request, b"\"authenticated\":true").await;
+            paced(&target, rate, time, &requests, b"\"authenticated\":true").await;
         println!(
             "TokenReview, embedded, at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
         );
@@ -430,11 +168,11 @@ async fn main() {
         .unwrap_or(1_000_000);
     let seconds = (total as f64 / load.per_second).ceil().max(1.0);
     let long = saturate(
-        &embedded,
+        || embedded.cpu(),
         &target,
         16,
         Duration::from_secs_f64(seconds),
-        &request,
+        &requests,
         b"\"authenticated\":true",
     )
     .await;
@@ -462,15 +200,16 @@ async fn main() {
     std::fs::write(&config, text).unwrap();
     let config = config.display().to_string();
     let upstream = Server::start("serve", dir, &["--config", &config]);
-    let target = Target::of(&upstream);
+    let target = Target::webhook(&upstream);
     let request = review_request(&embedded.get_token(false));
+    let requests = [request.clone()];
     review(&target, &request).await;
     let load = saturate(
-        &upstream,
+        || upstream.cpu(),
         &target,
         16,
         time,
-        &request,
+        &requests,
         b"\"authenticated\":true",
     )
     .await;
@@ -478,12 +217,4 @@ async fn main() {
         "TokenReview, upstream mode, one repeated token, 20 ms to STS, 16 connections: {:.0}/s, {:.1} us server CPU",
         load.per_second, load.cpu_micros
     );
-}
-
-fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("model name\t: "))
-        .unwrap_or("unknown processor")
-        .to_owned()
 }

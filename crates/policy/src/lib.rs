@@ -57,6 +57,7 @@ mod presence;
 mod problem;
 mod request;
 pub mod simulate;
+pub mod simulator;
 pub mod tables;
 mod text;
 pub mod validate;

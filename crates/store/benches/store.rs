@@ -146,6 +146,10 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
                 alias: None,
                 organization_id: None,
                 created: now,
+                root_keys: Vec::new(),
+                password_policy: None,
+                outbound_federation: None,
+                credential_report: None,
             };
             records.push((
                 RecordKey::Account(account).to_key().unwrap(),
@@ -195,6 +199,11 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             tags: Vec::new(),
             access_keys: listed,
             policies: Vec::new(),
+            attached: Vec::new(),
+            boundary: None,
+            groups: Vec::new(),
+            mfa_devices: Vec::new(),
+            login: None,
         };
         records.push((key, record.encode()));
     }
@@ -339,7 +348,7 @@ fn lookups(snapshot: &DirectorySnapshot, ids: &[String]) {
 
 fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
     let found = snapshot.access_key(&ids[0]).unwrap();
-    let mut record = found.owner.record.clone();
+    let mut record = found.owner.user().unwrap().record.clone();
     record.path = "/other/".into();
     let key = RecordKey::User {
         account: record.account,

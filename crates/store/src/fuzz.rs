@@ -14,16 +14,7 @@ pub fn record(data: &[u8]) {
     let Ok(record) = AnyRecord::decode(&key, value) else {
         return;
     };
-    let again = match &record {
-        AnyRecord::SealCheck(record) => record.encode(),
-        AnyRecord::SessionKeys(record) => record.encode(),
-        AnyRecord::Account(record) => record.encode(),
-        AnyRecord::AccountAlias(record) => record.encode(),
-        AnyRecord::User(record) => record.encode(),
-        AnyRecord::Role(record) => record.encode(),
-        AnyRecord::AccessKey(record) => record.encode(),
-        AnyRecord::Cluster(record) => record.encode(),
-    };
+    let again = record.encode();
     assert_eq!(
         AnyRecord::decode(&key, &again),
         Ok(record),

@@ -38,7 +38,7 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
-    NewRole, NewUser, OpenDirectoryError, Quotas,
+    NewOidcProvider, NewRole, NewUser, OpenDirectoryError, Quotas, Thing,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -48,8 +48,10 @@ pub use root_key::{RootKey, RootKeyError};
 pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError,
-    DirectorySnapshot, Principal, RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
+    DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

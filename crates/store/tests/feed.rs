@@ -56,6 +56,10 @@ impl Flaky {
             alias: None,
             organization_id: None,
             created: jiff::Timestamp::UNIX_EPOCH,
+            root_keys: Vec::new(),
+            password_policy: None,
+            outbound_federation: None,
+            credential_report: None,
         };
         let key = RecordKey::Account(account.id).to_key().unwrap();
         self.inner

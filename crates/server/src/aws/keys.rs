@@ -1,5 +1,6 @@
 //! Who holds a key: from a signature to a verified caller, against the directory snapshot.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use countersign_arn::{CallerIdentity, SessionFacts};
@@ -10,7 +11,7 @@ use countersign_sigv4::{
     AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy,
     SigningKey, SigningKeyCache, Verified,
 };
-use countersign_store::{AccessKeyLookup, DirectorySnapshot, Principal, SnapshotFeed};
+use countersign_store::{AccessKeyLookup, DirectorySnapshot, KeyOwner, Principal, SnapshotFeed};
 use countersign_token::{CLUSTER_ID_HEADER, Parameter, PresignedToken};
 use jiff::Timestamp;
 
@@ -424,17 +425,22 @@ fn user_identity(
         .access_key(key_id)
         .ok_or(AuthError::KeyInvalid)?
         .owner;
-    let user = &owner.record;
-    let identity = CallerIdentity::new(
-        &owner.arn,
-        user.account.as_str(),
-        &user.id,
-        key_id,
-        endpoint,
-    )
-    .map_err(|_| AuthError::KeyInvalid)?;
+    let (arn, account, id): (Cow<'_, str>, _, &str) = match owner {
+        KeyOwner::User(user) => (
+            Cow::Borrowed(&*user.arn),
+            user.record.account,
+            &user.record.id,
+        ),
+        KeyOwner::Root(account) => {
+            let record = &account.record;
+            let arn = format!("arn:{}:iam::{}:root", record.partition, record.id);
+            (Cow::Owned(arn), record.id, record.id.as_str())
+        }
+    };
+    let identity = CallerIdentity::new(&arn, account.as_str(), id, key_id, endpoint)
+        .map_err(|_| AuthError::KeyInvalid)?;
     let facts = SessionFacts {
-        principal_arn: owner.arn.to_string(),
+        principal_arn: arn.into_owned(),
         ..SessionFacts::default()
     };
     Ok(Arc::new(identity.with_facts(Arc::new(facts))))

@@ -50,6 +50,10 @@ impl Directory {
             alias,
             organization_id,
             created: now,
+            root_keys: Vec::new(),
+            password_policy: None,
+            outbound_federation: None,
+            credential_report: None,
         };
         self.write(|snapshot| {
             if snapshot.account(account.id).is_some() {

@@ -6,6 +6,51 @@ use countersign_session::RingError;
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
+/// What [`DirectoryError::NoSuch`] and [`DirectoryError::Exists`] speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Thing {
+    /// A group, by name.
+    Group,
+    /// A managed policy by ARN where it is looked for, by name where it is made.
+    ManagedPolicy,
+    /// A managed policy that was to be attached, or whose users or versions were asked for, by ARN.
+    AttachablePolicy,
+    /// A permissions boundary, by the policy's ARN.
+    Boundary,
+    /// A version of a managed policy, as `v3`.
+    PolicyVersion,
+    /// An instance profile, by name.
+    InstanceProfile,
+    /// An OpenID Connect provider, by ARN or URL.
+    OidcProvider,
+    /// A SAML provider, by ARN or name.
+    SamlProvider,
+    /// An MFA device, by serial number.
+    MfaDevice,
+    /// A login profile, by user name.
+    LoginProfile,
+    /// A job, by id.
+    Job,
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Group => "group",
+            Self::ManagedPolicy | Self::AttachablePolicy => "managed policy",
+            Self::Boundary => "policy to be a boundary",
+            Self::PolicyVersion => "policy version",
+            Self::InstanceProfile => "instance profile",
+            Self::OidcProvider => "OpenID Connect provider",
+            Self::SamlProvider => "SAML provider",
+            Self::MfaDevice => "MFA device",
+            Self::LoginProfile => "login profile",
+            Self::Job => "job",
+        })
+    }
+}
+
 /// Why an operation on the directory was refused or did not happen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,6 +79,22 @@ pub enum DirectoryError {
     /// A role of this name, ignoring case, is there already.
     #[error("a role with the name `{0}` exists already")]
     RoleExists(Box<str>),
+    /// There is no such thing in the account, or not on the entity it was looked for.
+    #[error("there is no {what} `{name}`")]
+    NoSuch {
+        /// What was looked for.
+        what: Thing,
+        /// Its name, ARN, URL or id, as it was given.
+        name: Box<str>,
+    },
+    /// A thing of this name is there already.
+    #[error("there is a {what} `{name}` already")]
+    Exists {
+        /// What was to be made.
+        what: Thing,
+        /// Its name, ARN, URL or id, as it was given.
+        name: Box<str>,
+    },
     /// The user or role has no such inline policy.
     #[error("there is no inline policy `{0}`")]
     NoSuchPolicy(Box<str>),
@@ -68,7 +129,7 @@ pub enum DirectoryError {
     /// Something still hangs on what was to be deleted.
     #[error("it still has {what}")]
     DeleteConflict {
-        /// What hangs on it: `access keys`, `policies`, `users`, `roles`, `clusters`, `records of a later version`.
+        /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`.
         what: &'static str,
     },
     /// The record is of a later version, or damaged; this version does not write over it.

@@ -4,9 +4,11 @@ mod access_keys;
 mod accounts;
 mod clusters;
 mod error;
+mod oidc_providers;
 mod policies;
 mod roles;
 mod session_keys;
+mod tags;
 mod users;
 
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use countersign_arn::unique_id::{self, Kind};
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
 pub use self::clusters::NewCluster;
-pub use self::error::{DirectoryError, OpenDirectoryError};
+pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
+pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::NewRole;
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
@@ -62,6 +65,30 @@ pub struct Quotas {
     pub users_per_account: usize,
     /// Roles in one account. Default 1,000.
     pub roles_per_account: usize,
+    /// Groups in one account. Default 300.
+    pub groups_per_account: usize,
+    /// Instance profiles in one account. Default 1,000.
+    pub instance_profiles_per_account: usize,
+    /// Customer managed policies in one account. Default 1,500.
+    pub policies_per_account: usize,
+    /// OpenID Connect providers in one account. Default 100.
+    pub oidc_providers_per_account: usize,
+    /// SAML providers in one account. Default 100.
+    pub saml_providers_per_account: usize,
+    /// Groups of one user. Default 10. Exact.
+    pub groups_per_user: usize,
+    /// Managed policies attached to one user, group or role. Default 10. Exact.
+    pub attached_policies: usize,
+    /// Versions of one managed policy. Default 5. Exact.
+    pub versions_per_policy: usize,
+    /// Characters without white space of a managed policy. Default 6,144. Exact.
+    pub policy_chars: usize,
+    /// Characters without white space of all inline policies of one group. Default 5,120. Exact.
+    pub group_policy_chars: usize,
+    /// MFA devices of one user. Default 8. Exact.
+    pub mfa_devices_per_user: usize,
+    /// Client ids of one OpenID Connect provider. Default 100. Exact.
+    pub client_ids_per_provider: usize,
     /// Characters without white space of all inline policies of one user. Default 2,048. Exact.
     pub user_policy_chars: usize,
     /// The same of one role. Default 10,240. Exact.
@@ -79,6 +106,18 @@ impl Default for Quotas {
         Self {
             users_per_account: 5000,
             roles_per_account: 1000,
+            groups_per_account: 300,
+            instance_profiles_per_account: 1000,
+            policies_per_account: 1500,
+            oidc_providers_per_account: 100,
+            saml_providers_per_account: 100,
+            groups_per_user: 10,
+            attached_policies: 10,
+            versions_per_policy: 5,
+            policy_chars: 6144,
+            group_policy_chars: 5120,
+            mfa_devices_per_user: 8,
+            client_ids_per_provider: 100,
             user_policy_chars: 2048,
             role_policy_chars: 10_240,
             trust_policy_chars: 2048,
@@ -117,6 +156,12 @@ impl Directory {
     #[must_use]
     pub fn snapshot(&self) -> Arc<DirectorySnapshot> {
         self.0.feed.current()
+    }
+
+    /// The quotas in force.
+    #[must_use]
+    pub fn quotas(&self) -> &Quotas {
+        &self.0.quotas
     }
 
     /// What keeps the snapshot up to date; the request path reads from it.

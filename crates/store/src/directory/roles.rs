@@ -83,6 +83,8 @@ impl Directory {
                 trust: new.trust.clone(),
                 tags: new.tags.clone(),
                 policies: Vec::new(),
+                attached: Vec::new(),
+                boundary: None,
             };
             let transaction = Transaction::new()
                 .if_unchanged(&account_key, account.modified)

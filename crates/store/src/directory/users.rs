@@ -66,6 +66,11 @@ impl Directory {
                 tags: new.tags.clone(),
                 access_keys: Vec::new(),
                 policies: Vec::new(),
+                attached: Vec::new(),
+                boundary: None,
+                groups: Vec::new(),
+                mfa_devices: Vec::new(),
+                login: None,
             };
             let transaction = Transaction::new()
                 .if_unchanged(&account_key, account.modified)

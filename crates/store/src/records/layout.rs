@@ -31,6 +31,64 @@ pub enum RecordKey<'a> {
         /// The name in lower case, see [`fold_name`](super::fold_name).
         name: &'a str,
     },
+    /// `group/ACCOUNT/NAME`
+    Group {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `policy/ACCOUNT/NAME`
+    ManagedPolicy {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `instance-profile/ACCOUNT/NAME`
+    InstanceProfile {
+        /// The account.
+        account: AccountId,
+        /// The name in lower case, see [`fold_name`](super::fold_name).
+        name: &'a str,
+    },
+    /// `oidc-provider/ACCOUNT/URL`
+    OidcProvider {
+        /// The account.
+        account: AccountId,
+        /// The URL without `https://`.
+        url: &'a str,
+    },
+    /// `saml-provider/ACCOUNT/NAME`
+    SamlProvider {
+        /// The account.
+        account: AccountId,
+        /// The name, with case.
+        name: &'a str,
+    },
+    /// `mfa/ACCOUNT/NAME`
+    MfaDevice {
+        /// The account.
+        account: AccountId,
+        /// The name, with case.
+        name: &'a str,
+    },
+    /// `last-used/ACCOUNT/ID`
+    LastUsed {
+        /// The account.
+        account: AccountId,
+        /// The id.
+        id: &'a str,
+    },
+    /// `job/ACCOUNT/ID`
+    Job {
+        /// The account.
+        account: AccountId,
+        /// The id.
+        id: &'a str,
+    },
+    /// `aws-policy/NAME`
+    AwsPolicy(&'a str),
     /// `access-key/ID`
     AccessKey(&'a str),
     /// `cluster/ACCOUNT/REGION/NAME`
@@ -80,6 +138,57 @@ impl<'a> RecordKey<'a> {
                     name: part(name)?,
                 }
             }
+            "group" => {
+                let (account, name) = folded(rest)?;
+                Self::Group {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "policy" => {
+                let (account, name) = folded(rest)?;
+                Self::ManagedPolicy {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "instance-profile" => {
+                let (account, name) = folded(rest)?;
+                Self::InstanceProfile {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "oidc-provider" => {
+                let (account, url) = in_account(rest)?;
+                Self::OidcProvider { account, url }
+            }
+            "saml-provider" => {
+                let (account, name) = in_account(rest)?;
+                Self::SamlProvider {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "mfa" => {
+                let (account, name) = in_account(rest)?;
+                Self::MfaDevice {
+                    account,
+                    name: part(name)?,
+                }
+            }
+            "last-used" => {
+                let (account, id) = in_account(rest)?;
+                Self::LastUsed {
+                    account,
+                    id: part(id)?,
+                }
+            }
+            "job" => {
+                let (account, id) = in_account(rest)?;
+                Self::Job { account, id }
+            }
+            "aws-policy" => Self::AwsPolicy(part(rest)?),
             "access-key" => Self::AccessKey(part(rest)?),
             "cluster" => {
                 let (id, rest) = rest.split_once('/').ok_or(DecodeError::Key)?;
@@ -106,6 +215,21 @@ impl<'a> RecordKey<'a> {
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),
             Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),
             Self::Role { account, name } => format!("role/{account}/{}", name.to_ascii_lowercase()),
+            Self::Group { account, name } => {
+                format!("group/{account}/{}", name.to_ascii_lowercase())
+            }
+            Self::ManagedPolicy { account, name } => {
+                format!("policy/{account}/{}", name.to_ascii_lowercase())
+            }
+            Self::InstanceProfile { account, name } => {
+                format!("instance-profile/{account}/{}", name.to_ascii_lowercase())
+            }
+            Self::OidcProvider { account, url } => format!("oidc-provider/{account}/{url}"),
+            Self::SamlProvider { account, name } => format!("saml-provider/{account}/{name}"),
+            Self::MfaDevice { account, name } => format!("mfa/{account}/{name}"),
+            Self::LastUsed { account, id } => format!("last-used/{account}/{id}"),
+            Self::Job { account, id } => format!("job/{account}/{id}"),
+            Self::AwsPolicy(name) => format!("aws-policy/{name}"),
             Self::AccessKey(id) => format!("access-key/{id}"),
             Self::Cluster {
                 account,
@@ -115,15 +239,22 @@ impl<'a> RecordKey<'a> {
         })
     }
 
-    /// Beginning of the keys of everything that lives in an account and is stored under it.
+    /// Beginning of the keys of everything that lives in an account and is stored under it, and that somebody made. What
+    /// was used when, and jobs, say nothing without it.
     ///
     /// # Errors
     /// Never, as an account id fits into a key.
-    pub fn account_prefixes(account: AccountId) -> Result<[Key; 3], InvalidKey> {
+    pub fn account_prefixes(account: AccountId) -> Result<[Key; 9], InvalidKey> {
         Ok([
             Key::new(format!("user/{account}/"))?,
             Key::new(format!("role/{account}/"))?,
             Key::new(format!("cluster/{account}/"))?,
+            Key::new(format!("group/{account}/"))?,
+            Key::new(format!("policy/{account}/"))?,
+            Key::new(format!("instance-profile/{account}/"))?,
+            Key::new(format!("oidc-provider/{account}/"))?,
+            Key::new(format!("saml-provider/{account}/"))?,
+            Key::new(format!("mfa/{account}/"))?,
         ])
     }
 }
@@ -132,6 +263,14 @@ impl<'a> RecordKey<'a> {
 fn folded(rest: &str) -> Result<(AccountId, &str), DecodeError> {
     let (id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(DecodeError::Key);
+    }
+    Ok((account(id)?, name))
+}
+
+fn in_account(rest: &str) -> Result<(AccountId, &str), DecodeError> {
+    let (id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+    if name.is_empty() {
         return Err(DecodeError::Key);
     }
     Ok((account(id)?, name))

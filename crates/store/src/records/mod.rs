@@ -9,6 +9,15 @@
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
 //! | `role/ACCOUNT/NAME` | [`Role`]; `NAME` in lower case | as users, apart from them |
 //! | `access-key/ID` | [`AccessKey`] | key ids are, over all accounts |
+//! | `group/ACCOUNT/NAME` | [`Group`]; `NAME` in lower case | as users |
+//! | `policy/ACCOUNT/NAME` | [`ManagedPolicy`]; `NAME` in lower case | as users, whatever their path |
+//! | `aws-policy/NAME` | [`AwsPolicy`] | AWS has one of a name, over all paths |
+//! | `instance-profile/ACCOUNT/NAME` | [`InstanceProfile`]; `NAME` in lower case | as users |
+//! | `oidc-provider/ACCOUNT/URL` | [`OidcProvider`] | one for each issuer and account |
+//! | `saml-provider/ACCOUNT/NAME` | [`SamlProvider`] | names are, per account, with case |
+//! | `mfa/ACCOUNT/NAME` | [`MfaDevice`] | names are, per account, with case |
+//! | `last-used/ACCOUNT/ID` | [`LastUsed`] | ids are |
+//! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //!
 //! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
@@ -19,25 +28,38 @@ mod access_key;
 mod account;
 mod cluster;
 mod deployment;
+mod group;
+mod instance_profile;
 mod layout;
+mod managed_policy;
+mod mfa_device;
 mod names;
+mod plain;
+mod provider;
 mod role;
+mod usage;
 mod user;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
-pub use self::account::{Account, AccountAlias};
+pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
 pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::group::Group;
+pub use self::instance_profile::InstanceProfile;
 pub use self::layout::RecordKey;
+pub use self::managed_policy::{AwsPolicy, ManagedPolicy, PolicyVersion};
+pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
     InvalidField, check_account_alias, check_cluster_name, check_description,
     check_max_session_duration, check_organization_id, check_path, check_policy_name,
     check_policy_text, check_region, check_role_name, check_tags, check_user_name, fold_name,
 };
+pub use self::provider::{OidcProvider, SamlProvider};
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
-pub use self::user::User;
+pub use self::usage::{ActionUse, DeletionFailure, Job, JobKind, LastUsed, ServiceUse};
+pub use self::user::{LoginProfile, User};
 use crate::{Key, SealedSecret, Value};
 
 /// The record that tells a wrong root key: a known text, sealed.
@@ -63,6 +85,24 @@ pub enum AnyRecord {
     User(User),
     /// `role/…`
     Role(Role),
+    /// `group/…`
+    Group(Group),
+    /// `policy/…`
+    ManagedPolicy(ManagedPolicy),
+    /// `aws-policy/…`
+    AwsPolicy(AwsPolicy),
+    /// `instance-profile/…`
+    InstanceProfile(InstanceProfile),
+    /// `oidc-provider/…`
+    OidcProvider(OidcProvider),
+    /// `saml-provider/…`
+    SamlProvider(SamlProvider),
+    /// `mfa/…`
+    MfaDevice(MfaDevice),
+    /// `last-used/…`
+    LastUsed(LastUsed),
+    /// `job/…`
+    Job(Job),
     /// `access-key/…`
     AccessKey(AccessKey),
     /// `cluster/…`
@@ -110,6 +150,27 @@ impl AnyRecord {
             }
             RecordKey::User { account, name } => Self::User(User::decode(account, name, value)?),
             RecordKey::Role { account, name } => Self::Role(Role::decode(account, name, value)?),
+            RecordKey::Group { account, name } => Self::Group(Group::decode(account, name, value)?),
+            RecordKey::ManagedPolicy { account, name } => {
+                Self::ManagedPolicy(ManagedPolicy::decode(account, name, value)?)
+            }
+            RecordKey::AwsPolicy(name) => Self::AwsPolicy(AwsPolicy::decode(name, value)?),
+            RecordKey::InstanceProfile { account, name } => {
+                Self::InstanceProfile(InstanceProfile::decode(account, name, value)?)
+            }
+            RecordKey::OidcProvider { account, url } => {
+                Self::OidcProvider(OidcProvider::decode(account, url, value)?)
+            }
+            RecordKey::SamlProvider { account, name } => {
+                Self::SamlProvider(SamlProvider::decode(account, name, value)?)
+            }
+            RecordKey::MfaDevice { account, name } => {
+                Self::MfaDevice(MfaDevice::decode(account, name, value)?)
+            }
+            RecordKey::LastUsed { account, id } => {
+                Self::LastUsed(LastUsed::decode(account, id, value)?)
+            }
+            RecordKey::Job { account, id } => Self::Job(Job::decode(account, id, value)?),
             RecordKey::AccessKey(id) => Self::AccessKey(AccessKey::decode(id, value)?),
             RecordKey::Cluster {
                 account,
@@ -117,6 +178,32 @@ impl AnyRecord {
                 name,
             } => Self::Cluster(Cluster::decode(account, region, name, value)?),
         })
+    }
+}
+
+impl AnyRecord {
+    /// The value to store.
+    #[must_use]
+    pub fn encode(&self) -> Value {
+        match self {
+            Self::SealCheck(record) => record.encode(),
+            Self::SessionKeys(record) => record.encode(),
+            Self::Account(record) => record.encode(),
+            Self::AccountAlias(record) => record.encode(),
+            Self::User(record) => record.encode(),
+            Self::Role(record) => record.encode(),
+            Self::Group(record) => record.encode(),
+            Self::ManagedPolicy(record) => record.encode(),
+            Self::AwsPolicy(record) => record.encode(),
+            Self::InstanceProfile(record) => record.encode(),
+            Self::OidcProvider(record) => record.encode(),
+            Self::SamlProvider(record) => record.encode(),
+            Self::MfaDevice(record) => record.encode(),
+            Self::LastUsed(record) => record.encode(),
+            Self::Job(record) => record.encode(),
+            Self::AccessKey(record) => record.encode(),
+            Self::Cluster(record) => record.encode(),
+        }
     }
 }
 

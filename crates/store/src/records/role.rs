@@ -34,6 +34,10 @@ pub struct Role {
     pub tags: Vec<Tag>,
     /// Inline identity policies, by name.
     pub policies: Vec<InlinePolicy>,
+    /// ARNs of attached managed policies, in the order they were attached.
+    pub attached: Vec<Box<str>>,
+    /// ARN of the permissions boundary.
+    pub boundary: Option<Box<str>>,
 }
 
 /// A trust policy as it was written, and the unique ids of the users and roles it names.
@@ -103,6 +107,8 @@ impl Role {
             trust: body.trust.into_owned(),
             tags: body.tags.into_owned(),
             policies: body.policies.into_owned(),
+            attached: body.attached.into_owned(),
+            boundary: body.boundary.map(Into::into),
         })
     }
 
@@ -121,6 +127,8 @@ impl Role {
             trust: Cow::Borrowed(&self.trust),
             tags: self.tags.as_slice().into(),
             policies: self.policies.as_slice().into(),
+            attached: self.attached.as_slice().into(),
+            boundary: self.boundary.as_deref().map(Into::into),
         })
     }
 }
@@ -146,6 +154,10 @@ struct RoleBody<'a> {
     tags: Cow<'a, [Tag]>,
     #[serde(default, skip_serializing_if = "super::no_items")]
     policies: Cow<'a, [InlinePolicy]>,
+    #[serde(default, skip_serializing_if = "super::no_items")]
+    attached: Cow<'a, [Box<str>]>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    boundary: Option<Cow<'a, str>>,
 }
 
 impl Body for RoleBody<'_> {

@@ -1,6 +1,7 @@
 //! IAM users.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use countersign_arn::{AccountId, Partition, Tag};
 use jiff::Timestamp;
@@ -33,6 +34,43 @@ pub struct User {
     pub access_keys: Vec<Box<str>>,
     /// Inline identity policies, by name.
     pub policies: Vec<InlinePolicy>,
+    /// ARNs of attached managed policies, in the order they were attached.
+    pub attached: Vec<Box<str>>,
+    /// ARN of the permissions boundary.
+    pub boundary: Option<Box<str>>,
+    /// Unique ids of the groups it is in, in the order it was added.
+    pub groups: Vec<Box<str>>,
+    /// Names of its enabled MFA devices.
+    pub mfa_devices: Vec<Box<str>>,
+    /// Its password.
+    pub login: Option<LoginProfile>,
+}
+
+/// A user's password for sign-in pages (IAM API spec, section 4.16).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginProfile {
+    /// When the profile was made.
+    pub created: Timestamp,
+    /// The Argon2id hash, in the PHC string form.
+    pub hash: Box<str>,
+    /// When the password was set.
+    pub changed: Timestamp,
+    /// Whether it has to be changed at the next sign-in.
+    pub reset_required: bool,
+    /// Hashes of earlier passwords, newest first, as many as the password policy may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Box<str>>,
+}
+
+impl fmt::Debug for LoginProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginProfile")
+            .field("created", &self.created)
+            .field("changed", &self.changed)
+            .field("reset_required", &self.reset_required)
+            .finish_non_exhaustive()
+    }
 }
 
 impl User {
@@ -64,6 +102,11 @@ impl User {
             tags: body.tags.into_owned(),
             access_keys: body.access_keys.into_owned(),
             policies: body.policies.into_owned(),
+            attached: body.attached.into_owned(),
+            boundary: body.boundary.map(Into::into),
+            groups: body.groups.into_owned(),
+            mfa_devices: body.mfa_devices.into_owned(),
+            login: body.login.map(Cow::into_owned),
         })
     }
 
@@ -80,6 +123,11 @@ impl User {
             tags: self.tags.as_slice().into(),
             access_keys: self.access_keys.as_slice().into(),
             policies: self.policies.as_slice().into(),
+            attached: self.attached.as_slice().into(),
+            boundary: self.boundary.as_deref().map(Into::into),
+            groups: self.groups.as_slice().into(),
+            mfa_devices: self.mfa_devices.as_slice().into(),
+            login: self.login.as_ref().map(Cow::Borrowed),
         })
     }
 }
@@ -103,6 +151,16 @@ struct UserBody<'a> {
     access_keys: Cow<'a, [Box<str>]>,
     #[serde(default, skip_serializing_if = "no_items")]
     policies: Cow<'a, [InlinePolicy]>,
+    #[serde(default, skip_serializing_if = "no_items")]
+    attached: Cow<'a, [Box<str>]>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    boundary: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "no_items")]
+    groups: Cow<'a, [Box<str>]>,
+    #[serde(default, skip_serializing_if = "no_items")]
+    mfa_devices: Cow<'a, [Box<str>]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    login: Option<Cow<'a, LoginProfile>>,
 }
 
 impl Body for UserBody<'_> {

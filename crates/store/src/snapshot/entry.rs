@@ -6,7 +6,10 @@ use countersign_arn::AccountId;
 use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeploymentId};
 use jiff::Timestamp;
 
-use crate::records::{AccessKeyStatus, Account, Cluster, DecodeError, Role, User};
+use crate::records::{
+    AccessKeyStatus, Account, AwsPolicy, Cluster, DecodeError, Group, InstanceProfile,
+    ManagedPolicy, MfaDevice, OidcProvider, Role, SamlProvider, User,
+};
 use crate::{Revision, SealError, SecretString};
 
 /// An account.
@@ -18,26 +21,148 @@ pub struct AccountEntry {
     pub modified: Revision,
 }
 
-/// A user, with its ARN at hand.
+/// A record with its ARN at hand.
 #[derive(Debug)]
-pub struct UserEntry {
+pub struct Entry<T> {
     /// The record.
-    pub record: User,
-    /// `arn:P:iam::A:user/path/Name`
+    pub record: T,
+    /// Its ARN.
     pub arn: Arc<str>,
     /// When it last changed.
     pub modified: Revision,
 }
 
-/// A role, with its ARN at hand.
+/// A user, `arn:P:iam::A:user/path/Name`.
+pub type UserEntry = Entry<User>;
+/// A role, `arn:P:iam::A:role/path/Name`.
+pub type RoleEntry = Entry<Role>;
+/// A group, `arn:P:iam::A:group/path/Name`.
+pub type GroupEntry = Entry<Group>;
+/// A customer managed policy, `arn:P:iam::A:policy/path/Name`.
+pub type ManagedPolicyEntry = Entry<ManagedPolicy>;
+/// An imported policy of AWS. Its ARN here is that in the partition `aws`.
+pub type AwsPolicyEntry = Entry<AwsPolicy>;
+/// An instance profile, `arn:P:iam::A:instance-profile/path/Name`.
+pub type InstanceProfileEntry = Entry<InstanceProfile>;
+/// An OpenID Connect provider, `arn:P:iam::A:oidc-provider/URL`.
+pub type OidcProviderEntry = Entry<OidcProvider>;
+/// A SAML provider, `arn:P:iam::A:saml-provider/Name`.
+pub type SamlProviderEntry = Entry<SamlProvider>;
+/// A cluster, `arn:P:eks:R:A:cluster/NAME`.
+pub type ClusterEntry = Entry<Cluster>;
+
+/// A virtual MFA device, `arn:P:iam::A:mfa/path/Name`. Its seed is in memory as it is.
 #[derive(Debug)]
-pub struct RoleEntry {
+pub struct MfaDeviceEntry {
     /// The record.
-    pub record: Role,
-    /// `arn:P:iam::A:role/path/Name`
+    pub record: MfaDevice,
+    /// Its ARN, which is its serial number.
     pub arn: Arc<str>,
     /// When it last changed.
     pub modified: Revision,
+    /// The seed, base32.
+    pub seed: SecretString,
+}
+
+/// What has policies attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntityKind {
+    /// A user.
+    User,
+    /// A group.
+    Group,
+    /// A role.
+    Role,
+}
+
+/// A user, group or role that has a policy attached, or as its boundary.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyUser {
+    /// Its account.
+    pub account: AccountId,
+    /// What it is.
+    pub kind: EntityKind,
+    /// Its name in lower case.
+    pub name: Arc<str>,
+}
+
+/// A managed policy by its ARN, whether a customer's, shipped, or imported.
+#[derive(Debug, Clone, Copy)]
+pub enum PolicyRef<'s> {
+    /// Of a customer.
+    Customer(&'s Arc<ManagedPolicyEntry>),
+    /// Of AWS, imported; comes before the shipped one of the same name.
+    Imported(&'s Arc<AwsPolicyEntry>),
+    /// Of AWS, shipped.
+    Shipped(&'static countersign_policy::tables::ManagedPolicy),
+}
+
+impl<'s> PolicyRef<'s> {
+    /// The document in force; for partitions other than `aws`, the ARNs in a document of AWS still name partition `aws`.
+    #[must_use]
+    pub fn default_document(self) -> &'s str {
+        match self {
+            Self::Customer(policy) => policy.record.default_document(),
+            Self::Imported(policy) => policy.record.default_document(),
+            Self::Shipped(policy) => policy.document(),
+        }
+    }
+
+    /// What to tell one state of the policy from another by; shipped ones never change while the program runs.
+    #[must_use]
+    pub fn revision(self) -> Revision {
+        match self {
+            Self::Customer(policy) => policy.modified,
+            Self::Imported(policy) => policy.modified,
+            Self::Shipped(_) => Revision::default(),
+        }
+    }
+
+    /// Name without path.
+    #[must_use]
+    pub fn name(self) -> &'s str {
+        match self {
+            Self::Customer(policy) => &policy.record.name,
+            Self::Imported(policy) => &policy.record.name,
+            Self::Shipped(policy) => &policy.name,
+        }
+    }
+
+    /// `/` or `/…/`.
+    #[must_use]
+    pub fn path(self) -> &'s str {
+        match self {
+            Self::Customer(policy) => &policy.record.path,
+            Self::Imported(policy) => &policy.record.path,
+            Self::Shipped(policy) => &policy.path,
+        }
+    }
+
+    /// Whether AWS owns it.
+    #[must_use]
+    pub const fn is_aws(self) -> bool {
+        !matches!(self, Self::Customer(_))
+    }
+}
+
+/// Whose an access key is.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyOwner<'a> {
+    /// A user's.
+    User(&'a Arc<UserEntry>),
+    /// The root user's of an account.
+    Root(&'a Arc<AccountEntry>),
+}
+
+impl<'a> KeyOwner<'a> {
+    /// The user, unless it is the root user.
+    #[must_use]
+    pub const fn user(self) -> Option<&'a Arc<UserEntry>> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Root(_) => None,
+        }
+    }
 }
 
 /// What session tokens are sealed and opened with.
@@ -58,7 +183,7 @@ pub struct AccessKeyEntry {
     pub id: Arc<str>,
     /// Account of its user.
     pub account: AccountId,
-    /// Unique id of its user.
+    /// Unique id of its user; the account id for the root user.
     pub user_id: Box<str>,
     /// Whether it authenticates.
     pub status: AccessKeyStatus,
@@ -90,8 +215,8 @@ impl AccessKeyEntry {
 pub struct AccessKeyLookup<'a> {
     /// The key; [`active_secret`](AccessKeyEntry::active_secret) is what a signature is verified with.
     pub key: &'a AccessKeyEntry,
-    /// The user who calls when the signature is right.
-    pub owner: &'a UserEntry,
+    /// Who calls when the signature is right.
+    pub owner: KeyOwner<'a>,
 }
 
 /// What a unique id names.
@@ -102,17 +227,8 @@ pub enum Principal {
     User(Arc<UserEntry>),
     /// `AROA…`
     Role(Arc<RoleEntry>),
-}
-
-/// A cluster, with its ARN at hand.
-#[derive(Debug)]
-pub struct ClusterEntry {
-    /// The record.
-    pub record: Cluster,
-    /// `arn:P:eks:R:A:cluster/NAME`
-    pub arn: Arc<str>,
-    /// When it last changed.
-    pub modified: Revision,
+    /// `AGPA…`; a group never calls.
+    Group(Arc<GroupEntry>),
 }
 
 /// Why a name alone names no cluster.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use countersign_arn::AccountId;
 use countersign_session::KeyRing;
 use zeroize::Zeroizing;
 
 use super::{
-    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, Principal, RoleEntry,
-    SessionKeysEntry, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, EntityKind, Entry,
+    MfaDeviceEntry, PolicyUser, Principal, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use crate::records::{
-    AccessKey, AnyRecord, Cluster, RecordKey, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys,
-    User,
+    AccessKey, AnyRecord, AwsPolicy, Cluster, Group, InstanceProfile, ManagedPolicy, MfaDevice,
+    OidcProvider, RecordKey, Role, SECRET_FIELD, SEED_FIELD, SESSION_KEYS_FIELD, SamlProvider,
+    SessionKeys, User, fold_name,
 };
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
@@ -26,6 +28,7 @@ pub(super) struct ReadRecord {
 
 enum Content {
     AccessKey(AccessKeyEntry),
+    MfaDevice(MfaDeviceEntry),
     SessionKeys(SessionKeysEntry),
     Plain(AnyRecord),
 }
@@ -41,6 +44,7 @@ impl ReadRecord {
             .map_err(UnusableRecord::Decode)
             .and_then(|decoded| match decoded {
                 AnyRecord::AccessKey(record) => open(key, record, *modified, sealer),
+                AnyRecord::MfaDevice(record) => open_device(key, record, *modified, sealer),
                 AnyRecord::SessionKeys(record) => open_ring(key, &record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
@@ -75,6 +79,21 @@ fn open(
         created,
         modified,
         secret,
+    }))
+}
+
+fn open_device(
+    key: &Key,
+    record: MfaDevice,
+    modified: Revision,
+    sealer: &Sealer,
+) -> Result<Content, UnusableRecord> {
+    let seed = sealer.open(key, SEED_FIELD, &record.seed)?;
+    Ok(Content::MfaDevice(MfaDeviceEntry {
+        arn: record.arn().into(),
+        record,
+        modified,
+        seed,
     }))
 }
 
@@ -131,6 +150,11 @@ impl DirectorySnapshot {
                 self.access_keys
                     .insert(Arc::clone(&entry.id), Arc::new(entry));
             }
+            Ok(Content::MfaDevice(entry)) => {
+                let (account, name) = (entry.record.account, Arc::from(&*entry.record.name));
+                let slot = self.accounts.entry(account).or_default();
+                slot.mfa_devices.insert(name, Arc::new(entry));
+            }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
             Ok(Content::Plain(record)) => self.add(record, modified),
             Err(reason) => {
@@ -152,36 +176,137 @@ impl DirectorySnapshot {
             }
             AnyRecord::User(record) => self.add_user(record, modified),
             AnyRecord::Role(record) => self.add_role(record, modified),
+            AnyRecord::Group(record) => self.add_group(record, modified),
+            AnyRecord::ManagedPolicy(record) => {
+                let (account, name) = (record.account, fold_name(&record.name).into());
+                let entry = entry(record, modified, ManagedPolicy::arn);
+                self.accounts
+                    .entry(account)
+                    .or_default()
+                    .policies
+                    .insert(name, entry);
+            }
+            AnyRecord::AwsPolicy(record) => {
+                let name = Arc::from(&*record.name);
+                let arn = |policy: &AwsPolicy| format!("arn:aws:iam::aws:{}", policy.resource());
+                self.aws_policies.insert(name, entry(record, modified, arn));
+            }
+            AnyRecord::InstanceProfile(record) => {
+                let (account, name) = (record.account, fold_name(&record.name).into());
+                let entry = entry(record, modified, InstanceProfile::arn);
+                let slot = self.accounts.entry(account).or_default();
+                slot.instance_profiles.insert(name, entry);
+            }
+            AnyRecord::OidcProvider(record) => {
+                let (account, url) = (record.account, Arc::from(&*record.url));
+                let entry = entry(record, modified, OidcProvider::arn);
+                self.accounts
+                    .entry(account)
+                    .or_default()
+                    .oidc_providers
+                    .insert(url, entry);
+            }
+            AnyRecord::SamlProvider(record) => {
+                let (account, name) = (record.account, Arc::from(&*record.name));
+                let entry = entry(record, modified, SamlProvider::arn);
+                self.accounts
+                    .entry(account)
+                    .or_default()
+                    .saml_providers
+                    .insert(name, entry);
+            }
+            AnyRecord::LastUsed(record) => {
+                self.last_used
+                    .insert(Arc::from(&*record.id), Arc::new(record));
+            }
+            AnyRecord::Job(record) => {
+                let (account, id) = (record.account, Arc::from(&*record.id));
+                let entry = entry(record, modified, |_| String::new());
+                self.accounts
+                    .entry(account)
+                    .or_default()
+                    .jobs
+                    .insert(id, entry);
+            }
             // Read into contents of their own, with their secrets opened.
-            AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) => {}
+            AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
         }
     }
 
     fn add_user(&mut self, record: User, modified: Revision) {
-        let folded = record.name.to_ascii_lowercase();
-        let id: Arc<str> = Arc::from(&*record.id);
-        let slot = self.accounts.entry(record.account).or_default();
-        let entry = Arc::new(UserEntry {
-            arn: record.arn().into(),
-            record,
-            modified,
-        });
-        slot.users.insert(folded.into(), Arc::clone(&entry));
-        self.principals.insert(id, Principal::User(entry));
+        let folded: Arc<str> = fold_name(&record.name).into();
+        for group in &record.groups {
+            let group: Arc<str> = Arc::from(&**group);
+            self.members
+                .entry(group)
+                .or_default()
+                .insert(Arc::clone(&folded));
+        }
+        let user = PolicyUser::new(record.account, EntityKind::User, &folded);
+        self.add_policy_user(&user, &record.attached, record.boundary.as_deref());
+        let entry = entry(record, modified, User::arn);
+        let slot = self.accounts.entry(entry.record.account).or_default();
+        slot.users.insert(folded, Arc::clone(&entry));
+        self.principals
+            .insert(Arc::from(&*entry.record.id), Principal::User(entry));
     }
 
     fn add_role(&mut self, record: Role, modified: Revision) {
-        let folded = record.name.to_ascii_lowercase();
-        let id: Arc<str> = Arc::from(&*record.id);
-        let slot = self.accounts.entry(record.account).or_default();
-        let entry = Arc::new(RoleEntry {
-            arn: record.arn().into(),
-            record,
-            modified,
-        });
-        slot.roles.insert(folded.into(), Arc::clone(&entry));
-        self.principals.insert(id, Principal::Role(entry));
+        let folded: Arc<str> = fold_name(&record.name).into();
+        let user = PolicyUser::new(record.account, EntityKind::Role, &folded);
+        self.add_policy_user(&user, &record.attached, record.boundary.as_deref());
+        let entry = entry(record, modified, Role::arn);
+        let slot = self.accounts.entry(entry.record.account).or_default();
+        slot.roles.insert(folded, Arc::clone(&entry));
+        self.principals
+            .insert(Arc::from(&*entry.record.id), Principal::Role(entry));
+    }
+
+    fn add_group(&mut self, record: Group, modified: Revision) {
+        let folded: Arc<str> = fold_name(&record.name).into();
+        let user = PolicyUser::new(record.account, EntityKind::Group, &folded);
+        self.add_policy_user(&user, &record.attached, None);
+        let entry = entry(record, modified, Group::arn);
+        let slot = self.accounts.entry(entry.record.account).or_default();
+        slot.groups.insert(folded, Arc::clone(&entry));
+        self.principals
+            .insert(Arc::from(&*entry.record.id), Principal::Group(entry));
+    }
+
+    fn add_policy_user(
+        &mut self,
+        user: &PolicyUser,
+        attached: &[Box<str>],
+        boundary: Option<&str>,
+    ) {
+        for arn in attached {
+            let users = self.policy_users.entry(Arc::from(&**arn)).or_default();
+            users.attached.insert(user.clone());
+        }
+        if let Some(arn) = boundary {
+            let users = self.policy_users.entry(Arc::from(arn)).or_default();
+            users.boundary.insert(user.clone());
+        }
+    }
+
+    fn remove_policy_user(
+        &mut self,
+        user: &PolicyUser,
+        attached: &[Box<str>],
+        boundary: Option<&str>,
+    ) {
+        let arns = attached.iter().map(|arn| &**arn).chain(boundary);
+        for arn in arns {
+            let Some(users) = self.policy_users.get_mut(arn) else {
+                continue;
+            };
+            users.attached.remove(user);
+            users.boundary.remove(user);
+            if users.attached.is_empty() && users.boundary.is_empty() {
+                self.policy_users.remove(arn);
+            }
+        }
     }
 
     fn add_cluster(&mut self, record: Cluster, modified: Revision) {
@@ -210,19 +335,51 @@ impl DirectorySnapshot {
                 let mut removed = None;
                 self.change_slot(account, |slot| removed = slot.users.remove(name));
                 if let Some(user) = removed {
-                    self.remove_principal(&user.record.id, |principal| {
-                        matches!(principal, Principal::User(other) if Arc::ptr_eq(&user, other))
-                    });
+                    self.remove_user(&user, name);
                 }
             }
             Ok(RecordKey::Role { account, name }) => {
                 let mut removed = None;
                 self.change_slot(account, |slot| removed = slot.roles.remove(name));
                 if let Some(role) = removed {
-                    self.remove_principal(&role.record.id, |principal| {
+                    let record = &role.record;
+                    let user = PolicyUser::new(account, EntityKind::Role, name);
+                    self.remove_policy_user(&user, &record.attached, record.boundary.as_deref());
+                    self.remove_principal(&record.id, |principal| {
                         matches!(principal, Principal::Role(other) if Arc::ptr_eq(&role, other))
                     });
                 }
+            }
+            Ok(RecordKey::Group { account, name }) => {
+                let mut removed = None;
+                self.change_slot(account, |slot| removed = slot.groups.remove(name));
+                if let Some(group) = removed {
+                    let user = PolicyUser::new(account, EntityKind::Group, name);
+                    self.remove_policy_user(&user, &group.record.attached, None);
+                    self.remove_principal(&group.record.id, |principal| {
+                        matches!(principal, Principal::Group(other) if Arc::ptr_eq(&group, other))
+                    });
+                }
+            }
+            Ok(RecordKey::ManagedPolicy { account, name }) => {
+                self.change_slot(account, |slot| drop(slot.policies.remove(name)));
+            }
+            Ok(RecordKey::AwsPolicy(name)) => drop(self.aws_policies.remove(name)),
+            Ok(RecordKey::InstanceProfile { account, name }) => {
+                self.change_slot(account, |slot| drop(slot.instance_profiles.remove(name)));
+            }
+            Ok(RecordKey::OidcProvider { account, url }) => {
+                self.change_slot(account, |slot| drop(slot.oidc_providers.remove(url)));
+            }
+            Ok(RecordKey::SamlProvider { account, name }) => {
+                self.change_slot(account, |slot| drop(slot.saml_providers.remove(name)));
+            }
+            Ok(RecordKey::MfaDevice { account, name }) => {
+                self.change_slot(account, |slot| drop(slot.mfa_devices.remove(name)));
+            }
+            Ok(RecordKey::LastUsed { id, .. }) => drop(self.last_used.remove(id)),
+            Ok(RecordKey::Job { account, id }) => {
+                self.change_slot(account, |slot| drop(slot.jobs.remove(id)));
             }
             Ok(RecordKey::AccessKey(id)) => {
                 self.access_keys.remove(id);
@@ -244,27 +401,60 @@ impl DirectorySnapshot {
         }
     }
 
+    fn remove_user(&mut self, user: &Arc<UserEntry>, name: &str) {
+        let record = &user.record;
+        for group in &record.groups {
+            let Some(members) = self.members.get_mut(&**group) else {
+                continue;
+            };
+            members.remove(name);
+            if members.is_empty() {
+                self.members.remove(&**group);
+            }
+        }
+        let of_policies = PolicyUser::new(record.account, EntityKind::User, name);
+        self.remove_policy_user(&of_policies, &record.attached, record.boundary.as_deref());
+        self.remove_principal(
+            &record.id,
+            |principal| matches!(principal, Principal::User(other) if Arc::ptr_eq(user, other)),
+        );
+    }
+
     fn remove_principal(&mut self, id: &str, is_this: impl FnOnce(&Principal) -> bool) {
         if self.principals.get(id).is_some_and(is_this) {
             self.principals.remove(id);
         }
     }
 
-    fn change_slot(
-        &mut self,
-        account: countersign_arn::AccountId,
-        change: impl FnOnce(&mut super::AccountSlot),
-    ) {
+    fn change_slot(&mut self, account: AccountId, change: impl FnOnce(&mut super::AccountSlot)) {
         let Some(slot) = self.accounts.get_mut(&account) else {
             return;
         };
         change(slot);
-        if slot.account.is_none() && slot.users.is_empty() && slot.roles.is_empty() {
+        if slot.is_empty() {
             self.accounts.remove(&account);
         }
     }
 }
 
-fn place(cluster: &ClusterEntry) -> (countersign_arn::AccountId, &str) {
+impl PolicyUser {
+    fn new(account: AccountId, kind: EntityKind, folded: &str) -> Self {
+        Self {
+            account,
+            kind,
+            name: folded.into(),
+        }
+    }
+}
+
+fn entry<T>(record: T, modified: Revision, arn: impl Fn(&T) -> String) -> Arc<Entry<T>> {
+    Arc::new(Entry {
+        arn: arn(&record).into(),
+        record,
+        modified,
+    })
+}
+
+fn place(cluster: &ClusterEntry) -> (AccountId, &str) {
     (cluster.record.account, &cluster.record.region)
 }

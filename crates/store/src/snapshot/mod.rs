@@ -2,21 +2,26 @@
 
 mod entry;
 mod fold;
+mod iam;
 #[cfg(test)]
 mod tests;
 
 use std::num::NonZero;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
 use futures::StreamExt;
-use imbl::{HashMap, OrdMap};
+use imbl::{HashMap, OrdMap, OrdSet};
 
 pub use self::entry::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, ClusterEntry, ClusterNameError, Principal,
-    RoleEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
+    EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
+    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
+use crate::records::{Job, LastUsed};
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
@@ -35,6 +40,14 @@ pub struct DirectorySnapshot {
     access_keys: HashMap<Arc<str>, Arc<AccessKeyEntry>>,
     /// By name; of one name there is at most one per account and region, in the order of these.
     clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
+    /// Policies of AWS that were imported, by name.
+    aws_policies: OrdMap<Arc<str>, Arc<AwsPolicyEntry>>,
+    /// Folded names of the users in a group, by its unique id.
+    members: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Who has a policy attached, or as boundary, by its ARN.
+    policy_users: HashMap<Arc<str>, PolicyUsers>,
+    /// By id of user, role or access key.
+    last_used: HashMap<Arc<str>, Arc<LastUsed>>,
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
@@ -48,6 +61,42 @@ struct AccountSlot {
     users: OrdMap<Arc<str>, Arc<UserEntry>>,
     /// By folded name.
     roles: OrdMap<Arc<str>, Arc<RoleEntry>>,
+    /// By folded name.
+    groups: OrdMap<Arc<str>, Arc<GroupEntry>>,
+    /// By folded name.
+    policies: OrdMap<Arc<str>, Arc<ManagedPolicyEntry>>,
+    /// By folded name.
+    instance_profiles: OrdMap<Arc<str>, Arc<InstanceProfileEntry>>,
+    /// By URL.
+    oidc_providers: OrdMap<Arc<str>, Arc<OidcProviderEntry>>,
+    /// By name.
+    saml_providers: OrdMap<Arc<str>, Arc<SamlProviderEntry>>,
+    /// By name.
+    mfa_devices: OrdMap<Arc<str>, Arc<MfaDeviceEntry>>,
+    /// By id.
+    jobs: OrdMap<Arc<str>, Arc<Entry<Job>>>,
+}
+
+impl AccountSlot {
+    fn is_empty(&self) -> bool {
+        self.account.is_none()
+            && self.users.is_empty()
+            && self.roles.is_empty()
+            && self.groups.is_empty()
+            && self.policies.is_empty()
+            && self.instance_profiles.is_empty()
+            && self.oidc_providers.is_empty()
+            && self.saml_providers.is_empty()
+            && self.mfa_devices.is_empty()
+            && self.jobs.is_empty()
+    }
+}
+
+/// Who has a policy attached, and whose boundary it is.
+#[derive(Clone, Default)]
+struct PolicyUsers {
+    attached: OrdSet<PolicyUser>,
+    boundary: OrdSet<PolicyUser>,
 }
 
 impl DirectorySnapshot {
@@ -85,24 +134,29 @@ impl DirectorySnapshot {
         self.revision
     }
 
-    /// The access key with this id and the user it belongs to. O(1), two hash lookups.
+    /// The access key with this id and whose it is. O(1), two hash lookups.
     ///
-    /// `None` also when the user is not there, or does not list the key: a key authenticates only through its user.
+    /// `None` also when the user is not there, or does not list the key: a key authenticates only through its user. The
+    /// root user's keys are listed by the account.
     #[must_use]
     pub fn access_key(&self, id: &str) -> Option<AccessKeyLookup<'_>> {
         let key = self.access_keys.get(id)?;
-        let Some(Principal::User(owner)) = self.principals.get(&*key.user_id) else {
-            return None;
+        let listed_in = |keys: &[Box<str>]| keys.iter().any(|listed| **listed == *id);
+        let owner = match self.principals.get(&*key.user_id) {
+            Some(Principal::User(owner)) => (listed_in(&owner.record.access_keys)
+                && owner.record.account == key.account)
+                .then_some(KeyOwner::User(owner))?,
+            Some(_) => return None,
+            None => {
+                let account = self.account(key.account)?;
+                (*key.user_id == *key.account.as_str() && listed_in(&account.record.root_keys))
+                    .then_some(KeyOwner::Root(account))?
+            }
         };
-        let listed = owner
-            .record
-            .access_keys
-            .iter()
-            .any(|listed| **listed == *id);
-        (listed && owner.record.account == key.account).then_some(AccessKeyLookup { key, owner })
+        Some(AccessKeyLookup { key, owner })
     }
 
-    /// The user or role with this unique id. O(1).
+    /// The user, role or group with this unique id. O(1).
     #[must_use]
     pub fn principal(&self, unique_id: &str) -> Option<&Principal> {
         self.principals.get(unique_id)
@@ -122,19 +176,8 @@ impl DirectorySnapshot {
         account: AccountId,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<UserEntry>> {
-        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
-        let from = match after {
-            Some(name) => std::ops::Bound::Excluded(name),
-            None => std::ops::Bound::Unbounded,
-        };
-        self.accounts
-            .get(&account)
-            .into_iter()
-            .flat_map(move |slot| {
-                slot.users
-                    .range((from.clone(), std::ops::Bound::Unbounded))
-                    .map(|(_, user)| user)
-            })
+        self.slot(account)
+            .flat_map(move |slot| behind(&slot.users, after.map(str::to_ascii_lowercase)))
     }
 
     /// How many users an account has.
@@ -159,19 +202,8 @@ impl DirectorySnapshot {
         account: AccountId,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<RoleEntry>> {
-        let after: Option<Arc<str>> = after.map(|name| name.to_ascii_lowercase().into());
-        let from = match after {
-            Some(name) => std::ops::Bound::Excluded(name),
-            None => std::ops::Bound::Unbounded,
-        };
-        self.accounts
-            .get(&account)
-            .into_iter()
-            .flat_map(move |slot| {
-                slot.roles
-                    .range((from.clone(), std::ops::Bound::Unbounded))
-                    .map(|(_, role)| role)
-            })
+        self.slot(account)
+            .flat_map(move |slot| behind(&slot.roles, after.map(str::to_ascii_lowercase)))
     }
 
     /// How many roles an account has.
@@ -197,6 +229,10 @@ impl DirectorySnapshot {
             .access_keys
             .iter()
             .filter_map(|id| self.access_keys.get(&**id))
+    }
+
+    fn slot(&self, account: AccountId) -> impl Iterator<Item = &AccountSlot> {
+        self.accounts.get(&account).into_iter()
     }
 
     /// How many access keys there are in all accounts.
@@ -303,6 +339,7 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.aws_policies.is_empty()
             && self.unusable.is_empty()
     }
 }
@@ -317,6 +354,15 @@ impl std::fmt::Debug for DirectorySnapshot {
             .field("unusable", &self.unusable.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The entries of a map whose key comes after `after`, in the order of their keys.
+fn behind<V>(map: &OrdMap<Arc<str>, V>, after: Option<String>) -> impl Iterator<Item = &V> {
+    let from = match after {
+        Some(name) => Bound::Excluded(Arc::from(name)),
+        None => Bound::Unbounded,
+    };
+    map.range((from, Bound::Unbounded)).map(|(_, entry)| entry)
 }
 
 /// The name in lower case without an allocation; `None` if it is too long to be one.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::records::{
-    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator,
+    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator, Group,
     InlinePolicy, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys, TrustPolicy, User,
 };
 use crate::{Change, RedbStore, RootKey, SecretString, Transaction, Value};
@@ -51,6 +51,12 @@ enum Step {
         name: u8,
         generation: u8,
         policies: u8,
+    },
+    Group {
+        account: u8,
+        name: u8,
+        generation: u8,
+        attached: u8,
     },
     SessionKeys {
         key: u8,
@@ -117,6 +123,14 @@ fn step() -> impl Strategy<Value = Step> {
                 policies
             }
         ),
+        (few.clone(), few.clone(), few.clone(), few.clone()).prop_map(
+            |(account, name, generation, attached)| Step::Group {
+                account,
+                name,
+                generation,
+                attached
+            }
+        ),
         (few.clone(), any::<bool>()).prop_map(|(key, whole)| Step::SessionKeys { key, whole }),
         (any::<u8>(), few).prop_map(|(at, value)| Step::Garbage { at, value }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
@@ -136,11 +150,19 @@ fn user_id(account: u8, name: u8, generation: u8) -> Box<str> {
     format!("AIDARTX3GSDSXFDO{account}{name}{generation}AA").into()
 }
 
+fn group_id(account: u8, name: u8, generation: u8) -> Box<str> {
+    format!("AGPARTX3GSDSXFDO{account}{name}{generation}AA").into()
+}
+
+fn policy_arn(n: u8) -> Box<str> {
+    format!("arn:aws:iam::aws:policy/p{n}").into()
+}
+
 /// Every key that a step may write, and some that no version knows.
 fn some_key(at: u8) -> Key {
     let pick = at % 3;
     let other = (at / 3) % 3;
-    let key = match at % 11 {
+    let key = match at % 12 {
         0 => format!("account/{}", account(pick)),
         1 => format!("account-alias/alias-{pick}"),
         2 => format!("user/{}/name-{other}", account(pick)),
@@ -149,6 +171,7 @@ fn some_key(at: u8) -> Key {
         5 => format!("role-of-later/{}/name-{other}", account(pick)),
         8 | 9 => format!("role/{}/name-{other}", account(pick)),
         10 => "meta/session-keys".into(),
+        11 => format!("group/{}/name-{other}", account(pick)),
         6 => format!("user/{}/", account(pick)),
         _ => "meta/later".into(),
     };
@@ -166,6 +189,10 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 alias: alias.map(|n| format!("alias-{n}").into()),
                 organization_id: None,
                 created,
+                root_keys: Vec::new(),
+                password_policy: None,
+                outbound_federation: None,
+                credential_report: None,
             };
             (format!("account/{}", record.id), record.encode())
         }
@@ -192,6 +219,11 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 tags: Vec::new(),
                 access_keys: keys.iter().map(|n| key_id(*n).into()).collect(),
                 policies: Vec::new(),
+                attached: keys.iter().map(|n| policy_arn(*n)).collect(),
+                boundary: keys.first().map(|n| policy_arn(*n)),
+                groups: keys.iter().map(|n| group_id(id, *n, generation)).collect(),
+                mfa_devices: Vec::new(),
+                login: None,
             };
             (
                 format!("user/{}/name-{name}", record.account),
@@ -280,9 +312,32 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                         document: "{}".into(),
                     })
                     .collect(),
+                attached: (0..policies).map(policy_arn).collect(),
+                boundary: (policies > 1).then(|| policy_arn(policies)),
             };
             (
                 format!("role/{}/name-{name}", record.account),
+                record.encode(),
+            )
+        }
+        Step::Group {
+            account: id,
+            name,
+            generation,
+            attached,
+        } => {
+            let record = Group {
+                account: account(id),
+                partition: Partition::Aws,
+                name: format!("Name-{name}").into(),
+                path: "/".into(),
+                id: group_id(id, name, generation),
+                created,
+                policies: Vec::new(),
+                attached: (0..attached).map(policy_arn).collect(),
+            };
+            (
+                format!("group/{}/name-{name}", record.account),
                 record.encode(),
             )
         }
@@ -315,6 +370,23 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
 /// Everything a snapshot holds, as text.
 fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
+    for (group, names) in &snapshot.members {
+        all.extend(names.iter().map(|name| format!("member {group} {name}")));
+    }
+    for (arn, users) in &snapshot.policy_users {
+        all.extend(
+            users
+                .attached
+                .iter()
+                .map(|user| format!("attached {arn} {user:?}")),
+        );
+        all.extend(
+            users
+                .boundary
+                .iter()
+                .map(|user| format!("boundary {arn} {user:?}")),
+        );
+    }
     for (id, slot) in &snapshot.accounts {
         all.insert(format!("slot {id} {:?}", slot.account));
         all.extend(
@@ -326,6 +398,11 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
             slot.roles
                 .iter()
                 .map(|(name, role)| format!("role {id} {name} {role:?}")),
+        );
+        all.extend(
+            slot.groups
+                .iter()
+                .map(|(name, group)| format!("group {id} {name} {group:?}")),
         );
     }
     all.extend(
@@ -400,9 +477,10 @@ proptest! {
             for n in 0..6 {
                 let id = key_id(n);
                 let Some(found) = loaded.access_key(&id) else { continue };
-                assert!(found.owner.record.access_keys.iter().any(|key| **key == *id));
-                assert_eq!(found.key.user_id, found.owner.record.id);
-                assert!(loaded.user(found.key.account, &found.owner.record.name).is_some());
+                let owner = found.owner.user().unwrap();
+                assert!(owner.record.access_keys.iter().any(|key| **key == *id));
+                assert_eq!(found.key.user_id, owner.record.id);
+                assert!(loaded.user(found.key.account, &owner.record.name).is_some());
             }
         });
     }

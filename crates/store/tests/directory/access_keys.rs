@@ -27,13 +27,16 @@ async fn access_key_leads_to_its_user() {
         found.key.active_secret().unwrap().expose(),
         created.secret.expose()
     );
-    assert_eq!(&*found.owner.arn, "arn:aws:iam::111122223333:user/ops/Ana");
-    assert_eq!(found.owner.record, {
+    assert_eq!(
+        &*found.owner.user().unwrap().arn,
+        "arn:aws:iam::111122223333:user/ops/Ana"
+    );
+    assert_eq!(found.owner.user().unwrap().record, {
         let mut user = user.clone();
         user.access_keys.push(created.metadata.id.clone());
         user
     });
-    assert_eq!(found.owner.record.id.len(), 21);
+    assert_eq!(found.owner.user().unwrap().record.id.len(), 21);
     assert!(
         user.id.starts_with("AIDARTX3GSDS"),
         "the account is in the id: {}",
@@ -42,7 +45,7 @@ async fn access_key_leads_to_its_user() {
     let Some(Principal::User(principal)) = snapshot.principal(&user.id) else {
         panic!("no principal")
     };
-    assert_eq!(&*principal.arn, &*found.owner.arn);
+    assert_eq!(&*principal.arn, &*found.owner.user().unwrap().arn);
     assert!(snapshot.access_key("AKIANOBODYHASTHISKEY").is_none());
 }
 

@@ -9,6 +9,7 @@
 mod access_keys;
 mod accounts_and_users;
 mod clusters;
+mod oidc_providers;
 mod open;
 mod races;
 mod roles;
