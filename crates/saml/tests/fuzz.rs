@@ -1,5 +1,9 @@
 //! The fuzz entry points over seeds and some thousand mutations.
-#![allow(clippy::indexing_slicing, reason = "functions beside the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "functions beside the tests"
+)]
 
 use countersign_saml::fuzz;
 

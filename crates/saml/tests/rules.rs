@@ -1,5 +1,9 @@
 //! Every check of a response, as tables (STS spec, section 2.4).
-#![allow(clippy::indexing_slicing, reason = "functions beside the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "functions beside the tests"
+)]
 
 mod common;
 

@@ -1,6 +1,10 @@
 //! Signature wrapping (Somorovsky and others, "On Breaking SAML"): the signed assertion is moved to where the signature
 //! still finds it, and a forged one takes its place. And what else people do to signatures.
-#![allow(clippy::indexing_slicing, reason = "functions beside the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "functions beside the tests"
+)]
 
 mod common;
 

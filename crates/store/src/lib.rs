@@ -38,7 +38,8 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
-    NewOidcProvider, NewRole, NewUser, OpenDirectoryError, Quotas, Thing,
+    NewOidcProvider, NewRole, NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, Quotas,
+    Thing,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

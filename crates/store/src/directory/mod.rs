@@ -7,6 +7,7 @@ mod error;
 mod oidc_providers;
 mod policies;
 mod roles;
+mod saml_providers;
 mod session_keys;
 mod tags;
 mod users;
@@ -23,6 +24,7 @@ pub use self::clusters::NewCluster;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::NewRole;
+pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
 pub use self::users::NewUser;
 use crate::records::{RecordKey, SealCheck};
 use crate::{

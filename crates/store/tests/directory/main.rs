@@ -13,6 +13,7 @@ mod oidc_providers;
 mod open;
 mod races;
 mod roles;
+mod saml_providers;
 mod session_keys;
 
 use std::sync::Arc;
