@@ -33,6 +33,13 @@ pub fn assume_role(data: &[u8]) {
     }
 }
 
+/// A form read against the shape of every operation.
+pub fn shapes(data: &[u8]) {
+    if let Ok(parameters) = Parameters::parse("", data) {
+        crate::aws::read_all_shapes(&parameters);
+    }
+}
+
 /// Query string and form of an AWS Query request; the first newline separates them.
 pub fn query(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');

@@ -21,18 +21,21 @@ const TIME: usize = 8;
 pub enum Purpose {
     /// The explanation of a denial. Kept for 24 hours.
     AuthorizationMessage,
+    /// Where the next page of a list begins. Kept for 24 hours.
+    Marker,
 }
 
 impl Purpose {
     const fn domain(self) -> &'static str {
         match self {
             Self::AuthorizationMessage => "countersign/authorization-message/1",
+            Self::Marker => "countersign/marker/1",
         }
     }
 
     const fn lifetime(self) -> SignedDuration {
         match self {
-            Self::AuthorizationMessage => SignedDuration::from_hours(24),
+            Self::AuthorizationMessage | Self::Marker => SignedDuration::from_hours(24),
         }
     }
 }

@@ -39,7 +39,7 @@ pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
     NewOidcProvider, NewRole, NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, Quotas,
-    Thing,
+    Thing, UserChange,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

@@ -107,7 +107,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         authenticators.collect(),
     )));
     let readiness = readiness(
-        launch.directory,
+        launch.directory.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
     );
@@ -120,8 +120,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     );
 
     let failures = own.failures_per_second.unwrap_or(20);
-    let aws = match (launch.aws, keys) {
-        (Some(listener), Some(keys)) => Some(AwsListener {
+    let aws = match (launch.aws, keys, launch.directory) {
+        (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
             certificate: own.aws_tls.as_ref().map(|files| CertificateFiles {
                 cert: files.certfile.clone(),
@@ -129,6 +129,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
             }),
             api: Arc::new(AwsApi::new(
                 keys,
+                directory,
                 Arc::clone(&metrics),
                 failures,
                 own.debug_signatures,

@@ -150,7 +150,16 @@ impl KeyRing {
     /// # Errors
     /// What AWS answers: the key, the session token or the signature is not good.
     pub fn verify(&self, parsed: &Parsed<'_>, now: Timestamp) -> Result<Caller, AuthError> {
-        let snapshot = self.directory.load();
+        self.verify_on(&self.directory.load(), parsed, now)
+    }
+
+    /// The same on a snapshot that the rest of the call is decided on.
+    pub(super) fn verify_on(
+        &self,
+        snapshot: &DirectorySnapshot,
+        parsed: &Parsed<'_>,
+        now: Timestamp,
+    ) -> Result<Caller, AuthError> {
         let scope = parsed.scope();
         let scope = SigningScope {
             date: &scope.date,
@@ -158,14 +167,14 @@ impl KeyRing {
             service: &scope.service,
         };
         let found = self.find(
-            &snapshot,
+            snapshot,
             parsed.key_id(),
             scope,
             parsed.session_token(),
             now,
         );
         let verified = parsed.verify(found.lookup())?;
-        let identity = found.identity(&snapshot, parsed.key_id(), "")?;
+        let identity = found.identity(snapshot, parsed.key_id(), "")?;
         Ok(Caller {
             identity,
             verified,

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// Most parameters of one request; AWS operations stay far below.
 const MAX_PARAMETERS: usize = 4096;
 
@@ -152,6 +155,24 @@ pub enum Member {
     Structure(Vec<(&'static str, Member)>),
     /// A list, printed as `member` elements in XML.
     List(Vec<Member>),
+    /// A map, printed as `entry` elements with `key` and `value` in XML.
+    Map(Vec<(String, Member)>),
+    /// Bytes, printed in base64.
+    Blob(Vec<u8>),
+    /// A policy document, percent-encoded as in every answer of IAM: all but RFC 3986's unreserved characters.
+    Document(String),
+    /// The answer of an operation that has none: no result element.
+    None,
+}
+
+impl Member {
+    /// The same tree as JSON, as STS prints it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut text = String::new();
+        json_member(&mut text, self);
+        serde_json::from_str(&text).unwrap_or_default()
+    }
 }
 
 /// How the answer is written.
@@ -206,12 +227,14 @@ pub fn success(
     let mut out = String::with_capacity(1024);
     match format {
         Format::Xml => {
+            out.push_str(&format!("<{operation}Response xmlns=\"{namespace}\">\n"));
+            if *result != Member::None {
+                out.push_str(&format!("  <{operation}Result>\n"));
+                xml_members(&mut out, result, 2);
+                out.push_str(&format!("  </{operation}Result>\n"));
+            }
             out.push_str(&format!(
-                "<{operation}Response xmlns=\"{namespace}\">\n  <{operation}Result>\n"
-            ));
-            xml_members(&mut out, result, 2);
-            out.push_str(&format!(
-                "  </{operation}Result>\n  <ResponseMetadata>\n    <RequestId>{request_id}</RequestId>\n  </ResponseMetadata>\n</{operation}Response>\n"
+                "  <ResponseMetadata>\n    <RequestId>{request_id}</RequestId>\n  </ResponseMetadata>\n</{operation}Response>\n"
             ));
         }
         Format::Json => {
@@ -268,8 +291,12 @@ fn xml_members(out: &mut String, member: &Member, depth: usize) {
     let pad = |out: &mut String, depth: usize| (0..depth).for_each(|_| out.push_str("  "));
     let mut element = |name: &str, value: &Member| {
         pad(out, depth);
+        if is_empty(value) {
+            out.push_str(&format!("<{name}/>\n"));
+            return;
+        }
         match value {
-            Member::Structure(_) | Member::List(_) => {
+            Member::Structure(_) | Member::List(_) | Member::Map(_) => {
                 out.push_str(&format!("<{name}>\n"));
                 xml_members(out, value, depth + 1);
                 pad(out, depth);
@@ -283,6 +310,10 @@ fn xml_members(out: &mut String, member: &Member, depth: usize) {
             }
             Member::Number(number) => out.push_str(&format!("<{name}>{number}")),
             Member::Bool(value) => out.push_str(&format!("<{name}>{value}")),
+            Member::Blob(bytes) => out.push_str(&format!("<{name}>{}", STANDARD.encode(bytes))),
+            Member::Document(text) => out.push_str(&format!("<{name}>{}", percent_encoded(text))),
+            // Nothing is left out where the tree is made; this is the whole answer only.
+            Member::None => out.push_str(&format!("<{name}>")),
         }
         out.push_str(&format!("</{name}>\n"));
     };
@@ -291,8 +322,44 @@ fn xml_members(out: &mut String, member: &Member, depth: usize) {
             .iter()
             .for_each(|(name, value)| element(name, value)),
         Member::List(items) => items.iter().for_each(|item| element("member", item)),
-        Member::Text(_) | Member::Time(_) | Member::Number(_) | Member::Bool(_) => {}
+        Member::Map(entries) => {
+            for (key, value) in entries {
+                let key = Member::Text(key.clone());
+                element(
+                    "entry",
+                    &Member::Structure(vec![("key", key), ("value", value.clone())]),
+                );
+            }
+        }
+        Member::Text(_)
+        | Member::Time(_)
+        | Member::Number(_)
+        | Member::Bool(_)
+        | Member::Blob(_)
+        | Member::Document(_)
+        | Member::None => {}
     }
+}
+
+fn is_empty(member: &Member) -> bool {
+    match member {
+        Member::Structure(members) => members.is_empty(),
+        Member::List(items) => items.is_empty(),
+        Member::Map(entries) => entries.is_empty(),
+        _ => false,
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 fn xml_escape(out: &mut String, text: &str) {
@@ -341,6 +408,21 @@ fn json_member(out: &mut String, member: &Member) {
             }
             out.push(']');
         }
+        Member::Map(entries) => {
+            out.push('{');
+            for (index, (name, value)) in entries.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                json_string(out, name);
+                out.push(':');
+                json_member(out, value);
+            }
+            out.push('}');
+        }
+        Member::Blob(bytes) => json_string(out, &STANDARD.encode(bytes)),
+        Member::Document(text) => json_string(out, &percent_encoded(text)),
+        Member::None => out.push_str("null"),
     }
 }
 

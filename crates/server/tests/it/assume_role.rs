@@ -108,7 +108,10 @@ async fn constraints_are_answered_together_with_awss_texts() {
             "1 validation error detected: Value 'x' at 'policyArns.1.member.arn'",
         ),
         (
-            &[("ProvidedContexts.member.1.ProviderArn", "x")],
+            &[(
+                "ProvidedContexts.member.1.ProviderArn",
+                "arn:aws:iam::aws:contextProvider/IdentityCenter",
+            )],
             "Provided contexts are not supported.",
         ),
     ];

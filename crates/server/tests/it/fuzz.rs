@@ -88,3 +88,15 @@ fn parameters_of_assume_role_never_panic() {
         ],
     );
 }
+
+#[test]
+fn shapes_of_all_operations_never_panic() {
+    run(
+        fuzz::shapes,
+        &[
+            "UserName=ana&Path=%2Fteam%2F&Tags.member.1.Key=a&Tags.member.1.Value=b&Tags.member.3.Key=c&MaxItems=5&Marker=x",
+            "ContextEntries.member.1.ContextKeyName=aws:x&ContextEntries.member.1.ContextKeyValues.member.2=y&PolicyInputList.member.1=%7B%7D",
+            "PolicyExclusionList.member.4.InlinePolicyIdentifier.PolicyName=x&TaskPolicyArn.arn=a&TagKeys.member.01=b&TagKeys.member.4294967296=c",
+        ],
+    );
+}

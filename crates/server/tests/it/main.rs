@@ -13,6 +13,8 @@
 mod assume_role;
 mod embedded;
 mod fuzz;
+mod iam_framework;
+mod models;
 mod role_session;
 mod wire;
 mod world;

@@ -96,7 +96,7 @@ fn query_answers_print_as_xml_and_json() {
     assert_eq!(
         xml,
         "<DoResponse xmlns=\"urn:x\">\n  <DoResult>\n    <Arn>a&lt;&amp;&gt;&quot;\u{fffd}</Arn>\n    <When>2026-03-14T10:26:53Z</When>\n    \
-         <Items>\n      <member>1</member>\n      <member>true</member>\n    </Items>\n    <None>\n    </None>\n  </DoResult>\n  \
+         <Items>\n      <member>1</member>\n      <member>true</member>\n    </Items>\n    <None/>\n  </DoResult>\n  \
          <ResponseMetadata>\n    <RequestId>id-1</RequestId>\n  </ResponseMetadata>\n</DoResponse>\n"
     );
     let json = success(Format::Json, "urn:x", "Do", &result, "id-1");

@@ -123,7 +123,13 @@ impl World {
             .await
             .unwrap();
         let keys = Arc::new(KeyRing::new(directory.feed().clone()));
-        let api = AwsApi::new(Arc::clone(&keys), Arc::new(Metrics::new()), 0, false);
+        let api = AwsApi::new(
+            Arc::clone(&keys),
+            directory.clone(),
+            Arc::new(Metrics::new()),
+            0,
+            false,
+        );
         let bob = users.pop().unwrap();
         Self {
             directory,
@@ -179,8 +185,34 @@ impl World {
         parameters: &[(&str, &str)],
         when: Timestamp,
     ) -> Answered {
+        let (status, _, bytes) = self
+            .send(keys, ("sts", "2011-06-15"), parameters, when)
+            .await;
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// One signed call of IAM: status, headers, and the body.
+    pub(crate) async fn iam(
+        &self,
+        keys: &Keys,
+        parameters: &[(&str, &str)],
+    ) -> (u16, http::HeaderMap, String) {
+        let (status, headers, body) = self
+            .send(keys, ("iam", "2010-05-08"), parameters, now())
+            .await;
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// One call signed for a service, with a version of an API.
+    pub(crate) async fn send(
+        &self,
+        keys: &Keys,
+        (service, version): (&str, &str),
+        parameters: &[(&str, &str)],
+        when: Timestamp,
+    ) -> (u16, http::HeaderMap, Bytes) {
         let secret = SecretKey::new(&keys.secret);
-        let mut pairs = vec![("Version", "2011-06-15")];
+        let mut pairs = vec![("Version", version)];
         pairs.extend(parameters);
         let body: Vec<String> = pairs
             .iter()
@@ -198,7 +230,7 @@ impl World {
             secret: &secret,
             session_token: keys.token.as_deref(),
         };
-        let signed = Signer::new(credentials, "us-east-1", "sts")
+        let signed = Signer::new(credentials, "us-east-1", service)
             .sign(&request, when)
             .unwrap();
         let mut head = http::Request::post("/")
@@ -216,10 +248,12 @@ impl World {
         };
         let answer = self
             .api
-            .answer(&head, &Bytes::from(body.clone()), peer, when, "request-1");
+            .answer(&head, &Bytes::from(body.clone()), peer, when, "request-1")
+            .await;
         let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap())
+        (status, headers, bytes)
     }
 
     pub(crate) async fn assume(

@@ -25,7 +25,7 @@ pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::NewRole;
 pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
-pub use self::users::NewUser;
+pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
     CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,

@@ -5,9 +5,18 @@ use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
 use super::access_keys::find_user;
-use super::{Directory, DirectoryError, readable};
+use super::{Directory, DirectoryError, Thing, readable};
 use crate::Transaction;
 use crate::records::{RecordKey, User, check_path, check_tags, check_user_name};
+
+/// What to change of a user; what is not given stays.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    /// A new name.
+    pub name: Option<Box<str>>,
+    /// A new path.
+    pub path: Option<Box<str>>,
+}
 
 /// A user to create.
 #[derive(Debug, Clone)]
@@ -28,6 +37,19 @@ impl Directory {
     /// # Errors
     /// When the account is not there, or has a user of this name ignoring case; see [`DirectoryError`].
     pub async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, DirectoryError> {
+        self.create_bounded_user(new, None, now).await
+    }
+
+    /// Creates a user within a permissions boundary: the ARN of a managed policy.
+    ///
+    /// # Errors
+    /// As [`create_user`](Self::create_user), and when there is no such policy.
+    pub async fn create_bounded_user(
+        &self,
+        new: NewUser,
+        boundary: Option<Box<str>>,
+        now: Timestamp,
+    ) -> Result<User, DirectoryError> {
         check_user_name(&new.name)?;
         check_path(&new.path)?;
         check_tags(&new.tags)?;
@@ -46,6 +68,14 @@ impl Directory {
             )?;
             if snapshot.user(new.account, &new.name).is_some() {
                 return Err(DirectoryError::UserExists(new.name.clone()));
+            }
+            if let Some(arn) = &boundary
+                && snapshot.policy_by_arn(arn).is_none()
+            {
+                return Err(DirectoryError::NoSuch {
+                    what: Thing::Boundary,
+                    name: arn.clone(),
+                });
             }
             if snapshot.user_count(new.account) >= limit {
                 return Err(DirectoryError::QuotaExceeded {
@@ -67,7 +97,7 @@ impl Directory {
                 access_keys: Vec::new(),
                 policies: Vec::new(),
                 attached: Vec::new(),
-                boundary: None,
+                boundary: boundary.clone(),
                 groups: Vec::new(),
                 mfa_devices: Vec::new(),
                 login: None,
@@ -81,20 +111,65 @@ impl Directory {
         .await
     }
 
-    /// Deletes a user that has neither access keys nor inline policies.
+    /// Gives a user another name or path. Its id, and with it all that it has, stays; its ARN changes.
     ///
     /// # Errors
-    /// When it is not there, or has some; see [`DirectoryError`].
+    /// When it is not there, or another user has the new name ignoring case; see [`DirectoryError`].
+    pub async fn update_user(
+        &self,
+        account: AccountId,
+        name: &str,
+        change: UserChange,
+    ) -> Result<User, DirectoryError> {
+        if let Some(name) = &change.name {
+            check_user_name(name)?;
+        }
+        if let Some(path) = &change.path {
+            check_path(path)?;
+        }
+        self.write(|snapshot| {
+            let (key, user) = find_user(snapshot, account, name)?;
+            let mut changed = user.record.clone();
+            if let Some(path) = &change.path {
+                changed.path.clone_from(path);
+            }
+            if let Some(name) = &change.name {
+                changed.name.clone_from(name);
+            }
+            let name = &changed.name;
+            let new_key = readable(snapshot, RecordKey::User { account, name })?;
+            let transaction = Transaction::new().if_unchanged(&key, user.modified);
+            let transaction = if new_key == key {
+                transaction
+            } else if snapshot.user(account, name).is_some() {
+                return Err(DirectoryError::UserExists(name.clone()));
+            } else {
+                transaction.if_absent(&new_key).delete(&key)
+            };
+            Ok((transaction.put(&new_key, changed.encode()), changed))
+        })
+        .await
+    }
+
+    /// Deletes a user on which nothing hangs.
+    ///
+    /// # Errors
+    /// When it is not there, or has attached or inline policies, access keys, a password or MFA devices, or is in a group,
+    /// asked in this order; see [`DirectoryError`].
     pub async fn delete_user(&self, account: AccountId, name: &str) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, user) = find_user(snapshot, account, name)?;
-            if !user.record.access_keys.is_empty() {
-                return Err(DirectoryError::DeleteConflict {
-                    what: "access keys",
-                });
-            }
-            if !user.record.policies.is_empty() {
-                return Err(DirectoryError::DeleteConflict { what: "policies" });
+            let record = &user.record;
+            let hanging = [
+                (!record.attached.is_empty(), "attached policies"),
+                (!record.policies.is_empty(), "policies"),
+                (!record.access_keys.is_empty(), "access keys"),
+                (record.login.is_some(), "a login profile"),
+                (!record.mfa_devices.is_empty(), "MFA devices"),
+                (!record.groups.is_empty(), "groups"),
+            ];
+            if let Some((_, what)) = hanging.into_iter().find(|(hangs, _)| *hangs) {
+                return Err(DirectoryError::DeleteConflict { what });
             }
             Ok((
                 Transaction::new()

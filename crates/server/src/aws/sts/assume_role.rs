@@ -5,36 +5,34 @@ use std::sync::Arc;
 use countersign_arn::{Arn, CallerKind};
 use countersign_policy::validate::{NoDirectory, validate};
 use countersign_policy::{
-    Action, AssumeRole, Attached, Credentials, Layers, PolicyKind, Principal, Request,
-    decide_assume_role, tables,
+    Action, AssumeRole, Attached, Layers, Outcome, PolicyKind, Request, decide_assume_role,
 };
 use countersign_session::{
-    Call, Chain, Origin, Refusal, SessionKind, SessionPolicies, SessionPrincipal,
-    SessionRandomness, SessionRecord, StsCall, check_call, check_plain_policy_size, issue,
-    packed_policy_percent,
+    Chain, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRandomness,
+    SessionRecord, check_plain_policy_size, issue, packed_policy_percent,
 };
-use countersign_store::{DirectorySnapshot, Principal as Stored, RoleEntry, UserEntry};
+use countersign_store::{DirectorySnapshot, RoleEntry};
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use super::context::Facts;
 use super::request::AssumeRoleRequest;
-use crate::aws::policies::{self, Compiled};
+use crate::aws::ApiError;
+use crate::aws::finished::Decided;
+use crate::aws::holder::Holder;
+use crate::aws::operation::Call;
 use crate::aws::query::Member;
-use crate::aws::{ApiError, Caller, Context};
 
 const NO_SUCH_DEVICE: &str = "MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user.";
 const MFA_HALF: &str =
     "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.";
 
 /// Checks stand in the order in which AWS, as far as it is known, answers them.
-pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member, ApiError> {
-    let request = AssumeRoleRequest::read(call.parameters)?;
+pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
+    let caller = call.caller()?;
+    let request = AssumeRoleRequest::of(&call.input)?;
     if caller.identity().caller().kind() == CallerKind::Root {
         return Err(denied("Roles may not be assumed by root accounts."));
-    }
-    if let Some(session) = caller.session() {
-        check_call(session, Call::Sts(StsCall::AssumeRole))?;
     }
     let chain = Chain::of(caller.session());
     let tags = chain.session_tags(&request.tags, &request.transitive_tag_keys)?;
@@ -46,14 +44,11 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         (Some(_), None) | (None, Some(_)) => return Err(denied(MFA_HALF)),
     }
 
-    let snapshot = call.keys.directory().load();
-    let holder = Holder::of(call, caller, &snapshot)?;
-    let role = find_role(&snapshot, request.role_arn);
+    let snapshot = &call.snapshot;
+    let holder = call.holder()?;
+    let role = find_role(snapshot, request.role_arn);
     let facts = Facts {
         call,
-        caller,
-        snapshot: &snapshot,
-        user: holder.user.as_deref(),
         role: role.map(AsRef::as_ref),
         request: &request,
         chain: &chain,
@@ -65,11 +60,11 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
         source_identity: source_identity.is_some(),
         provided_contexts: false,
     };
-    let role = authorize(call, &holder, role, &facts, asks)?;
+    let role = authorize(call, holder, role, &facts, asks)?;
 
     let depth = chain.next_depth()?;
     let seconds = chain.role_seconds(request.duration_seconds, role.record.max_session_duration)?;
-    let policies = session_policies(&request, role)?;
+    let policies = session_policies(call, &request, role)?;
     check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
     let percent = packed_policy_percent(&policies, tags.requested())?;
 
@@ -166,92 +161,8 @@ pub(super) fn assume_role(call: &Context<'_>, caller: &Caller) -> Result<Member,
     Ok(Member::Structure(members))
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(
-            refusal.code.status(),
-            refusal.code.as_str(),
-            refusal.message,
-        )
-    }
-}
-
 fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
-}
-
-/// The caller as policies see it.
-struct Holder {
-    user: Option<Arc<UserEntry>>,
-    principal: Principal,
-    compiled: Arc<Compiled>,
-    session: Option<Vec<Attached>>,
-}
-
-impl Holder {
-    /// The snapshot may be newer than the one the signature was verified with: a principal that is gone by now is gone.
-    fn of(
-        call: &Context<'_>,
-        caller: &Caller,
-        snapshot: &DirectorySnapshot,
-    ) -> Result<Self, ApiError> {
-        let gone = || ApiError::from(Refusal::invalid_token());
-        let session = caller.session();
-        let stored = snapshot
-            .principal(caller.identity().user_id())
-            .ok_or_else(gone)?;
-        let (principal, compiled, user) = match stored {
-            Stored::User(user) => {
-                let credentials = match session {
-                    None => Credentials::LongTerm,
-                    Some(session) => Credentials::SessionToken {
-                        mfa: session.mfa_at.is_some(),
-                    },
-                };
-                let principal = Principal::user(&user.arn, Some(&user.record.id))
-                    .map_err(|_| gone())?
-                    .with_credentials(credentials);
-                (principal, call.policies.user(user), Some(Arc::clone(user)))
-            }
-            Stored::Role(role) => {
-                let principal = Principal::session(
-                    caller.identity().arn(),
-                    Some(&role.arn),
-                    Some(&role.record.id),
-                )
-                .map_err(|_| gone())?;
-                (principal, call.policies.role(role), None)
-            }
-            _ => return Err(gone()),
-        };
-        let session = session
-            .filter(|session| !session.policies.is_empty())
-            .map(|session| limits(&session.policies));
-        Ok(Self {
-            user,
-            principal,
-            compiled,
-            session,
-        })
-    }
-}
-
-/// The session policies of a session, compiled. One that is not known any more allows nothing.
-fn limits(policies: &SessionPolicies) -> Vec<Attached> {
-    let inline = policies.inline.as_deref().map(|text| ("session", text));
-    let managed = policies
-        .arns
-        .iter()
-        .filter_map(|arn| managed_policy(arn).map(|text| (&**arn, text)));
-    policies::compile(inline.into_iter().chain(managed), PolicyKind::Session)
-}
-
-/// The document of an AWS managed policy that is shipped.
-fn managed_policy(arn: &str) -> Option<&'static str> {
-    tables::managed_policies()
-        .iter()
-        .find(|policy| policy.arn == arn)
-        .map(tables::ManagedPolicy::document)
 }
 
 /// The role whose ARN this is, path and case included.
@@ -265,7 +176,7 @@ fn find_role<'s>(snapshot: &'s DirectorySnapshot, arn: &str) -> Option<&'s Arc<R
 /// Step 6. An unknown role is decided like one that trusts nobody, so that neither the answer nor the work tells the
 /// difference; only the log does.
 fn authorize<'s>(
-    call: &Context<'_>,
+    call: &Call<'_>,
     holder: &Holder,
     role: Option<&'s Arc<RoleEntry>>,
     facts: &Facts<'_>,
@@ -286,20 +197,32 @@ fn authorize<'s>(
             holder.principal.arn()
         ))
     };
-    let trusting = role.map(|role| call.policies.role(role));
+    let trusting = role.map(|role| call.policies.role(&call.snapshot, role));
     let trust: &[Attached] = trusting.as_ref().map_or(&[], |compiled| &compiled.trust);
     let layers = Layers {
         identity: &holder.compiled.identity,
+        boundary: holder.compiled.boundary.as_ref(),
         session: holder.session.as_deref(),
         resource: Some(trust),
         ..Layers::default()
     };
-    let keys = facts.keys();
+    let keys = facts.keys()?;
     let first = "sts:AssumeRole";
     let action = Action::parse(first).map_err(|_| refuse(first, "the action cannot be named"))?;
     let request = Request::new(&holder.principal, &action, arn, &keys)
         .map_err(|_| refuse(first, "no resource"))?;
     let decided = decide_assume_role(&request, asks, &layers);
+    let (action_decided, outcome) = match (role, &decided) {
+        (None, _) => (first, Outcome::ImplicitDeny),
+        (Some(_), Err(denied)) => (denied.action.as_str(), denied.decision.outcome),
+        (Some(_), Ok(_)) => (first, Outcome::Allowed),
+    };
+    call.decided(Decided {
+        action: action_decided.to_owned(),
+        resource: arn.to_owned(),
+        outcome: outcome.as_str(),
+        statement: None,
+    });
     match (role, decided) {
         (None, _) => Err(refuse(first, "there is no such role")),
         (Some(_), Err(denied)) => Err(refuse(
@@ -310,8 +233,9 @@ fn authorize<'s>(
     }
 }
 
-/// Step 9: the inline policy, minified, and managed policies that exist. Customer managed policies do not exist yet.
+/// Step 9: the inline policy, minified, and managed policies that exist: of AWS, or of the role's account.
 fn session_policies(
+    call: &Call<'_>,
     request: &AssumeRoleRequest<'_>,
     role: &RoleEntry,
 ) -> Result<SessionPolicies, ApiError> {
@@ -320,9 +244,14 @@ fn session_policies(
         validate(text, PolicyKind::Session, &NoDirectory)
             .map_err(|rejection| malformed(rejection.message))?;
     }
-    let own = format!("arn:{}:iam::aws:policy/", role.record.partition);
+    let of_aws = format!("arn:{}:iam::aws:policy/", role.record.partition);
+    let own = format!(
+        "arn:{}:iam::{}:policy/",
+        role.record.partition, role.record.account
+    );
     for arn in &request.policy_arns {
-        if !arn.starts_with(&own) || managed_policy(arn).is_none() {
+        let usable = arn.starts_with(&of_aws) || arn.starts_with(&own);
+        if !usable || call.snapshot.policy_by_arn(arn).is_none() {
             return Err(malformed(format!(
                 "Policy {arn} does not exist or is not attachable."
             )));

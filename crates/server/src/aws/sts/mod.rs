@@ -4,31 +4,161 @@ mod assume_role;
 mod context;
 mod request;
 
+use super::ApiError;
+use super::authorize::{Rule, on};
+use super::operation::{Access, Answer, Call, Operation, sts};
 use super::query::{Member, Parameters};
-use super::{Answerer, ApiError, Caller, Context, Operation, Service};
+use super::shape::kinds::{
+    AUDIENCES, ENCODED_MESSAGE, EXTERNAL_ID, FEDERATION_NAME, POLICY_ARN, POLICY_ARNS,
+    PROVIDED_CONTEXTS, PROVIDER_ID, ROLE_DURATION, ROOT_DURATION, SAML_ASSERTION, SESSION_POLICY,
+    SESSION_POLICY_2048, SIGNING_ALGORITHM, STS_ACCESS_KEY_ID, STS_ARN, STS_NAME,
+    STS_SERIAL_NUMBER, TAG_KEYS, TAGS, TARGET_PRINCIPAL, TOKEN_CODE, TOKEN_DURATION, TOKEN_SIZE,
+    USER_DURATION, WEB_IDENTITY_TOKEN,
+};
+use super::shape::{Input, Parameter, Style, optional, required};
+use super::target::{Resource, Target};
 
-pub(super) const OPERATIONS: &[Operation] = &[
-    Operation {
-        name: "GetCallerIdentity",
-        service: Service::Sts,
-        answer: Answerer::Signed(get_caller_identity),
-    },
-    Operation {
-        name: "AssumeRole",
-        service: Service::Sts,
-        answer: Answerer::Signed(assume_role::assume_role),
-    },
+const ASSUME_ROLE: &[Parameter] = &[
+    required("RoleArn", STS_ARN),
+    required("RoleSessionName", STS_NAME),
+    optional("PolicyArns", POLICY_ARNS),
+    optional("Policy", SESSION_POLICY),
+    optional("DurationSeconds", ROLE_DURATION),
+    optional("Tags", TAGS),
+    optional("TransitiveTagKeys", TAG_KEYS),
+    optional("ExternalId", EXTERNAL_ID),
+    optional("SerialNumber", STS_SERIAL_NUMBER),
+    optional("TokenCode", TOKEN_CODE),
+    optional("SourceIdentity", STS_NAME),
+    optional("ProvidedContexts", PROVIDED_CONTEXTS),
+    optional("MinimumSessionTokenSize", TOKEN_SIZE),
 ];
+
+/// The operations, in the order of the spec's table (section 2).
+pub(super) const OPERATIONS: &[Operation] = &[
+    sts(
+        "GetCallerIdentity",
+        Access::Signed,
+        &[],
+        Rule::Own,
+        Answer::Read(get_caller_identity),
+    ),
+    sts(
+        "AssumeRole",
+        Access::Signed,
+        ASSUME_ROLE,
+        Rule::Own,
+        Answer::Read(assume_role::assume_role),
+    ),
+    sts(
+        "AssumeRoleWithWebIdentity",
+        Access::Anonymous,
+        &[
+            required("RoleArn", STS_ARN),
+            required("RoleSessionName", STS_NAME),
+            required("WebIdentityToken", WEB_IDENTITY_TOKEN),
+            optional("ProviderId", PROVIDER_ID),
+            optional("PolicyArns", POLICY_ARNS),
+            optional("Policy", SESSION_POLICY_2048),
+            optional("DurationSeconds", ROLE_DURATION),
+            optional("MinimumSessionTokenSize", TOKEN_SIZE),
+        ],
+        Rule::Own,
+        Answer::NotOffered,
+    ),
+    sts(
+        "AssumeRoleWithSAML",
+        Access::Anonymous,
+        &[
+            required("RoleArn", STS_ARN),
+            required("PrincipalArn", STS_ARN),
+            required("SAMLAssertion", SAML_ASSERTION),
+            optional("PolicyArns", POLICY_ARNS),
+            optional("Policy", SESSION_POLICY_2048),
+            optional("DurationSeconds", ROLE_DURATION),
+            optional("MinimumSessionTokenSize", TOKEN_SIZE),
+        ],
+        Rule::Own,
+        Answer::NotOffered,
+    ),
+    sts(
+        "GetSessionToken",
+        Access::Signed,
+        &[
+            optional("DurationSeconds", USER_DURATION),
+            optional("SerialNumber", STS_SERIAL_NUMBER),
+            optional("TokenCode", TOKEN_CODE),
+            optional("MinimumSessionTokenSize", TOKEN_SIZE),
+        ],
+        Rule::Own,
+        Answer::NotOffered,
+    ),
+    sts(
+        "GetFederationToken",
+        Access::Signed,
+        &[
+            required("Name", FEDERATION_NAME),
+            optional("Policy", SESSION_POLICY_2048),
+            optional("PolicyArns", POLICY_ARNS),
+            optional("DurationSeconds", USER_DURATION),
+            optional("Tags", TAGS),
+            optional("MinimumSessionTokenSize", TOKEN_SIZE),
+        ],
+        on(Target::Custom(federated_user)).tagging("sts:TagSession"),
+        Answer::NotOffered,
+    ),
+    sts(
+        "GetAccessKeyInfo",
+        Access::Signed,
+        &[required("AccessKeyId", STS_ACCESS_KEY_ID)],
+        on(Target::Any),
+        Answer::NotOffered,
+    ),
+    sts(
+        "DecodeAuthorizationMessage",
+        Access::Signed,
+        &[required("EncodedMessage", ENCODED_MESSAGE)],
+        on(Target::Any),
+        Answer::NotOffered,
+    ),
+    sts(
+        "GetWebIdentityToken",
+        Access::Signed,
+        &[
+            required("Audience", AUDIENCES),
+            optional("DurationSeconds", TOKEN_DURATION),
+            required("SigningAlgorithm", SIGNING_ALGORITHM),
+            optional("Tags", TAGS),
+        ],
+        on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
+        Answer::NotOffered,
+    ),
+    sts(
+        "AssumeRoot",
+        Access::Signed,
+        &[
+            required("TargetPrincipal", TARGET_PRINCIPAL),
+            required("TaskPolicyArn", POLICY_ARN),
+            optional("DurationSeconds", ROOT_DURATION),
+            optional("MinimumSessionTokenSize", TOKEN_SIZE),
+        ],
+        Rule::Own,
+        Answer::NotOffered,
+    ),
+];
+
+/// Operations of the service model that are refused as unknown ones (STS spec, section 2).
+pub(super) const NOT_OFFERED: &[&str] = &["GetDelegatedAccessToken"];
 
 /// The parameters of AssumeRole, without what they say.
 pub(super) fn read_assume_role(parameters: &Parameters<'_>) -> Result<(), ApiError> {
-    request::AssumeRoleRequest::read(parameters).map(drop)
+    let input = Input::read(ASSUME_ROLE, parameters, Style::WithValue)?;
+    request::AssumeRoleRequest::of(&input).map(drop)
 }
 
 /// Needs no permission, and no policy can deny it.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of every operation")]
-fn get_caller_identity(_: &Context<'_>, caller: &Caller) -> Result<Member, ApiError> {
-    let identity = caller.identity();
+fn get_caller_identity(call: &Call<'_>) -> Result<Member, ApiError> {
+    let identity = call.caller()?.identity();
     let user_id = match identity.session_name() {
         "" => identity.user_id().to_owned(),
         session => format!("{}:{session}", identity.user_id()),
@@ -38,4 +168,13 @@ fn get_caller_identity(_: &Context<'_>, caller: &Caller) -> Result<Member, ApiEr
         ("Account", Member::Text(identity.account().to_string())),
         ("Arn", Member::Text(identity.arn().to_owned())),
     ]))
+}
+
+fn federated_user(call: &Call<'_>) -> Result<Resource, ApiError> {
+    Ok(Resource::named(format!(
+        "arn:{}:sts::{}:federated-user/{}",
+        call.partition(),
+        call.account()?,
+        call.input.required("Name")
+    )))
 }

@@ -1,0 +1,69 @@
+//! Answers on the wire.
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
+
+use super::query::{self, Format};
+use super::{ApiError, Service};
+use crate::listen::Answer;
+
+/// Carries the sealed explanation of a denial, for DecodeAuthorizationMessage.
+const DENIAL_HEADER: &str = "x-countersign-denial";
+
+/// An error in the form of the Query protocol.
+pub(super) fn query_error(
+    format: Format,
+    service: Service,
+    error: &ApiError,
+    request_id: &str,
+) -> Answer {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = if error.code.is_empty() {
+        String::new()
+    } else {
+        query::error(
+            format,
+            service.namespace(),
+            error.status,
+            error.code,
+            &error.message,
+            request_id,
+        )
+    };
+    let mut answer = answer(status, format.content_type(), text, request_id);
+    if let Some(denial) = &error.denial
+        && let Ok(value) = HeaderValue::from_str(denial)
+    {
+        answer.headers_mut().insert(DENIAL_HEADER, value);
+    }
+    answer
+}
+
+/// An error in the form of REST-JSON services, for paths that belong to none.
+pub(super) fn rest_error(error: &ApiError, request_id: &str) -> Answer {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = serde_json::json!({ "message": error.message }).to_string();
+    let mut answer = answer(status, "application/json", text, request_id);
+    answer
+        .headers_mut()
+        .insert("x-amzn-ErrorType", HeaderValue::from_static(error.code));
+    answer
+}
+
+/// An answer with this body.
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    text: String,
+    request_id: &str,
+) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    answer
+}
