@@ -85,7 +85,8 @@ impl ReplayMemory {
         self.used.is_empty()
     }
 
-    fn forget(&mut self, now: Timestamp) {
+    /// Forgets the assertions that have expired; [`ReplayMemory::note`] does so by itself.
+    pub fn forget(&mut self, now: Timestamp) {
         while let Some((not_after, key)) = self.by_time.first().copied() {
             if not_after > now {
                 return;

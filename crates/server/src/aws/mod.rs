@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{
     AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
@@ -47,6 +48,7 @@ use policies::PolicyCache;
 use query::{Format, Member, Parameters};
 use respond::{answer, query_error, rest_error};
 use shape::{Input, Style};
+use sts::SamlTrust;
 
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
@@ -221,6 +223,7 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     policies: PolicyCache,
+    saml: SamlTrust,
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
@@ -245,6 +248,7 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             policies: PolicyCache::default(),
+            saml: SamlTrust::default(),
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
@@ -255,6 +259,13 @@ impl AwsApi {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same with other SAML endpoints and audiences than those of AWS.
+    #[must_use]
+    pub fn with_saml(mut self, options: SamlOptions) -> Self {
+        self.saml = SamlTrust::new(options);
         self
     }
 
@@ -435,6 +446,7 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            saml: &self.saml,
             random: &self.random,
             now: received.now,
             peer: received.peer,

@@ -17,6 +17,7 @@ use super::holder::Holder;
 use super::policies::PolicyCache;
 use super::query::Member;
 use super::shape::{Input, Parameter, Value};
+use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
 
@@ -122,6 +123,7 @@ pub(crate) struct Call<'a> {
     /// For writes, which look at the newest state by themselves.
     pub(crate) directory: &'a Directory,
     pub(crate) policies: &'a PolicyCache,
+    pub(crate) saml: &'a SamlTrust,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,

@@ -1,5 +1,6 @@
 //! Tags (IAM API spec, section 4.11).
 
+use super::saml_providers;
 use crate::aws::authorize::on;
 use crate::aws::operation::{Answer, Operation, iam};
 use crate::aws::shape::kinds::{
@@ -139,7 +140,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "TagSAMLProvider",
         &[required("SAMLProviderArn", ARN), required("Tags", TAGS)],
         on(Target::Arn("SAMLProviderArn")),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml_providers::tag(call))),
     ),
     iam(
         "UntagSAMLProvider",
@@ -148,7 +149,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             required("TagKeys", TAG_KEYS),
         ],
         on(Target::Arn("SAMLProviderArn")),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml_providers::untag(call))),
     ),
     iam(
         "ListSAMLProviderTags",
@@ -158,7 +159,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MaxItems", MAX_ITEMS),
         ],
         on(Target::Arn("SAMLProviderArn")),
-        Answer::NotOffered,
+        Answer::Read(saml_providers::list_tags),
     ),
     iam(
         "TagMFADevice",

@@ -8,14 +8,13 @@ use countersign_policy::{
     Action, AssumeRole, Attached, Layers, Outcome, PolicyKind, Request, decide_assume_role,
 };
 use countersign_session::{
-    Chain, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRandomness,
-    SessionRecord, check_plain_policy_size, issue, packed_policy_percent,
+    Chain, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRecord,
+    check_plain_policy_size, packed_policy_percent,
 };
 use countersign_store::{DirectorySnapshot, RoleEntry};
-use jiff::{SignedDuration, Timestamp};
-use zeroize::Zeroizing;
 
 use super::context::Facts;
+use super::issue;
 use super::request::AssumeRoleRequest;
 use crate::aws::ApiError;
 use crate::aws::finished::Decided;
@@ -68,21 +67,14 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
     let percent = packed_policy_percent(&policies, tags.requested())?;
 
-    // Tokens keep whole seconds; what is answered must be what the token says.
-    let issued = Timestamp::from_second(call.now.as_second()).unwrap_or(call.now);
-    let expires = issued
-        .saturating_add(SignedDuration::from_secs(i64::from(seconds)))
-        .unwrap_or(Timestamp::MAX);
+    let (issued, expires) = issue::lifetime(call.now, seconds);
     let principal = SessionPrincipal::Role {
         id: role.record.id.clone(),
         path: role.record.path.clone(),
         name: role.record.name.clone(),
         session_name: request.session_name.into(),
     };
-    let assumed = (
-        principal.user_id(role.record.account),
-        principal.caller_arn(role.record.partition, role.record.account),
-    );
+    let assumed = issue::assumed_role_user(&principal, role.record.partition, role.record.account);
     let mut record = SessionRecord::new(
         SessionKind::AssumedRole,
         role.record.partition,
@@ -99,21 +91,7 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         access_key_id: Some(caller.verified().key_id().into()),
         request_id: Some(call.request_id.into()),
     };
-    let unavailable = || {
-        ApiError::new(
-            503,
-            "ServiceUnavailable",
-            "Temporary credentials cannot be issued at the moment.",
-        )
-    };
-    let keys = snapshot.session_keys().ok_or_else(unavailable)?;
-    let random = Zeroizing::new(call.random.bytes::<44>().map_err(|_| unavailable())?);
-    let random = SessionRandomness::from_random(&random);
-    let credentials =
-        issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
-            tracing::debug!(request_id = call.request_id, %error, "session not sealed");
-            error.refusal()
-        })?;
+    let credentials = issue::seal(call, &record)?;
     tracing::info!(
         request_id = call.request_id,
         caller = caller.identity().arn(),
@@ -125,33 +103,7 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         "role assumed"
     );
 
-    let mut members = vec![
-        (
-            "Credentials",
-            Member::Structure(vec![
-                (
-                    "AccessKeyId",
-                    Member::Text(credentials.access_key_id.into()),
-                ),
-                (
-                    "SecretAccessKey",
-                    Member::Text(credentials.secret.expose().to_owned()),
-                ),
-                (
-                    "SessionToken",
-                    Member::Text(credentials.token.expose().to_owned()),
-                ),
-                ("Expiration", Member::Time(credentials.expires)),
-            ]),
-        ),
-        (
-            "AssumedRoleUser",
-            Member::Structure(vec![
-                ("AssumedRoleId", Member::Text(assumed.0)),
-                ("Arn", Member::Text(assumed.1)),
-            ]),
-        ),
-    ];
+    let mut members = vec![issue::credentials(credentials), assumed];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
     }
@@ -161,12 +113,15 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     Ok(Member::Structure(members))
 }
 
-fn denied(message: impl Into<String>) -> ApiError {
+pub(super) fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
 }
 
 /// The role whose ARN this is, path and case included.
-fn find_role<'s>(snapshot: &'s DirectorySnapshot, arn: &str) -> Option<&'s Arc<RoleEntry>> {
+pub(super) fn find_role<'s>(
+    snapshot: &'s DirectorySnapshot,
+    arn: &str,
+) -> Option<&'s Arc<RoleEntry>> {
     let parsed = Arn::parse(arn).ok()?;
     let name = parsed.resource.strip_prefix("role/")?.rsplit('/').next()?;
     let role = snapshot.role(parsed.account.parse().ok()?, name)?;
@@ -234,7 +189,7 @@ fn authorize<'s>(
 }
 
 /// Step 9: the inline policy, minified, and managed policies that exist: of AWS, or of the role's account.
-fn session_policies(
+pub(super) fn session_policies(
     call: &Call<'_>,
     request: &AssumeRoleRequest<'_>,
     role: &RoleEntry,

@@ -2,7 +2,10 @@
 
 mod assume_role;
 mod context;
+mod issue;
 mod request;
+mod saml;
+mod saml_trust;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -17,6 +20,8 @@ use super::shape::kinds::{
 };
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
+
+pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[
     required("RoleArn", STS_ARN),
@@ -79,7 +84,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml::assume_role_with_saml(call))),
     ),
     sts(
         "GetSessionToken",
