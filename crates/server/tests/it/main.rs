@@ -14,7 +14,10 @@ mod assume_role;
 mod embedded;
 mod fuzz;
 mod iam_framework;
+#[path = "../../../saml/tests/common/mod.rs"]
+mod identity_provider;
 mod models;
 mod role_session;
+mod saml;
 mod wire;
 mod world;
