@@ -32,7 +32,8 @@ use countersign_store::records::{
     AccessKey, AccessKeyStatus, RecordKey, Role, SECRET_FIELD, TrustPolicy, User,
 };
 use countersign_store::{
-    DataDir, Key, Random, RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction, Value,
+    DataDir, Key, Random, RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction,
+    Value,
 };
 use jiff::Timestamp;
 
@@ -309,7 +310,13 @@ async fn large_account() {
 fn first_start(mut command: Command, data: &Path, dir: &Path) -> (String, String) {
     let ready = dir.join("first.json");
     let mut child = command
-        .args(["up", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--webhook-listen",
+            "127.0.0.1:0",
+        ])
         .arg("--data-dir")
         .arg(data)
         .arg("--ready-file")

@@ -16,6 +16,7 @@
 //! * [`records`] says what is stored under which key, in which form.
 //! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
 
+pub mod backup;
 mod data_dir;
 mod directory;
 mod feed;
@@ -37,9 +38,10 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, NewAccount, NewCluster,
-    NewOidcProvider, NewRole, NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, Quotas,
-    Thing, UserChange,
+    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, Entity, ImportedPolicies,
+    NewAccount, NewCluster, NewInstanceProfile, NewManagedPolicy, NewOidcProvider, NewRole,
+    NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, Quotas, ROOT_USER_NAME,
+    RoleChanges, Taggable, Thing, UserChange,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -51,8 +53,8 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal,
-    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, PolicyVersionRef,
+    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

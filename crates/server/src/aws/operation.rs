@@ -20,6 +20,7 @@ use super::shape::{Input, Parameter, Value};
 use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
+use crate::web_identity::WebIdentity;
 
 /// An operation of an AWS API.
 #[derive(Debug)]
@@ -124,6 +125,8 @@ pub(crate) struct Call<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) policies: &'a PolicyCache,
     pub(crate) saml: &'a SamlTrust,
+    /// Absent where web identities are not set up.
+    pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,

@@ -1,10 +1,11 @@
 //! What can go wrong with the directory.
 
 use countersign_arn::AccountId;
-use countersign_session::RingError;
+use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
+use jiff::Timestamp;
 
 use crate::records::{AuthenticationMode, InvalidField};
-use crate::{CommitError, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
+use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
 /// What [`DirectoryError::NoSuch`] and [`DirectoryError::Exists`] speak of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,7 +96,31 @@ pub enum DirectoryError {
         /// Its name, ARN, URL or id, as it was given.
         name: Box<str>,
     },
-    /// The user or role has no such inline policy.
+    /// The role belongs to an AWS service, and only that changes it.
+    #[error("the role `{0}` is changed by AWS only")]
+    Protected(Box<str>),
+    /// The policy is for service-linked roles only.
+    #[error("the policy `{0}` is for service-linked roles only")]
+    NotAttachable(Box<str>),
+    /// The instance profile has another role, or none.
+    #[error("the role `{role}` is not in the instance profile `{profile}`")]
+    NoSuchRoleInProfile {
+        /// The role's name, as it was given.
+        role: Box<str>,
+        /// The profile's name, as it was given.
+        profile: Box<str>,
+    },
+    /// The inline policies of one user, group or role are too large together.
+    #[error("the inline policies of `{name}` would have more than {limit} characters")]
+    InlinePoliciesTooLarge {
+        /// What it is.
+        kind: EntityKind,
+        /// Its name.
+        name: Box<str>,
+        /// Characters without white space that are allowed.
+        limit: usize,
+    },
+    /// The user, group or role has no such inline policy.
     #[error("there is no inline policy `{0}`")]
     NoSuchPolicy(Box<str>),
     /// The user has no such access key.
@@ -129,7 +154,8 @@ pub enum DirectoryError {
     /// Something still hangs on what was to be deleted.
     #[error("it still has {what}")]
     DeleteConflict {
-        /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`.
+        /// What hangs on it, such as `access keys`, `policies`, `attached policies`, `groups`, `instance profiles`; for a
+        /// managed policy `attachments`, `policy versions`, for a version `default version`.
         what: &'static str,
     },
     /// The record is of a later version, or damaged; this version does not write over it.
@@ -141,6 +167,17 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// No session has the name that is to be revoked.
+    #[error(transparent)]
+    RevocationTarget(#[from] InvalidRevocationTarget),
+    /// Sessions that are not there yet cannot be revoked.
+    #[error(transparent)]
+    RevocationInFuture(#[from] RevocationInFuture),
+    /// The store is being restored; nobody else writes to it meanwhile.
+    #[error(
+        "the store is being restored from a backup, or a restore was broken off; nothing is written until it is done"
+    )]
+    Restoring,
     /// Other writers were faster every time.
     #[error("others change the same thing all the time; try again")]
     Contended,
@@ -184,6 +221,16 @@ pub enum OpenDirectoryError {
     /// The check record cannot be opened although its root key is given.
     #[error("the store's sealed check record cannot be opened; put back a backup of the store")]
     CheckDamaged(#[from] SealError),
+    /// The records are a part of something.
+    #[error(
+        "the restore of {from} into this store, begun at {started}, was not finished; restore again with `--replace`"
+    )]
+    RestoreUnfinished {
+        /// What was restored.
+        from: Box<str>,
+        /// When it was begun.
+        started: Timestamp,
+    },
     /// The store could not be read.
     #[error(transparent)]
     Load(#[from] LoadError),

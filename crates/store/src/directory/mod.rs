@@ -2,12 +2,21 @@
 
 mod access_keys;
 mod accounts;
+mod attachments;
+mod aws_policies;
+mod boundaries;
 mod clusters;
+mod entity;
 mod error;
+mod instance_profiles;
+mod managed_policies;
 mod oidc_providers;
 mod policies;
+mod revocations;
 mod roles;
+mod root_keys;
 mod saml_providers;
+mod service_linked_roles;
 mod session_keys;
 mod tags;
 mod users;
@@ -20,11 +29,17 @@ use countersign_arn::unique_id::{self, Kind};
 
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
+pub use self::aws_policies::ImportedPolicies;
 pub use self::clusters::NewCluster;
+pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
+pub use self::instance_profiles::NewInstanceProfile;
+pub use self::managed_policies::NewManagedPolicy;
 pub use self::oidc_providers::NewOidcProvider;
-pub use self::roles::NewRole;
+pub use self::roles::{NewRole, RoleChanges};
+pub use self::root_keys::ROOT_USER_NAME;
 pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
+pub use self::tags::Taggable;
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
@@ -48,7 +63,14 @@ const SEAL_CHECK_TEXT: &str = "countersign seal check";
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Directory(Arc<Inner>);
+pub struct Directory(Arc<Inner>, Protection);
+
+/// Whether writes through a handle leave the roles of AWS services alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    On,
+    Off,
+}
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -145,19 +167,33 @@ impl Directory {
         let sealer = Arc::new(sealer);
         let snapshot = checked_load(&*store, &sealer).await?;
         let feed = SnapshotFeed::follow(Arc::clone(&store), Arc::clone(&sealer), snapshot);
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             store,
             sealer,
             feed,
             random,
             quotas,
-        })))
+        };
+        Ok(Self(Arc::new(inner), Protection::On))
+    }
+
+    /// A handle that also creates and changes roles below `/aws-service-role/` and `/aws-reserved/`, as an import does and
+    /// AWS's services do. Never for what callers of the API ask for.
+    #[must_use]
+    pub fn danger_change_protected_roles(&self) -> Self {
+        Self(Arc::clone(&self.0), Protection::Off)
     }
 
     /// The directory as it is known here now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<DirectorySnapshot> {
         self.0.feed.current()
+    }
+
+    /// The store behind the directory, for what concerns all records at once.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
     }
 
     /// The quotas in force.
@@ -179,6 +215,9 @@ impl Directory {
     ) -> Result<T, DirectoryError> {
         for _ in 0..ATTEMPTS {
             let snapshot = self.snapshot();
+            if snapshot.unfinished_restore().is_some() {
+                return Err(DirectoryError::Restoring);
+            }
             let (transaction, planned) = plan(&snapshot)?;
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
@@ -268,6 +307,12 @@ async fn checked_load(
         .map_err(|_| OpenDirectoryError::CheckMissing)?;
     for _ in 0..ATTEMPTS {
         let snapshot = DirectorySnapshot::load(store, sealer).await?;
+        if let Some(mark) = snapshot.unfinished_restore() {
+            return Err(OpenDirectoryError::RestoreUnfinished {
+                from: mark.from.clone(),
+                started: mark.started,
+            });
+        }
         let check = SecretString::new(SEAL_CHECK_TEXT);
         let (transaction, done) = match snapshot.seal_check() {
             Some((sealed, modified)) => {

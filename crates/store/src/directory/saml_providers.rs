@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
-use super::tags::{self, KeyCase};
 use super::{Directory, DirectoryError, Thing, missing, readable};
 use crate::records::{InvalidField, RecordKey, SamlProvider, check_tags};
 use crate::snapshot::SamlProviderEntry;
@@ -126,43 +125,17 @@ impl Directory {
         metadata: PackedMetadata,
         valid_until: Timestamp,
     ) -> Result<(), DirectoryError> {
-        self.change_saml_provider(account, name, |provider| {
-            provider.document.clone_from(&metadata.0);
-            provider.valid_until = valid_until;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Sets tags of a provider; others stay.
-    ///
-    /// # Errors
-    /// When the provider is not there, or has too many then; see [`DirectoryError`].
-    pub async fn tag_saml_provider(
-        &self,
-        account: AccountId,
-        name: &str,
-        tags: &[Tag],
-    ) -> Result<(), DirectoryError> {
-        self.change_saml_provider(account, name, |provider| {
-            tags::put(&mut provider.tags, tags, KeyCase::Ignored)
-        })
-        .await
-    }
-
-    /// Removes tags of a provider; keys that it does not have are passed over.
-    ///
-    /// # Errors
-    /// When the provider is not there; see [`DirectoryError`].
-    pub async fn untag_saml_provider(
-        &self,
-        account: AccountId,
-        name: &str,
-        keys: &[Box<str>],
-    ) -> Result<(), DirectoryError> {
-        self.change_saml_provider(account, name, |provider| {
-            tags::remove(&mut provider.tags, keys, KeyCase::Ignored);
-            Ok(())
+        self.write(|snapshot| {
+            let (key, provider) = find(snapshot, account, name)?;
+            let changed = SamlProvider {
+                document: metadata.0.clone(),
+                valid_until,
+                ..provider.record.clone()
+            };
+            let transaction = Transaction::new()
+                .if_unchanged(&key, provider.modified)
+                .put(&key, changed.encode());
+            Ok((transaction, ()))
         })
         .await
     }
@@ -181,24 +154,6 @@ impl Directory {
             let transaction = Transaction::new()
                 .if_unchanged(&key, provider.modified)
                 .delete(&key);
-            Ok((transaction, ()))
-        })
-        .await
-    }
-
-    async fn change_saml_provider(
-        &self,
-        account: AccountId,
-        name: &str,
-        change: impl Fn(&mut SamlProvider) -> Result<(), DirectoryError>,
-    ) -> Result<(), DirectoryError> {
-        self.write(|snapshot| {
-            let (key, provider) = find(snapshot, account, name)?;
-            let mut changed = provider.record.clone();
-            change(&mut changed)?;
-            let transaction = Transaction::new()
-                .if_unchanged(&key, provider.modified)
-                .put(&key, changed.encode());
             Ok((transaction, ()))
         })
         .await

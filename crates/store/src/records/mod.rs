@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
 //! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `meta/restore` | [`RestoreMark`] | there only while a restore is under way |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
@@ -19,6 +20,7 @@
 //! | `last-used/ACCOUNT/ID` | [`LastUsed`] | ids are |
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
+//! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
 //! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
 //! or of a kind that this version does not know, is kept as it is and not used; the snapshot counts it. That is why a
@@ -36,6 +38,7 @@ mod mfa_device;
 mod names;
 mod plain;
 mod provider;
+mod revocation;
 mod role;
 mod usage;
 mod user;
@@ -45,18 +48,20 @@ use serde::{Deserialize, Serialize};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
-pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::deployment::{RestoreMark, SESSION_KEYS_FIELD, SessionKeys};
 pub use self::group::Group;
 pub use self::instance_profile::InstanceProfile;
 pub use self::layout::RecordKey;
 pub use self::managed_policy::{AwsPolicy, ManagedPolicy, PolicyVersion};
 pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
-    InvalidField, check_account_alias, check_cluster_name, check_description,
-    check_max_session_duration, check_organization_id, check_path, check_policy_name,
-    check_policy_text, check_region, check_role_name, check_tags, check_user_name, fold_name,
+    InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
+    check_instance_profile_name, check_max_session_duration, check_organization_id, check_path,
+    check_policy_name, check_policy_path, check_policy_tags, check_policy_text, check_region,
+    check_role_name, check_tags, check_user_name, fold_name,
 };
 pub use self::provider::{OidcProvider, SamlProvider};
+pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
 pub use self::usage::{ActionUse, DeletionFailure, Job, JobKind, LastUsed, ServiceUse};
 pub use self::user::{LoginProfile, User};
@@ -77,6 +82,8 @@ pub enum AnyRecord {
     SealCheck(SealCheck),
     /// `meta/session-keys`
     SessionKeys(SessionKeys),
+    /// `meta/restore`
+    Restore(RestoreMark),
     /// `account/…`
     Account(Account),
     /// `account-alias/…`
@@ -107,6 +114,8 @@ pub enum AnyRecord {
     AccessKey(AccessKey),
     /// `cluster/…`
     Cluster(Cluster),
+    /// `revocation/…`
+    Revocation(Revocation),
 }
 
 /// Why the bytes of a record cannot be used. The record stays where it is.
@@ -144,6 +153,7 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::Restore => Self::Restore(RestoreMark::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
                 Self::AccountAlias(AccountAlias::decode(alias, value)?)
@@ -177,6 +187,7 @@ impl AnyRecord {
                 region,
                 name,
             } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+            RecordKey::Revocation(id) => Self::Revocation(Revocation::decode(id, value)?),
         })
     }
 }
@@ -203,6 +214,8 @@ impl AnyRecord {
             Self::Job(record) => record.encode(),
             Self::AccessKey(record) => record.encode(),
             Self::Cluster(record) => record.encode(),
+            Self::Restore(record) => record.encode(),
+            Self::Revocation(record) => record.encode(),
         }
     }
 }

@@ -134,6 +134,7 @@ impl DirectorySnapshot {
                 Change::Delete(key) => self.remove(key),
             }
         }
+        self.index_revocations();
     }
 
     /// A record that cannot be used takes the place of the one before: what it says is not known, so that acting on the
@@ -156,14 +157,15 @@ impl DirectorySnapshot {
                 slot.mfa_devices.insert(name, Arc::new(entry));
             }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
-            Ok(Content::Plain(record)) => self.add(record, modified),
+            Ok(Content::Plain(record)) => self.add(&key, record, modified),
             Err(reason) => {
+                self.put_unreadable(&key, modified);
                 self.unusable.insert(key, reason);
             }
         }
     }
 
-    fn add(&mut self, record: AnyRecord, modified: Revision) {
+    fn add(&mut self, key: &Key, record: AnyRecord, modified: Revision) {
         match record {
             AnyRecord::SealCheck(check) => self.seal_check = Some((check.sealed, modified)),
             AnyRecord::Account(record) => {
@@ -192,7 +194,11 @@ impl DirectorySnapshot {
                 self.aws_policies.insert(name, entry(record, modified, arn));
             }
             AnyRecord::InstanceProfile(record) => {
-                let (account, name) = (record.account, fold_name(&record.name).into());
+                let (account, name) = (record.account, Arc::<str>::from(fold_name(&record.name)));
+                if let Some(role) = &record.role {
+                    let profiles = self.role_profiles.entry(Arc::from(&**role)).or_default();
+                    profiles.insert(Arc::clone(&name));
+                }
                 let entry = entry(record, modified, InstanceProfile::arn);
                 let slot = self.accounts.entry(account).or_default();
                 slot.instance_profiles.insert(name, entry);
@@ -231,6 +237,8 @@ impl DirectorySnapshot {
             // Read into contents of their own, with their secrets opened.
             AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
+            AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
+            AnyRecord::Revocation(record) => self.revocations.put(key, record.row, modified),
         }
     }
 
@@ -324,9 +332,12 @@ impl DirectorySnapshot {
 
     fn remove(&mut self, key: &Key) {
         self.unusable.remove(key);
+        self.revocations.touch(key);
         match RecordKey::parse(key) {
             Ok(RecordKey::SealCheck) => self.seal_check = None,
             Ok(RecordKey::SessionKeys) => self.session_keys = None,
+            Ok(RecordKey::Restore) => self.restore = None,
+            Ok(RecordKey::Revocation(_)) => self.revocations.remove(key),
             Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),
             Ok(RecordKey::AccountAlias(alias)) => {
                 self.aliases.remove(alias);
@@ -366,7 +377,18 @@ impl DirectorySnapshot {
             }
             Ok(RecordKey::AwsPolicy(name)) => drop(self.aws_policies.remove(name)),
             Ok(RecordKey::InstanceProfile { account, name }) => {
-                self.change_slot(account, |slot| drop(slot.instance_profiles.remove(name)));
+                let mut removed = None;
+                self.change_slot(account, |slot| {
+                    removed = slot.instance_profiles.remove(name)
+                });
+                if let Some(role) = removed.and_then(|profile| profile.record.role.clone())
+                    && let Some(profiles) = self.role_profiles.get_mut(&*role)
+                {
+                    profiles.remove(name);
+                    if profiles.is_empty() {
+                        self.role_profiles.remove(&*role);
+                    }
+                }
             }
             Ok(RecordKey::OidcProvider { account, url }) => {
                 self.change_slot(account, |slot| drop(slot.oidc_providers.remove(url)));

@@ -1,7 +1,7 @@
 //! SAML providers, their metadata and tags.
 
 use countersign_arn::Tag;
-use countersign_store::{DirectoryError, NewSamlProvider, PackedMetadata, Thing};
+use countersign_store::{DirectoryError, NewSamlProvider, PackedMetadata, Taggable, Thing};
 
 use super::*;
 
@@ -59,16 +59,13 @@ async fn provider_is_made_changed_and_deleted() {
         .set_saml_metadata(account(0), "Corp", second, later)
         .await
         .unwrap();
+    let arn = "arn:aws:iam::111122223333:saml-provider/Corp";
     directory
-        .tag_saml_provider(account(0), "Corp", &[tag("Team", "blue"), tag("k", "v")])
-        .await
-        .unwrap();
-    directory
-        .tag_saml_provider(account(0), "Corp", &[tag("team", "red")])
-        .await
-        .unwrap();
-    directory
-        .untag_saml_provider(account(0), "Corp", &["K".into(), "absent".into()])
+        .tag(
+            account(0),
+            Taggable::SamlProvider(arn),
+            &[tag("team", "red")],
+        )
         .await
         .unwrap();
     let snapshot = directory.snapshot();

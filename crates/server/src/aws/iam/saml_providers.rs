@@ -12,7 +12,6 @@ use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use super::{new_tags, tag_list};
 use crate::aws::authorize::{creates, not_an_arn, on};
 use crate::aws::operation::{Answer, Call, Operation, iam};
-use crate::aws::page::PageRequest;
 use crate::aws::query::Member;
 use crate::aws::shape::kinds::{
     ARN, ENCRYPTION_MODE, KEY_TO_REMOVE, PRIVATE_KEY, PROVIDER_NAME, SAML_METADATA, TAGS,
@@ -177,41 +176,6 @@ async fn delete_saml_provider(call: &Call<'_>) -> Result<Member, ApiError> {
     Ok(Member::None)
 }
 
-/// TagSAMLProvider.
-pub(super) async fn tag(call: &Call<'_>) -> Result<Member, ApiError> {
-    let tags = new_tags(call)?;
-    let (account, name) = named(call)?;
-    call.directory
-        .tag_saml_provider(account, name, &tags)
-        .await
-        .map_err(|error| by_arn(call, error))?;
-    Ok(Member::None)
-}
-
-/// UntagSAMLProvider.
-pub(super) async fn untag(call: &Call<'_>) -> Result<Member, ApiError> {
-    let keys = call.input.texts("TagKeys");
-    let keys: Vec<Box<str>> = keys.into_iter().map(Into::into).collect();
-    let (account, name) = named(call)?;
-    call.directory
-        .untag_saml_provider(account, name, &keys)
-        .await
-        .map_err(|error| by_arn(call, error))?;
-    Ok(Member::None)
-}
-
-/// ListSAMLProviderTags, in the order the tags were set.
-pub(super) fn list_tags(call: &Call<'_>) -> Result<Member, ApiError> {
-    let provider = found(call)?;
-    let page = PageRequest::of(call)?.positions(call, provider.record.tags.iter())?;
-    Ok(page.answer("Tags", |tag| {
-        Member::Structure(vec![
-            ("Key", Member::Text(tag.key.to_string())),
-            ("Value", Member::Text(tag.value.to_string())),
-        ])
-    }))
-}
-
 fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(400, "InvalidInput", message)
 }
@@ -239,11 +203,6 @@ fn by_arn(call: &Call<'_>, error: DirectoryError) -> ApiError {
             what: Thing::SamlProvider,
             ..
         } => no_such(call.input.required("SAMLProviderArn")),
-        DirectoryError::QuotaExceeded { quota: "Tags", .. } => ApiError::new(
-            409,
-            "LimitExceeded",
-            "The number of tags has reached the maximum limit.",
-        ),
         error => error.into(),
     }
 }

@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use countersign_arn::{Arn, CallerKind};
-use countersign_policy::validate::{NoDirectory, validate};
+use countersign_arn::CallerKind;
 use countersign_policy::{
-    Action, AssumeRole, Attached, Layers, Outcome, PolicyKind, Request, decide_assume_role,
+    Action, AssumeRole, Attached, Layers, Outcome, Request, decide_assume_role,
 };
-use countersign_session::{
-    Chain, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRecord,
-    check_plain_policy_size, packed_policy_percent,
-};
-use countersign_store::{DirectorySnapshot, RoleEntry};
+use countersign_session::{Binding, Chain, SessionKind};
+use countersign_store::RoleEntry;
 
 use super::context::Facts;
-use super::issue;
 use super::request::AssumeRoleRequest;
+use super::role_session::{NewSession, find_role, session_policies};
 use crate::aws::ApiError;
 use crate::aws::finished::Decided;
 use crate::aws::holder::Holder;
@@ -63,47 +59,37 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
 
     let depth = chain.next_depth()?;
     let seconds = chain.role_seconds(request.duration_seconds, role.record.max_session_duration)?;
-    let policies = session_policies(call, &request, role)?;
-    check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
-    let percent = packed_policy_percent(&policies, tags.requested())?;
-
-    let (issued, expires) = issue::lifetime(call.now, seconds);
-    let principal = SessionPrincipal::Role {
-        id: role.record.id.clone(),
-        path: role.record.path.clone(),
-        name: role.record.name.clone(),
-        session_name: request.session_name.into(),
+    let (policies, percent) =
+        session_policies(call, role, request.policy, &request.policy_arns, &tags)?;
+    let session = NewSession {
+        kind: SessionKind::AssumedRole,
+        role,
+        name: request.session_name,
+        seconds,
+        policies,
+        tags,
+        source_identity: source_identity.clone(),
+        federation: None,
+        binding: Binding::default(),
+        depth,
+        signed_with: Some(caller.verified().key_id()),
     };
-    let assumed = issue::assumed_role_user(&principal, role.record.partition, role.record.account);
-    let mut record = SessionRecord::new(
-        SessionKind::AssumedRole,
-        role.record.partition,
-        role.record.account,
-        principal,
-        issued,
-        expires,
-    );
-    record.policies = policies;
-    record.tags = tags;
-    record.source_identity.clone_from(&source_identity);
-    record.depth = depth;
-    record.origin = Origin {
-        access_key_id: Some(caller.verified().key_id().into()),
-        request_id: Some(call.request_id.into()),
-    };
-    let credentials = issue::seal(call, &record)?;
+    let issued = session.issue(call)?;
     tracing::info!(
         request_id = call.request_id,
         caller = caller.identity().arn(),
         role = &*role.arn,
         session = request.session_name,
-        access_key_id = &*credentials.access_key_id,
+        access_key_id = &*issued.access_key_id,
         depth,
         seconds,
         "role assumed"
     );
 
-    let mut members = vec![issue::credentials(credentials), assumed];
+    let mut members = vec![
+        ("Credentials", issued.credentials),
+        ("AssumedRoleUser", issued.assumed_role_user),
+    ];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
     }
@@ -115,17 +101,6 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
 
 pub(super) fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
-}
-
-/// The role whose ARN this is, path and case included.
-pub(super) fn find_role<'s>(
-    snapshot: &'s DirectorySnapshot,
-    arn: &str,
-) -> Option<&'s Arc<RoleEntry>> {
-    let parsed = Arn::parse(arn).ok()?;
-    let name = parsed.resource.strip_prefix("role/")?.rsplit('/').next()?;
-    let role = snapshot.role(parsed.account.parse().ok()?, name)?;
-    (*role.arn == *arn).then_some(role)
 }
 
 /// Step 6. An unknown role is decided like one that trusts nobody, so that neither the answer nor the work tells the
@@ -186,58 +161,4 @@ fn authorize<'s>(
         )),
         (Some(role), Ok(_)) => Ok(role),
     }
-}
-
-/// Step 9: the inline policy, minified, and managed policies that exist: of AWS, or of the role's account.
-pub(super) fn session_policies(
-    call: &Call<'_>,
-    request: &AssumeRoleRequest<'_>,
-    role: &RoleEntry,
-) -> Result<SessionPolicies, ApiError> {
-    let malformed = |message: String| ApiError::new(400, "MalformedPolicyDocument", message);
-    if let Some(text) = request.policy {
-        validate(text, PolicyKind::Session, &NoDirectory)
-            .map_err(|rejection| malformed(rejection.message))?;
-    }
-    let of_aws = format!("arn:{}:iam::aws:policy/", role.record.partition);
-    let own = format!(
-        "arn:{}:iam::{}:policy/",
-        role.record.partition, role.record.account
-    );
-    for arn in &request.policy_arns {
-        let usable = arn.starts_with(&of_aws) || arn.starts_with(&own);
-        if !usable || call.snapshot.policy_by_arn(arn).is_none() {
-            return Err(malformed(format!(
-                "Policy {arn} does not exist or is not attachable."
-            )));
-        }
-    }
-    Ok(SessionPolicies {
-        inline: request.policy.map(|text| minified(text).into()),
-        arns: request
-            .policy_arns
-            .iter()
-            .map(|arn| (*arn).into())
-            .collect(),
-    })
-}
-
-/// JSON without the white space outside its texts.
-fn minified(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut inside, mut escaped) = (false, false);
-    for c in text.chars() {
-        if !inside && matches!(c, ' ' | '\t' | '\n' | '\r') {
-            continue;
-        }
-        out.push(c);
-        if escaped {
-            escaped = false;
-        } else if inside && c == '\\' {
-            escaped = true;
-        } else if c == '"' {
-            inside = !inside;
-        }
-    }
-    out
 }

@@ -2,10 +2,11 @@
 
 mod assume_role;
 mod context;
-mod issue;
 mod request;
+mod role_session;
 mod saml;
 mod saml_trust;
+mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -69,7 +70,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(web_identity::assume_role_with_web_identity),
     ),
     sts(
         "AssumeRoleWithSAML",

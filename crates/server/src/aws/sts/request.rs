@@ -44,26 +44,12 @@ impl<'p> AssumeRoleRequest<'p> {
             token_code: input.text("TokenCode"),
             source_identity: input.text("SourceIdentity"),
         };
-        check_arn_shapes(std::iter::once(request.role_arn).chain(request.policy_arns.clone()))?;
-        Ok(request)
-    }
-
-    /// Takes the parameters of a call that an identity provider vouches for: what AssumeRole has beside them comes from
-    /// the provider.
-    pub(super) fn federated(input: &Input<'p>, session_name: &'p str) -> Result<Self, ApiError> {
-        let request = Self {
-            role_arn: input.required("RoleArn"),
-            session_name,
-            policy: input.text("Policy"),
-            policy_arns: input
-                .list("PolicyArns")
-                .iter()
-                .filter_map(|policy| policy.member("arn"))
-                .collect(),
-            duration_seconds: input.integer("DurationSeconds"),
-            ..Self::default()
-        };
-        check_arn_shapes(std::iter::once(request.role_arn).chain(request.policy_arns.clone()))?;
+        if !has_arn_shape(request.role_arn) {
+            return Err(validation(format!("{} is invalid", request.role_arn)));
+        }
+        if let Some(arn) = request.policy_arns.iter().find(|arn| !has_arn_shape(arn)) {
+            return Err(validation(format!("{arn} is invalid")));
+        }
         Ok(request)
     }
 }
@@ -72,18 +58,8 @@ fn validation(message: impl Into<String>) -> ApiError {
     ApiError::new(400, "ValidationError", message)
 }
 
-/// The first that does not have the shape of an ARN is refused by name.
-pub(super) fn check_arn_shapes<'p>(
-    mut arns: impl Iterator<Item = &'p str>,
-) -> Result<(), ApiError> {
-    match arns.find(|arn| !has_arn_shape(arn)) {
-        Some(arn) => Err(validation(format!("{arn} is invalid"))),
-        None => Ok(()),
-    }
-}
-
 /// `^arn:[^:]+:[^:]+:[^:]*:[^:]*:[^:]+$`
-fn has_arn_shape(text: &str) -> bool {
+pub(super) fn has_arn_shape(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     matches!(parts.as_slice(), ["arn", partition, service, _, _, resource]
         if !partition.is_empty() && !service.is_empty() && !resource.is_empty())

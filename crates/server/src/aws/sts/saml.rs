@@ -8,16 +8,13 @@ use countersign_policy::{
     tables,
 };
 use countersign_saml::{Assertion, Refusal, name_qualifier, verify};
-use countersign_session::{
-    Chain, Federation, Origin, SessionKind, SessionPrincipal, SessionRecord, SessionTags,
-    check_plain_policy_size, packed_policy_percent,
-};
+use countersign_session::{Binding, Chain, Federation, SessionKind, SessionTags};
 use countersign_store::{RoleEntry, SamlProviderEntry};
 
-use super::assume_role::{denied, find_role, session_policies};
+use super::assume_role::denied;
 use super::context::Facts;
-use super::issue;
-use super::request::{AssumeRoleRequest, check_arn_shapes};
+use super::request::{AssumeRoleRequest, has_arn_shape};
+use super::role_session::{NewSession, find_role, session_policies};
 use crate::aws::ApiError;
 use crate::aws::finished::Decided;
 use crate::aws::operation::Call;
@@ -32,7 +29,21 @@ const RESERVED_ROLES: &str = "AWSReservedSSO_";
 pub(super) async fn assume_role_with_saml(call: &Call<'_>) -> Result<Member, ApiError> {
     let input = &call.input;
     let (role_arn, provider_arn) = (input.required("RoleArn"), input.required("PrincipalArn"));
-    check_arn_shapes([role_arn, provider_arn].into_iter())?;
+    let policy_arns: Vec<&str> = input
+        .list("PolicyArns")
+        .iter()
+        .filter_map(|policy| policy.member("arn"))
+        .collect();
+    let mut arns = [role_arn, provider_arn]
+        .into_iter()
+        .chain(policy_arns.iter().copied());
+    if let Some(arn) = arns.find(|arn| !has_arn_shape(arn)) {
+        return Err(ApiError::new(
+            400,
+            "ValidationError",
+            format!("{arn} is invalid"),
+        ));
+    }
     let provider = find_provider(call, role_arn, provider_arn).ok_or_else(|| {
         tracing::info!(
             request_id = call.request_id,
@@ -63,7 +74,14 @@ pub(super) async fn assume_role_with_saml(call: &Call<'_>) -> Result<Member, Api
     let response = input.required("SAMLAssertion");
     let assertion = verify(response, &metadata, call.now, call.saml.options()).map_err(refuse)?;
 
-    let request = AssumeRoleRequest::federated(input, &assertion.claims.session_name)?;
+    let request = AssumeRoleRequest {
+        role_arn,
+        session_name: &assertion.claims.session_name,
+        policy: input.text("Policy"),
+        policy_arns,
+        duration_seconds: input.integer("DurationSeconds"),
+        ..AssumeRoleRequest::default()
+    };
     let federated = Federated {
         call,
         provider,
@@ -125,57 +143,31 @@ impl Federated<'_> {
         let depth = chain.next_depth()?;
         let asked =
             chain.role_seconds(request.duration_seconds, role.record.max_session_duration)?;
-        let policies = session_policies(call, request, role)?;
-        check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
-        let percent = packed_policy_percent(&policies, tags.requested())?;
-
-        let (issued, mut expires) = issue::lifetime(call.now, asked);
-        if let Some(end) = assertion.session_not_after {
-            expires = expires.min(end);
-        }
-        // A session of less than a second cannot be written down.
-        if expires.as_second() <= issued.as_second() {
-            return Err(ApiError::new(
-                400,
-                "ExpiredTokenException",
-                "The session at the identity provider is over.",
-            ));
-        }
-        let account = role.record.account;
-        let principal = SessionPrincipal::Role {
-            id: role.record.id.clone(),
-            path: role.record.path.clone(),
-            name: role.record.name.clone(),
-            session_name: assertion.claims.session_name.clone(),
-        };
-        let assumed = issue::assumed_role_user(&principal, role.record.partition, account);
-        let mut record = SessionRecord::new(
-            SessionKind::Saml,
-            role.record.partition,
-            account,
-            principal,
-            issued,
-            expires,
-        );
+        let seconds = self.at_most_until_the_session_ends(asked)?;
+        let (policies, percent) =
+            session_policies(call, role, request.policy, &request.policy_arns, &tags)?;
         let qualifier = self.name_qualifier();
-        record.policies = policies;
-        record.tags = tags;
-        record
-            .source_identity
-            .clone_from(&assertion.claims.source_identity);
-        record.depth = depth;
-        record.federation = Some(Federation::Saml {
-            provider: (&*provider.arn).into(),
-            issuer: assertion.issuer.clone(),
-            subject: assertion.subject.clone(),
-            subject_type: Some(assertion.subject_type.clone()),
-            name_qualifier: Some(qualifier.as_str().into()),
-        });
-        record.origin = Origin {
-            access_key_id: None,
-            request_id: Some(call.request_id.into()),
+        let session = NewSession {
+            kind: SessionKind::Saml,
+            role,
+            name: request.session_name,
+            seconds,
+            policies,
+            tags,
+            source_identity: assertion.claims.source_identity.clone(),
+            federation: Some(Federation::Saml {
+                provider: (&*provider.arn).into(),
+                issuer: assertion.issuer.clone(),
+                subject: assertion.subject.clone(),
+                subject_type: Some(assertion.subject_type.clone()),
+                name_qualifier: Some(qualifier.as_str().into()),
+            }),
+            binding: Binding::default(),
+            depth,
+            signed_with: None,
         };
-        let credentials = issue::seal(call, &record)?;
+        let issued = session.issue(call)?;
+        // Last, so that a call which fails does not use the assertion up; what was sealed is dropped then.
         call.saml
             .use_once(provider, assertion, call.now)
             .map_err(|replay| {
@@ -196,11 +188,15 @@ impl Federated<'_> {
             subject = &*assertion.subject,
             role = &*role.arn,
             session = request.session_name,
-            access_key_id = &*credentials.access_key_id,
+            access_key_id = &*issued.access_key_id,
+            seconds,
             "role assumed with SAML"
         );
 
-        let mut members = vec![issue::credentials(credentials), assumed];
+        let mut members = vec![
+            ("Credentials", issued.credentials),
+            ("AssumedRoleUser", issued.assumed_role_user),
+        ];
         if let Some(percent) = percent {
             members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
         }
@@ -218,6 +214,22 @@ impl Federated<'_> {
             members.push(("SourceIdentity", Member::Text(identity.to_string())));
         }
         Ok(Member::Structure(members))
+    }
+
+    /// A role session does not outlast the one at the identity provider.
+    fn at_most_until_the_session_ends(&self, seconds: u32) -> Result<u32, ApiError> {
+        let Some(end) = self.assertion.session_not_after else {
+            return Ok(seconds);
+        };
+        let left = end.as_second().saturating_sub(self.call.now.as_second());
+        match u32::try_from(left) {
+            Ok(left) if left > 0 => Ok(seconds.min(left)),
+            _ => Err(ApiError::new(
+                400,
+                "ExpiredTokenException",
+                "The session at the identity provider is over.",
+            )),
+        }
     }
 
     /// The identity provider has to offer the role, and the role's trust policy has to trust the provider. An unknown
