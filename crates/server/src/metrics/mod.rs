@@ -173,6 +173,12 @@ impl Metrics {
             .register_collector(Box::new(store::Store(store)));
     }
 
+    /// Adds the numbers of the audit log.
+    pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
+        self.registry
+            .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
     /// Counts one review.
     pub fn review(&self, result: ReviewResult, took: Duration) {
         if let Some(histogram) = self.latency.get(result as usize) {

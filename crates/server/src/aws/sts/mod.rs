@@ -2,8 +2,12 @@
 
 mod assume_role;
 mod context;
+mod identity_token;
+mod mfa;
 mod request;
 mod role_session;
+mod saml;
+mod saml_trust;
 mod web_identity;
 
 use super::ApiError;
@@ -19,6 +23,8 @@ use super::shape::kinds::{
 };
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
+
+pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[
     required("RoleArn", STS_ARN),
@@ -50,7 +56,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         ASSUME_ROLE,
         Rule::Own,
-        Answer::Read(assume_role::assume_role),
+        Answer::Write(|call| Box::pin(assume_role::assume_role(call))),
     ),
     sts(
         "AssumeRoleWithWebIdentity",
@@ -81,7 +87,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml::assume_role_with_saml(call))),
     ),
     sts(
         "GetSessionToken",
@@ -133,7 +139,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",
