@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{
     AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
@@ -50,6 +51,7 @@ use policies::PolicyCache;
 use query::{Format, Member, Parameters};
 use respond::{answer, query_error, rest_error};
 use shape::{Input, Style};
+use sts::SamlTrust;
 
 use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
@@ -231,6 +233,7 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     policies: PolicyCache,
+    saml: SamlTrust,
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
@@ -259,6 +262,7 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             policies: PolicyCache::default(),
+            saml: SamlTrust::default(),
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
@@ -289,6 +293,13 @@ impl AwsApi {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same with other SAML endpoints and audiences than those of AWS.
+    #[must_use]
+    pub fn with_saml(mut self, options: SamlOptions) -> Self {
+        self.saml = SamlTrust::new(options);
         self
     }
 
@@ -497,6 +508,7 @@ impl AwsApi {
             directory: &self.directory,
             policies: &self.policies,
             usage: &self.usage,
+            saml: &self.saml,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,

@@ -81,10 +81,7 @@ async fn create_user(call: &Call<'_>) -> Result<Member, ApiError> {
         .directory
         .create_bounded_user(new, boundary, call.now)
         .await?;
-    Ok(Member::Structure(vec![(
-        "User",
-        user_detail(&user),
-    )]))
+    Ok(Member::Structure(vec![("User", user_detail(&user))]))
 }
 
 fn get_user(call: &Call<'_>) -> Result<Member, ApiError> {
