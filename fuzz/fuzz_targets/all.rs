@@ -52,6 +52,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("sources.object_status", countersign_sources::fuzz::object_status),
     ("sources.remembered", countersign_sources::fuzz::remembered),
     ("store.backup", countersign_store::fuzz::backup),
+    ("store.etcd_key", countersign_store::fuzz::etcd_key),
+    ("store.etcd_url", countersign_store::fuzz::etcd_url),
     ("store.record", countersign_store::fuzz::record),
     ("store.root_key", countersign_store::fuzz::root_key),
     ("store.sealed_secret", countersign_store::fuzz::sealed_secret),

@@ -14,6 +14,7 @@ pub mod listen;
 pub mod metrics;
 mod outbound;
 mod request_id;
+pub mod store_health;
 pub mod usage;
 pub mod web_identity;
 pub mod webhook;

@@ -12,6 +12,7 @@ pub(crate) mod root_key;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 mod settings;
+mod storage;
 pub(crate) mod store;
 pub(crate) mod up;
 mod upstream;

@@ -15,6 +15,8 @@ mod assume_role;
 mod audit;
 mod cluster;
 mod cluster_suite;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod harness;
 mod policy;
 mod serve;

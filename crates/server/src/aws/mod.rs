@@ -59,6 +59,7 @@ use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::request_id;
+use crate::store_health::StoreHealth;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -235,6 +236,7 @@ pub struct AwsApi {
     policies: PolicyCache,
     saml: SamlTrust,
     random: Random,
+    store: Option<StoreHealth>,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
     audit: Audit,
@@ -270,6 +272,29 @@ impl AwsApi {
             usage: Arc::default(),
             region: "us-east-1".into(),
             web_identity: None,
+            store: None,
+        }
+    }
+
+    /// Answers only while this store may be answered from.
+    #[must_use]
+    pub fn with_store_health(mut self, store: StoreHealth) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Whether the snapshot may be answered from.
+    fn check_store(&self) -> Result<(), ApiError> {
+        match self.store.as_ref().map(StoreHealth::check) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(away)) => {
+                tracing::debug!(%away, "AWS API request not answered");
+                Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    "The request has failed due to a temporary failure of the server.",
+                ))
+            }
         }
     }
 
@@ -455,6 +480,7 @@ impl AwsApi {
         parameters: &'p Result<Parameters<'p>, query::ParameterError>,
         trace: &mut Trace<'p>,
     ) -> Result<Member, ApiError> {
+        self.check_store()?;
         let snapshot = self.directory.snapshot();
         let anonymous = trace
             .operation

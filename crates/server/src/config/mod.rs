@@ -14,6 +14,7 @@
 
 mod fold;
 mod own;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use own::{
     Bootstrap, BootstrapRole, BootstrapUser, IdentityMode, MappingOptions, OwnConfig, PerCluster,
     PrivilegedGroup, TlsFiles, UpstreamOptions,
 };
+pub use store::{EtcdTable, StoreOption};
 
 /// Largest configuration file read.
 const MAX_FILE: u64 = 4 << 20;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::store::StoreOption;
 use crate::audit::AuditOptions;
 
 /// Who verifies tokens and issues identities.
@@ -27,6 +28,11 @@ pub struct OwnConfig {
     /// Where the embedded store lives; needed for `identity: embedded`.
     #[serde(rename = "datadir")]
     pub data_dir: Option<PathBuf>,
+    /// Where the records are, embedded mode only; `redb`, a file in `dataDir`.
+    pub store: Option<StoreOption>,
+    /// Seconds that this replica answers from its snapshot while the store is away; 300.
+    #[serde(rename = "maxstorestaleness")]
+    pub max_store_staleness: Option<u64>,
     /// File with the 32-byte root key in hex or base64; generated in the data directory when absent.
     #[serde(rename = "rootkeyfile")]
     pub root_key_file: Option<PathBuf>,

@@ -21,6 +21,7 @@ mod models;
 mod people;
 mod role_session;
 mod saml;
+mod store_away;
 mod web_identity;
 mod wire;
 mod world;
