@@ -183,6 +183,7 @@ async fn make_role(
         max_session_duration: role.max_session_duration.unwrap_or(DEFAULT_SESSION),
         description: None,
         tags: Vec::new(),
+        boundary: None,
     };
     directory
         .create_role(new, now)

@@ -451,6 +451,7 @@ async fn across_accounts_both_sides_must_allow() {
         max_session_duration: 3600,
         description: None,
         tags: Vec::new(),
+        boundary: None,
     };
     let role = world.directory.create_role(new, now()).await.unwrap().arn();
     let (status, answer) = world.assume(&world.ana, &role, &[], now()).await;

@@ -1,5 +1,6 @@
 //! What every IAM operation has in common: service, parameters, permission, pages, errors.
 
+use countersign_store::Entity;
 use countersign_store::records::InlinePolicy;
 
 use crate::world::{Keys, World, now};
@@ -108,7 +109,7 @@ async fn users_and_keys_are_made_listed_renamed_and_deleted() {
     );
     world
         .directory
-        .delete_user_policy(world.account, "Carla", "p")
+        .delete_inline_policy(Entity::user(world.account, "Carla"), "p")
         .await
         .unwrap();
     for (action, more) in [

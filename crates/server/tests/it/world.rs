@@ -162,6 +162,7 @@ impl World {
             max_session_duration: 43_200,
             description: None,
             tags: Vec::new(),
+            boundary: None,
         };
         change(&mut new);
         self.directory.create_role(new, now()).await.unwrap().arn()

@@ -1,16 +1,31 @@
 //! Typed operations on the directory.
 
 mod access_keys;
+mod account;
 mod accounts;
+mod attachments;
+mod aws_policies;
+mod boundaries;
 mod clusters;
+mod entity;
 mod error;
+mod groups;
+mod instance_profiles;
+mod login;
+mod managed_policies;
+mod mfa;
 mod oidc_providers;
+mod outbound;
+mod password_hash;
+mod password_rules;
 mod policies;
 mod revocations;
 mod roles;
 mod root_keys;
+mod service_linked_roles;
 mod session_keys;
 mod tags;
+mod totp;
 mod users;
 
 use std::sync::Arc;
@@ -21,11 +36,21 @@ use countersign_arn::unique_id::{self, Kind};
 
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
+pub use self::aws_policies::ImportedPolicies;
 pub use self::clusters::NewCluster;
+pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
+pub use self::groups::{GroupChange, NewGroup};
+pub use self::instance_profiles::NewInstanceProfile;
+pub use self::login::LoginChange;
+pub use self::managed_policies::NewManagedPolicy;
+pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
-pub use self::roles::NewRole;
+pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
+pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
+pub use self::tags::Taggable;
+pub use self::totp::totp_code;
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
@@ -49,7 +74,14 @@ const SEAL_CHECK_TEXT: &str = "countersign seal check";
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Directory(Arc<Inner>);
+pub struct Directory(Arc<Inner>, Protection);
+
+/// Whether writes through a handle leave the roles of AWS services alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    On,
+    Off,
+}
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -57,6 +89,8 @@ struct Inner {
     feed: SnapshotFeed,
     random: Random,
     quotas: Quotas,
+    passwords: password_hash::Passwords,
+    wrong_codes: mfa::WrongCodes,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -146,13 +180,23 @@ impl Directory {
         let sealer = Arc::new(sealer);
         let snapshot = checked_load(&*store, &sealer).await?;
         let feed = SnapshotFeed::follow(Arc::clone(&store), Arc::clone(&sealer), snapshot);
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             store,
             sealer,
             feed,
             random,
             quotas,
-        })))
+            passwords: password_hash::Passwords::default(),
+            wrong_codes: mfa::WrongCodes::default(),
+        };
+        Ok(Self(Arc::new(inner), Protection::On))
+    }
+
+    /// A handle that also creates and changes roles below `/aws-service-role/` and `/aws-reserved/`, as an import does and
+    /// AWS's services do. Never for what callers of the API ask for.
+    #[must_use]
+    pub fn danger_change_protected_roles(&self) -> Self {
+        Self(Arc::clone(&self.0), Protection::Off)
     }
 
     /// The directory as it is known here now.

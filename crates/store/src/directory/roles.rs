@@ -4,11 +4,12 @@ use countersign_arn::unique_id::Kind;
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
+use super::attachments::hold_policy;
 use super::policies::{check_document, size};
-use super::{Directory, DirectoryError, missing, readable};
+use super::{Directory, DirectoryError, Thing, missing, readable};
 use crate::records::{
-    RecordKey, Role, TrustPolicy, check_description, check_max_session_duration, check_path,
-    check_role_name, check_tags,
+    InvalidField, RecordKey, Role, TrustPolicy, check_description, check_max_session_duration,
+    check_path, check_role_name, check_tags,
 };
 use crate::snapshot::RoleEntry;
 use crate::{DirectorySnapshot, Key, Transaction};
@@ -30,14 +31,36 @@ pub struct NewRole {
     pub description: Option<Box<str>>,
     /// Tags.
     pub tags: Vec<Tag>,
+    /// ARN of the managed policy that is its permissions boundary.
+    pub boundary: Option<Box<str>>,
+}
+
+/// What to change of a role; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoleChanges<'a> {
+    /// What it is for; an empty text takes the description away.
+    pub description: Option<&'a str>,
+    /// 3,600 to 43,200 seconds.
+    pub max_session_duration: Option<u32>,
 }
 
 impl Directory {
     /// Creates a role, with a new unique id.
     ///
     /// # Errors
-    /// When the account is not there, or has a role of this name ignoring case; see [`DirectoryError`].
+    /// When the account or the boundary is not there, the account has a role of this name ignoring case, or the path is one
+    /// of protected roles; see [`DirectoryError`].
     pub async fn create_role(&self, new: NewRole, now: Timestamp) -> Result<Role, DirectoryError> {
+        self.create_role_with(new, &[], now).await
+    }
+
+    /// Creates a role that has policies of AWS attached from the beginning.
+    pub(super) async fn create_role_with(
+        &self,
+        new: NewRole,
+        attached: &[Box<str>],
+        now: Timestamp,
+    ) -> Result<Role, DirectoryError> {
         check_role_name(&new.name)?;
         check_path(&new.path)?;
         check_tags(&new.tags)?;
@@ -83,14 +106,66 @@ impl Directory {
                 trust: new.trust.clone(),
                 tags: new.tags.clone(),
                 policies: Vec::new(),
-                attached: Vec::new(),
-                boundary: None,
+                attached: attached.to_vec(),
+                boundary: new.boundary.clone(),
             };
-            let transaction = Transaction::new()
+            if self.check_protection(&role).is_err() {
+                return Err(PROTECTED_PATH.into());
+            }
+            let mut transaction = Transaction::new()
                 .if_unchanged(&account_key, account.modified)
                 .if_absent(&key)
                 .put(&key, role.encode());
+            if let Some(arn) = &new.boundary {
+                let what = Thing::Boundary;
+                transaction = hold_policy(transaction, snapshot, new.account, arn, what)?;
+            }
             Ok((transaction, role))
+        })
+        .await
+    }
+
+    /// Changes a role's description or longest session.
+    ///
+    /// # Errors
+    /// When the role is not there or is protected; see [`DirectoryError`].
+    pub async fn update_role(
+        &self,
+        account: AccountId,
+        name: &str,
+        changes: RoleChanges<'_>,
+    ) -> Result<Role, DirectoryError> {
+        changes.description.map_or(Ok(()), check_description)?;
+        changes
+            .max_session_duration
+            .map_or(Ok(()), check_max_session_duration)?;
+        self.change_role(account, name, |role| {
+            self.check_protection(role)?;
+            if let Some(text) = changes.description {
+                set_description(role, text);
+            }
+            if let Some(seconds) = changes.max_session_duration {
+                role.max_session_duration = seconds;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a role's description, be it protected or not; an empty text takes it away.
+    ///
+    /// # Errors
+    /// When the role is not there; see [`DirectoryError`].
+    pub async fn set_role_description(
+        &self,
+        account: AccountId,
+        name: &str,
+        text: &str,
+    ) -> Result<Role, DirectoryError> {
+        check_description(text)?;
+        self.change_role(account, name, |role| {
+            set_description(role, text);
+            Ok(())
         })
         .await
     }
@@ -98,7 +173,7 @@ impl Directory {
     /// Puts another trust policy in the place of a role's. Sessions that exist go on.
     ///
     /// # Errors
-    /// When the role is not there; see [`DirectoryError`].
+    /// When the role is not there or is protected; see [`DirectoryError`].
     pub async fn set_trust_policy(
         &self,
         account: AccountId,
@@ -106,32 +181,59 @@ impl Directory {
         trust: TrustPolicy,
     ) -> Result<(), DirectoryError> {
         self.check_trust(&trust)?;
-        self.write(|snapshot| {
-            let (key, role) = find_role(snapshot, account, role_name)?;
-            let mut changed = role.record.clone();
-            changed.trust = trust.clone();
-            let transaction = Transaction::new()
-                .if_unchanged(&key, role.modified)
-                .put(&key, changed.encode());
-            Ok((transaction, ()))
+        self.change_role(account, role_name, |role| {
+            self.check_protection(role)?;
+            role.trust = trust.clone();
+            Ok(())
         })
         .await
+        .map(|_| ())
     }
 
-    /// Deletes a role that has no inline policies. Its sessions are dead at once: they name its unique id.
+    /// Deletes a role on which nothing hangs. Its sessions are dead at once: they name its unique id.
     ///
     /// # Errors
-    /// When it is not there, or has inline policies; see [`DirectoryError`].
+    /// When it is not there, is protected, has policies, or is in an instance profile; see [`DirectoryError`].
     pub async fn delete_role(&self, account: AccountId, name: &str) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, role) = find_role(snapshot, account, name)?;
+            self.check_protection(&role.record)?;
+            let conflict = |what| Err(DirectoryError::DeleteConflict { what });
+            if !role.record.attached.is_empty() {
+                return conflict("attached policies");
+            }
             if !role.record.policies.is_empty() {
-                return Err(DirectoryError::DeleteConflict { what: "policies" });
+                return conflict("policies");
+            }
+            // Who puts the role into an instance profile writes the role's record too, so that the compare notices it.
+            if snapshot.instance_profiles_of(role).next().is_some() {
+                return conflict("instance profiles");
+            }
+            if snapshot.has_unusable_below(&Key::new(format!("instance-profile/{account}/"))?) {
+                return conflict("records of a later version");
             }
             let transaction = Transaction::new()
                 .if_unchanged(&key, role.modified)
                 .delete(&key);
             Ok((transaction, ()))
+        })
+        .await
+    }
+
+    async fn change_role(
+        &self,
+        account: AccountId,
+        name: &str,
+        change: impl Fn(&mut Role) -> Result<(), DirectoryError>,
+    ) -> Result<Role, DirectoryError> {
+        self.write(|snapshot| {
+            let (key, role) = find_role(snapshot, account, name)?;
+            let mut changed = role.record.clone();
+            change(&mut changed)?;
+            let transaction = Transaction::new()
+                .if_unchanged(&key, role.modified)
+                .put(&key, changed.encode());
+            Ok((transaction, changed))
         })
         .await
     }
@@ -148,6 +250,15 @@ impl Directory {
         Ok(())
     }
 }
+
+fn set_description(role: &mut Role, text: &str) {
+    role.description = (!text.is_empty()).then(|| text.into());
+}
+
+const PROTECTED_PATH: InvalidField = InvalidField {
+    field: "the path",
+    expected: "another one than those of AWS's own roles, /aws-service-role/ and /aws-reserved/",
+};
 
 pub(super) fn find_role<'s>(
     snapshot: &'s DirectorySnapshot,

@@ -1,11 +1,120 @@
 //! Tags of everything that has some (IAM API spec, section 2.5).
 
-use countersign_arn::Tag;
+use countersign_arn::{AccountId, Arn, Tag};
 
-use super::DirectoryError;
+use super::access_keys::find_user;
+use super::instance_profiles::find_instance_profile;
+use super::managed_policies::find_managed_policy;
+use super::roles::find_role;
+use super::{Directory, DirectoryError, Thing, missing};
+use crate::records::{AnyRecord, InvalidField, MAX_TAGS, RecordKey, check_policy_tags, check_tags};
+use crate::{DirectorySnapshot, Key, Revision, Transaction};
 
-/// Most tags of one entity.
-const TAGS: usize = 50;
+/// What has tags, as IAM's operations name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taggable<'a> {
+    /// A user, by name.
+    User(&'a str),
+    /// A role, by name.
+    Role(&'a str),
+    /// An instance profile, by name.
+    InstanceProfile(&'a str),
+    /// A customer managed policy, by ARN. The only kind whose tag keys differ by case.
+    Policy(&'a str),
+    /// An OpenID Connect provider, by ARN.
+    OidcProvider(&'a str),
+    /// A SAML provider, by ARN.
+    SamlProvider(&'a str),
+    /// A virtual MFA device, by serial number.
+    MfaDevice(&'a str),
+}
+
+impl Taggable<'_> {
+    /// The tags it has, in the order they were added.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn tags(
+        self,
+        snapshot: &DirectorySnapshot,
+        account: AccountId,
+    ) -> Result<Vec<Tag>, DirectoryError> {
+        let (_, _, mut record) = find(snapshot, account, self)?;
+        Ok(tags_of(&mut record).map(std::mem::take).unwrap_or_default())
+    }
+
+    const fn case(self) -> KeyCase {
+        match self {
+            Self::Policy(_) => KeyCase::Counts,
+            Self::User(_)
+            | Self::Role(_)
+            | Self::InstanceProfile(_)
+            | Self::OidcProvider(_)
+            | Self::SamlProvider(_)
+            | Self::MfaDevice(_) => KeyCase::Ignored,
+        }
+    }
+
+    fn check(self, tags: &[Tag]) -> Result<(), InvalidField> {
+        match self.case() {
+            KeyCase::Counts => check_policy_tags(tags),
+            KeyCase::Ignored => check_tags(tags),
+        }
+    }
+}
+
+impl Directory {
+    /// Adds tags, each in the place of the one with its key if there is one; the key is then written as the new tag has it.
+    ///
+    /// # Errors
+    /// When the thing is not there, the tags are none that it may have, or it would have too many; see [`DirectoryError`].
+    pub async fn tag(
+        &self,
+        account: AccountId,
+        what: Taggable<'_>,
+        tags: &[Tag],
+    ) -> Result<(), DirectoryError> {
+        what.check(tags)?;
+        self.change_tags(account, what, |current| put(current, tags, what.case()))
+            .await
+    }
+
+    /// Takes the tags with these keys away; keys that no tag has are passed over.
+    ///
+    /// # Errors
+    /// When the thing is not there; see [`DirectoryError`].
+    pub async fn untag(
+        &self,
+        account: AccountId,
+        what: Taggable<'_>,
+        keys: &[&str],
+    ) -> Result<(), DirectoryError> {
+        self.change_tags(account, what, |current| {
+            remove(current, keys, what.case());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change_tags(
+        &self,
+        account: AccountId,
+        what: Taggable<'_>,
+        change: impl Fn(&mut Vec<Tag>) -> Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
+        self.write(|snapshot| {
+            let (key, modified, mut record) = find(snapshot, account, what)?;
+            if let Some(tags) = tags_of(&mut record) {
+                change(tags)?;
+            }
+            let transaction = Transaction::new()
+                .if_unchanged(&key, modified)
+                .put(&key, record.encode());
+            Ok((transaction, ()))
+        })
+        .await
+    }
+}
 
 /// Whether two keys that differ only by case are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +145,105 @@ pub(super) fn put(tags: &mut Vec<Tag>, new: &[Tag], case: KeyCase) -> Result<(),
             None => tags.push(tag.clone()),
         }
     }
-    if tags.len() > TAGS {
+    if tags.len() > MAX_TAGS {
         return Err(DirectoryError::QuotaExceeded {
             quota: "Tags",
-            limit: TAGS,
+            limit: MAX_TAGS,
         });
     }
     Ok(())
 }
 
 /// Removes tags; keys that are not there are passed over.
-pub(super) fn remove(tags: &mut Vec<Tag>, keys: &[Box<str>], case: KeyCase) {
-    tags.retain(|tag| !keys.iter().any(|key| case.same(&tag.key, key)));
+pub(super) fn remove(tags: &mut Vec<Tag>, keys: &[impl AsRef<str>], case: KeyCase) {
+    tags.retain(|tag| !keys.iter().any(|key| case.same(&tag.key, key.as_ref())));
+}
+
+fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {
+    match record {
+        AnyRecord::User(record) => Some(&mut record.tags),
+        AnyRecord::Role(record) => Some(&mut record.tags),
+        AnyRecord::InstanceProfile(record) => Some(&mut record.tags),
+        AnyRecord::ManagedPolicy(record) => Some(&mut record.tags),
+        AnyRecord::OidcProvider(record) => Some(&mut record.tags),
+        AnyRecord::SamlProvider(record) => Some(&mut record.tags),
+        AnyRecord::MfaDevice(record) => Some(&mut record.tags),
+        _ => None,
+    }
+}
+
+fn find(
+    snapshot: &DirectorySnapshot,
+    account: AccountId,
+    what: Taggable<'_>,
+) -> Result<(Key, Revision, AnyRecord), DirectoryError> {
+    Ok(match what {
+        Taggable::User(name) => {
+            let (key, user) = find_user(snapshot, account, name)?;
+            (key, user.modified, AnyRecord::User(user.record.clone()))
+        }
+        Taggable::Role(name) => {
+            let (key, role) = find_role(snapshot, account, name)?;
+            (key, role.modified, AnyRecord::Role(role.record.clone()))
+        }
+        Taggable::InstanceProfile(name) => {
+            let (key, profile) = find_instance_profile(snapshot, account, name)?;
+            let record = AnyRecord::InstanceProfile(profile.record.clone());
+            (key, profile.modified, record)
+        }
+        Taggable::Policy(arn) => {
+            let (key, policy) = find_managed_policy(snapshot, account, arn)?;
+            let record = AnyRecord::ManagedPolicy(policy.record.clone());
+            (key, policy.modified, record)
+        }
+        Taggable::OidcProvider(arn) => {
+            let url = below(account, arn, "oidc-provider/").unwrap_or_default();
+            let key = RecordKey::OidcProvider { account, url };
+            let entry = snapshot
+                .oidc_provider(account, url)
+                .filter(|entry| *entry.arn == *arn)
+                .ok_or_else(|| no_such(snapshot, key, Thing::OidcProvider, arn))?;
+            let record = AnyRecord::OidcProvider(entry.record.clone());
+            (key.to_key()?, entry.modified, record)
+        }
+        Taggable::SamlProvider(arn) => {
+            let name = below(account, arn, "saml-provider/").unwrap_or_default();
+            let key = RecordKey::SamlProvider { account, name };
+            let entry = snapshot
+                .saml_provider(account, name)
+                .filter(|entry| *entry.arn == *arn)
+                .ok_or_else(|| no_such(snapshot, key, Thing::SamlProvider, arn))?;
+            let record = AnyRecord::SamlProvider(entry.record.clone());
+            (key.to_key()?, entry.modified, record)
+        }
+        Taggable::MfaDevice(serial) => {
+            let name = below(account, serial, "mfa/")
+                .and_then(|path| path.rsplit('/').next())
+                .unwrap_or_default();
+            let key = RecordKey::MfaDevice { account, name };
+            let entry = snapshot
+                .mfa_device(account, name)
+                .filter(|entry| *entry.arn == *serial)
+                .ok_or_else(|| no_such(snapshot, key, Thing::MfaDevice, serial))?;
+            let record = AnyRecord::MfaDevice(entry.record.clone());
+            (key.to_key()?, entry.modified, record)
+        }
+    })
+}
+
+fn no_such(
+    snapshot: &DirectorySnapshot,
+    key: RecordKey<'_>,
+    what: Thing,
+    name: &str,
+) -> DirectoryError {
+    let name = name.into();
+    missing(snapshot, key, DirectoryError::NoSuch { what, name })
+}
+
+/// What follows `kind` in the ARN of something of this account.
+fn below<'a>(account: AccountId, arn: &'a str, kind: &str) -> Option<&'a str> {
+    let parsed = Arn::parse(arn).ok()?;
+    (parsed.service == "iam" && parsed.account == account.as_str())
+        .then(|| parsed.resource.strip_prefix(kind))?
 }

@@ -5,6 +5,7 @@ use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
 use super::access_keys::find_user;
+use super::attachments::hold_policy;
 use super::{Directory, DirectoryError, Thing, readable};
 use crate::Transaction;
 use crate::records::{RecordKey, User, check_path, check_tags, check_user_name};
@@ -69,14 +70,6 @@ impl Directory {
             if snapshot.user(new.account, &new.name).is_some() {
                 return Err(DirectoryError::UserExists(new.name.clone()));
             }
-            if let Some(arn) = &boundary
-                && snapshot.policy_by_arn(arn).is_none()
-            {
-                return Err(DirectoryError::NoSuch {
-                    what: Thing::Boundary,
-                    name: arn.clone(),
-                });
-            }
             if snapshot.user_count(new.account) >= limit {
                 return Err(DirectoryError::QuotaExceeded {
                     quota: "UsersPerAccount",
@@ -102,10 +95,14 @@ impl Directory {
                 mfa_devices: Vec::new(),
                 login: None,
             };
-            let transaction = Transaction::new()
+            let mut transaction = Transaction::new()
                 .if_unchanged(&account_key, account.modified)
                 .if_absent(&key)
                 .put(&key, user.encode());
+            if let Some(arn) = &boundary {
+                let what = Thing::Boundary;
+                transaction = hold_policy(transaction, snapshot, new.account, arn, what)?;
+            }
             Ok((transaction, user))
         })
         .await

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use countersign_arn::Tag;
 
-const TAGS: usize = 50;
+/// Tags that one thing may have.
+pub const MAX_TAGS: usize = 50;
 
 /// A value that no record may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,30 @@ pub fn check_policy_name(name: &str) -> Result<(), InvalidField> {
         is_name(name, 128),
         "the policy name",
         "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]{1,128}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_group_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 128),
+        "the group name",
+        "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]+` (IAM API spec, section 2.1), and short enough to be a part of a serial number.
+///
+/// # Errors
+/// When it is not.
+pub fn check_mfa_device_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 226),
+        "the name of the MFA device",
+        "1 to 226 letters, digits or characters of `_+=,.@-`",
     )
 }
 
@@ -118,6 +143,40 @@ pub fn check_path(path: &str) -> Result<(), InvalidField> {
     )
 }
 
+/// `((/[A-Za-z0-9.,+@=_-]+)*)/`, at most 512 characters: the paths of managed policies (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_policy_path(path: &str) -> Result<(), InvalidField> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b".,+@=_-".contains(&b);
+    let shaped = path == "/"
+        || path
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_suffix('/'))
+            .is_some_and(|names| {
+                names
+                    .split('/')
+                    .all(|name| !name.is_empty() && name.bytes().all(allowed))
+            });
+    check(
+        shaped && path.len() <= 512,
+        "the path",
+        "`/`, or letters, digits and characters of `.,+@=_-` between slashes, at most 512 characters",
+    )
+}
+
+/// `[\w+=,.@-]{1,128}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_instance_profile_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 128),
+        "the instance profile name",
+        "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
 /// `[0-9A-Za-z][A-Za-z0-9\-_]*`, at most 100 characters (EKS API spec, section 2.1).
 ///
 /// # Errors
@@ -160,9 +219,10 @@ pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
             && alias.bytes().all(allowed)
             && !alias.starts_with('-')
             && !alias.ends_with('-')
-            && !alias.contains("--"),
+            && !alias.contains("--")
+            && !(alias.len() == 12 && alias.bytes().all(|b| b.is_ascii_digit())),
         "the account alias",
-        "3 to 63 lower-case letters, digits or single hyphens between them",
+        "3 to 63 lower-case letters, digits or single hyphens between them, and not the 12 digits of an account",
     )
 }
 
@@ -194,16 +254,36 @@ pub fn check_tags(tags: &[Tag]) -> Result<(), InvalidField> {
     keys.sort_unstable();
     keys.dedup();
     check(
-        tags.len() <= TAGS
-            && keys.len() == tags.len()
-            && keys.iter().all(|key| !key.starts_with("aws:"))
-            && tags.iter().all(|tag| {
-                (1..=128).contains(&tag.key.chars().count()) && tag.value.chars().count() <= 256
-            }),
+        keys.len() == tags.len() && are_tags(tags),
         "tags",
         "at most 50, with distinct keys (ignoring case) of 1 to 128 characters not beginning with `aws:`, and values \
          of at most 256 characters",
     )
+}
+
+/// The same for managed policies, whose tags have keys that differ by case.
+///
+/// # Errors
+/// When they are not.
+pub fn check_policy_tags(tags: &[Tag]) -> Result<(), InvalidField> {
+    let mut keys: Vec<&str> = tags.iter().map(|tag| &*tag.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    check(
+        keys.len() == tags.len() && are_tags(tags),
+        "tags",
+        "at most 50, with distinct keys of 1 to 128 characters not beginning with `aws:`, and values of at most 256 \
+         characters",
+    )
+}
+
+fn are_tags(tags: &[Tag]) -> bool {
+    tags.len() <= MAX_TAGS
+        && tags.iter().all(|tag| {
+            (1..=128).contains(&tag.key.chars().count())
+                && tag.value.chars().count() <= 256
+                && !tag.key.to_lowercase().starts_with("aws:")
+        })
 }
 
 fn check(holds: bool, field: &'static str, expected: &'static str) -> Result<(), InvalidField> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use countersign_arn::{AccountId, Partition, Tag};
+use countersign_policy::PrincipalIds;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +67,7 @@ pub struct TrustedPrincipal {
     pub id: Box<str>,
 }
 
-/// An inline policy of a user or role.
+/// An inline policy of a user, group or role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InlinePolicy {
@@ -74,6 +75,24 @@ pub struct InlinePolicy {
     pub name: Box<str>,
     /// The exact text.
     pub document: Box<str>,
+}
+
+impl TrustPolicy {
+    /// The text, and what its principals were found to be when it was checked.
+    #[must_use]
+    pub fn new(document: impl Into<Box<str>>, principals: &PrincipalIds) -> Self {
+        Self {
+            document: document.into(),
+            principals: principals
+                .iter()
+                .map(|(slot, id)| TrustedPrincipal {
+                    statement: slot.statement,
+                    entry: slot.entry,
+                    id: id.into(),
+                })
+                .collect(),
+        }
+    }
 }
 
 impl Role {
@@ -84,6 +103,15 @@ impl Role {
             "arn:{}:iam::{}:role{}{}",
             self.partition, self.account, self.path, self.name
         )
+    }
+
+    /// Whether it belongs to an AWS service, which alone changes it: roles below `/aws-service-role/` and `/aws-reserved/`
+    /// (IAM API spec, section 4.4).
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        ["/aws-service-role/", "/aws-reserved/"]
+            .iter()
+            .any(|path| self.path.starts_with(path))
     }
 
     pub(super) fn decode(

@@ -8,7 +8,7 @@ use countersign_policy::tables;
 use super::{
     AwsPolicyEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry,
     ManagedPolicyEntry, MfaDeviceEntry, NAME_BYTES, OidcProviderEntry, PolicyRef, PolicyUser,
-    Principal, SamlProviderEntry, UserEntry, behind, fold_into,
+    Principal, RoleEntry, SamlProviderEntry, UserEntry, behind, fold_into,
 };
 use crate::records::{Job, LastUsed};
 
@@ -201,6 +201,27 @@ impl DirectorySnapshot {
         self.slot(account).flat_map(move |slot| {
             behind(&slot.instance_profiles, after.map(str::to_ascii_lowercase))
         })
+    }
+
+    /// The instance profiles that a role is in, in the order of their folded names.
+    pub fn instance_profiles_of<'a>(
+        &'a self,
+        role: &'a RoleEntry,
+    ) -> impl Iterator<Item = &'a Arc<InstanceProfileEntry>> {
+        self.role_profiles
+            .get(&*role.record.id)
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.instance_profile(role.record.account, name))
+    }
+
+    /// The role in an instance profile.
+    #[must_use]
+    pub fn role_in(&self, profile: &InstanceProfileEntry) -> Option<&Arc<RoleEntry>> {
+        match self.principals.get(profile.record.role.as_deref()?)? {
+            Principal::Role(role) if role.record.account == profile.record.account => Some(role),
+            _ => None,
+        }
     }
 
     /// How many instance profiles an account has.

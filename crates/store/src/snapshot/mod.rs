@@ -3,9 +3,11 @@
 mod entry;
 mod fold;
 mod iam;
+mod policy_ref;
 mod revocations;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::num::NonZero;
 use std::ops::Bound;
@@ -18,10 +20,11 @@ use imbl::{HashMap, OrdMap, OrdSet};
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
+pub use self::policy_ref::PolicyVersionRef;
 use self::revocations::Revocations;
 use crate::records::{Job, LastUsed, RestoreMark};
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
@@ -48,11 +51,14 @@ pub struct DirectorySnapshot {
     members: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Who has a policy attached, or as boundary, by its ARN.
     policy_users: HashMap<Arc<str>, PolicyUsers>,
+    /// Folded names of the instance profiles that a role is in, by its unique id.
+    role_profiles: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// By id of user, role or access key.
     last_used: HashMap<Arc<str>, Arc<LastUsed>>,
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    outbound_keys: Option<Arc<OutboundKeysEntry>>,
     revocations: Revocations,
     restore: Option<Arc<RestoreMark>>,
 }
@@ -225,6 +231,12 @@ impl DirectorySnapshot {
         self.session_keys.as_ref()
     }
 
+    /// What tokens of GetWebIdentityToken are signed with; none before an account has switched them on.
+    #[must_use]
+    pub const fn outbound_keys(&self) -> Option<&Arc<OutboundKeysEntry>> {
+        self.outbound_keys.as_ref()
+    }
+
     /// A restore that was begun and is not at its end; the records are a part of something then.
     #[must_use]
     pub fn unfinished_restore(&self) -> Option<&RestoreMark> {
@@ -350,6 +362,7 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.outbound_keys.is_none()
             && self.revocations.is_empty()
             && self.restore.is_none()
             && self.aws_policies.is_empty()

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::records::{
     AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator, Group,
-    InlinePolicy, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys, TrustPolicy, User,
+    InlinePolicy, InstanceProfile, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys,
+    TrustPolicy, User,
 };
 use crate::{Change, RedbStore, RootKey, SecretString, Transaction, Value};
 
@@ -57,6 +58,11 @@ enum Step {
         name: u8,
         generation: u8,
         attached: u8,
+    },
+    InstanceProfile {
+        account: u8,
+        name: u8,
+        role: Option<u8>,
     },
     SessionKeys {
         key: u8,
@@ -131,6 +137,13 @@ fn step() -> impl Strategy<Value = Step> {
                 attached
             }
         ),
+        (few.clone(), few.clone(), proptest::option::of(few.clone())).prop_map(
+            |(account, name, role)| Step::InstanceProfile {
+                account,
+                name,
+                role
+            }
+        ),
         (few.clone(), any::<bool>()).prop_map(|(key, whole)| Step::SessionKeys { key, whole }),
         (any::<u8>(), few).prop_map(|(at, value)| Step::Garbage { at, value }),
         any::<u8>().prop_map(|at| Step::Delete { at }),
@@ -173,6 +186,7 @@ fn some_key(at: u8) -> Key {
         10 => "meta/session-keys".into(),
         11 => format!("group/{}/name-{other}", account(pick)),
         6 => format!("user/{}/", account(pick)),
+        7 => format!("instance-profile/{}/name-{other}", account(pick)),
         _ => "meta/later".into(),
     };
     Key::new(key).unwrap()
@@ -341,6 +355,26 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 record.encode(),
             )
         }
+        Step::InstanceProfile {
+            account: id,
+            name,
+            role,
+        } => {
+            let record = InstanceProfile {
+                account: account(id),
+                partition: Partition::Aws,
+                name: format!("Name-{name}").into(),
+                path: "/".into(),
+                id: "AIPARTX3GSDSXFDOCISAA".into(),
+                created,
+                role: role.map(|role| format!("AROARTX3GSDSXFDO{role}AAAA").into()),
+                tags: Vec::new(),
+            };
+            (
+                format!("instance-profile/{}/name-{name}", record.account),
+                record.encode(),
+            )
+        }
         Step::SessionKeys { key, whole } => {
             let place = Key::new("meta/session-keys").unwrap();
             let new = NewKey::from_random(&[key; 36]);
@@ -373,6 +407,9 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
     for (group, names) in &snapshot.members {
         all.extend(names.iter().map(|name| format!("member {group} {name}")));
     }
+    for (role, names) in &snapshot.role_profiles {
+        all.extend(names.iter().map(|name| format!("profile of {role} {name}")));
+    }
     for (arn, users) in &snapshot.policy_users {
         all.extend(
             users
@@ -404,6 +441,11 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
                 .iter()
                 .map(|(name, group)| format!("group {id} {name} {group:?}")),
         );
+        all.extend(
+            slot.instance_profiles
+                .iter()
+                .map(|(name, profile)| format!("profile {id} {name} {profile:?}")),
+        );
     }
     all.extend(
         snapshot
@@ -430,6 +472,7 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
             .map(|entry| format!("clusters {entry:?}")),
     );
     all.insert(format!("session keys {:?}", snapshot.session_keys));
+    all.insert(format!("outbound keys {:?}", snapshot.outbound_keys));
     all.extend(
         snapshot
             .unusable

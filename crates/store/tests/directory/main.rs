@@ -7,23 +7,34 @@
 )]
 
 mod access_keys;
+mod account;
 mod accounts_and_users;
+mod attachments;
+mod aws_policies;
 mod clusters;
+mod groups;
+mod instance_profiles;
+mod login;
+mod managed_policies;
+mod mfa;
 mod oidc_providers;
 mod open;
 mod races;
 mod revocations;
 mod roles;
 mod root_keys;
+mod service_linked_roles;
 mod session_keys;
+mod tags;
+mod trust;
 
 use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
-use countersign_store::records::{AuthenticationMode, Creator, TrustPolicy};
+use countersign_store::records::{AuthenticationMode, Creator, Group, RecordKey, TrustPolicy};
 use countersign_store::{
-    Directory, NewAccount, NewCluster, NewRole, NewUser, Quotas, Random, RedbStore, RootKey,
-    Sealer, Store,
+    Directory, NewAccount, NewCluster, NewManagedPolicy, NewRole, NewUser, Quotas, Random,
+    RedbStore, RootKey, Sealer, Store, Transaction,
 };
 use jiff::Timestamp;
 
@@ -88,7 +99,40 @@ pub(crate) fn new_role(name: &str) -> NewRole {
         max_session_duration: 3600,
         description: None,
         tags: Vec::new(),
+        boundary: None,
     }
+}
+
+pub(crate) fn new_policy(name: &str) -> NewManagedPolicy {
+    NewManagedPolicy {
+        account: account(0),
+        name: name.into(),
+        path: "/".into(),
+        description: None,
+        document: "{}".into(),
+        tags: Vec::new(),
+    }
+}
+
+/// Puts a group there as another replica would.
+pub(crate) async fn add_group(store: &Arc<RedbStore>, directory: &Directory, name: &str) {
+    let key = RecordKey::Group {
+        account: account(0),
+        name,
+    };
+    let group = Group {
+        account: account(0),
+        partition: Partition::Aws,
+        name: name.into(),
+        path: "/".into(),
+        id: format!("AGPA{name}").into(),
+        created: now(),
+        policies: Vec::new(),
+        attached: Vec::new(),
+    };
+    let transaction = Transaction::new().put(&key.to_key().unwrap(), group.encode());
+    let revision = store.commit(transaction).await.unwrap();
+    directory.feed().wait_for(revision).await.unwrap();
 }
 
 pub(crate) fn new_cluster(name: &str) -> NewCluster {

@@ -2,7 +2,9 @@
 
 use countersign_arn::Tag;
 use countersign_store::records::{InlinePolicy, TrustPolicy, TrustedPrincipal};
-use countersign_store::{DirectoryError, NewRole, Principal};
+use countersign_store::{
+    DirectoryError, Entity, EntityKind, NewRole, Principal, RoleChanges, Taggable,
+};
 
 use crate::{account, new_role, new_user, now, open, with_account};
 
@@ -179,13 +181,17 @@ async fn inline_policies_are_kept_exactly_replaced_by_name_and_hold_their_owner(
         assert!(matches!(result, Err(DirectoryError::DeleteConflict { .. })));
     }
     for name in ["p", "P"] {
-        let delete = directory.delete_role_policy(account(0), "ops", name);
-        delete.await.unwrap();
-        let delete = directory.delete_user_policy(account(0), "ana", name);
-        delete.await.unwrap();
+        for entity in [
+            Entity::role(account(0), "OPS"),
+            Entity::user(account(0), "ana"),
+        ] {
+            directory.delete_inline_policy(entity, name).await.unwrap();
+        }
     }
     assert!(matches!(
-        directory.delete_user_policy(account(0), "ana", "p").await,
+        directory
+            .delete_inline_policy(Entity::user(account(0), "ana"), "p")
+            .await,
         Err(DirectoryError::NoSuchPolicy(_))
     ));
     directory.delete_user(account(0), "ana").await.unwrap();
@@ -210,9 +216,10 @@ async fn policies_of_one_owner_share_a_quota_that_white_space_does_not_count_aga
         .unwrap();
     assert!(matches!(
         put("c", "x".into()).await,
-        Err(DirectoryError::QuotaExceeded {
-            quota: "PolicySize",
-            limit: 2048
+        Err(DirectoryError::InlinePoliciesTooLarge {
+            kind: EntityKind::User,
+            limit: 2048,
+            ..
         })
     ));
     assert!(matches!(
@@ -247,4 +254,110 @@ async fn another_trust_policy_is_a_later_revision_of_the_same_role() {
     assert_eq!(after.record.id, role.id);
     assert_eq!(after.record.trust, trust);
     assert!(after.modified > before);
+}
+
+#[tokio::test]
+async fn what_is_left_out_of_an_update_stays() {
+    let (_, directory) = with_account().await;
+    directory.create_role(new_role("ops"), now()).await.unwrap();
+    let cases = [
+        (Some("who operates"), None, Some("who operates"), 3600),
+        (None, Some(7200), Some("who operates"), 7200),
+        (None, None, Some("who operates"), 7200),
+        (Some(""), Some(43_200), None, 43_200),
+    ];
+    for (description, max_session_duration, described, seconds) in cases {
+        let changes = RoleChanges {
+            description,
+            max_session_duration,
+        };
+        let role = directory
+            .update_role(account(0), "OPS", changes)
+            .await
+            .unwrap();
+        assert_eq!(role.description.as_deref(), described);
+        assert_eq!(role.max_session_duration, seconds);
+        assert_eq!(
+            directory.snapshot().role(account(0), "ops").unwrap().record,
+            role
+        );
+    }
+    let role = directory
+        .set_role_description(account(0), "ops", "again")
+        .await
+        .unwrap();
+    assert_eq!(role.description.as_deref(), Some("again"));
+    for changes in [
+        RoleChanges {
+            description: Some("\u{7f}"),
+            ..RoleChanges::default()
+        },
+        RoleChanges {
+            max_session_duration: Some(3599),
+            ..RoleChanges::default()
+        },
+    ] {
+        assert!(matches!(
+            directory.update_role(account(0), "ops", changes).await,
+            Err(DirectoryError::Invalid(_))
+        ));
+    }
+    assert!(matches!(
+        directory
+            .update_role(account(0), "nobody", RoleChanges::default())
+            .await,
+        Err(DirectoryError::NoSuchRole(_))
+    ));
+}
+
+#[tokio::test]
+async fn roles_of_services_are_changed_by_those_only() {
+    let (_, directory) = with_account().await;
+    let services = directory.danger_change_protected_roles();
+    for path in ["/aws-service-role/eks.amazonaws.com/", "/aws-reserved/sso/"] {
+        let new = NewRole {
+            path: path.into(),
+            ..new_role("theirs")
+        };
+        assert!(matches!(
+            directory.create_role(new.clone(), now()).await,
+            Err(DirectoryError::Invalid(_))
+        ));
+        services.create_role(new, now()).await.unwrap();
+        let entity = Entity::role(account(0), "theirs");
+        let arn = "arn:aws:iam::aws:policy/AdministratorAccess";
+        let changes = RoleChanges::default();
+        for result in [
+            directory.attach_policy(entity, arn).await,
+            directory.detach_policy(entity, arn).await,
+            directory.put_inline_policy(entity, policy("p", "{}")).await,
+            directory.delete_inline_policy(entity, "p").await,
+            directory.put_boundary(entity, arn).await,
+            directory.delete_boundary(entity).await,
+            directory
+                .update_role(account(0), "theirs", changes)
+                .await
+                .map(|_| ()),
+            directory
+                .set_trust_policy(account(0), "theirs", new_role("x").trust)
+                .await,
+            directory.delete_role(account(0), "theirs").await,
+        ] {
+            assert!(
+                matches!(result, Err(DirectoryError::Protected(_))),
+                "{result:?}"
+            );
+        }
+        directory
+            .set_role_description(account(0), "theirs", "ours")
+            .await
+            .unwrap();
+        directory
+            .tag(account(0), Taggable::Role("theirs"), &[tag("a", "b")])
+            .await
+            .unwrap();
+        services.attach_policy(entity, arn).await.unwrap();
+        services.detach_policy(entity, arn).await.unwrap();
+        services.delete_role(account(0), "theirs").await.unwrap();
+    }
 }

@@ -2,7 +2,11 @@
 
 mod assume_role;
 mod context;
+mod identity_token;
+mod mfa;
 mod request;
+mod role_session;
+mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -48,7 +52,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         ASSUME_ROLE,
         Rule::Own,
-        Answer::Read(assume_role::assume_role),
+        Answer::Write(|call| Box::pin(assume_role::assume_role(call))),
     ),
     sts(
         "AssumeRoleWithWebIdentity",
@@ -64,7 +68,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(web_identity::assume_role_with_web_identity),
     ),
     sts(
         "AssumeRoleWithSAML",
@@ -131,7 +135,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",
