@@ -13,6 +13,7 @@
 
 mod admin;
 mod assume_role;
+mod audit;
 mod cluster;
 mod cluster_suite;
 mod harness;

@@ -20,6 +20,7 @@ mod own_password;
 mod page;
 mod policies;
 pub mod query;
+mod record;
 mod respond;
 mod shape;
 mod sts;
@@ -31,6 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{
     AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
@@ -49,12 +51,15 @@ use policies::PolicyCache;
 use query::{Format, Member, Parameters};
 use respond::{answer, query_error, rest_error};
 use shape::{Input, Style};
+use sts::SamlTrust;
 
+use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::request_id;
+use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
@@ -228,9 +233,13 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     policies: PolicyCache,
+    saml: SamlTrust,
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    audit: Audit,
+    usage: Arc<Usage>,
+    region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
 }
 
@@ -253,11 +262,24 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             policies: PolicyCache::default(),
+            saml: SamlTrust::default(),
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            audit: Audit::off(),
+            usage: Arc::default(),
+            region: "us-east-1".into(),
             web_identity: None,
         }
+    }
+
+    /// The same, with every call in the audit log, and what it used in `usage`. `region` is written where a request names none.
+    #[must_use]
+    pub fn recorded_in(mut self, audit: Audit, usage: Arc<Usage>, region: &str) -> Self {
+        self.audit = audit;
+        self.usage = usage;
+        self.region = region.into();
+        self
     }
 
     /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
@@ -271,6 +293,13 @@ impl AwsApi {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same with other SAML endpoints and audiences than those of AWS.
+    #[must_use]
+    pub fn with_saml(mut self, options: SamlOptions) -> Self {
+        self.saml = SamlTrust::new(options);
         self
     }
 
@@ -374,8 +403,10 @@ impl AwsApi {
             input: None,
             decision: None,
             allow: None,
+            place: None,
         };
         let ended = self.call(&received, &parameters, &mut trace).await;
+        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -454,6 +485,20 @@ impl AwsApi {
                 "Calls cannot be recorded at the moment.",
             ));
         }
+        match self
+            .audit
+            .admit(operation.service.signing_name(), operation.name)
+        {
+            Ok(place) => trace.place = Some(place),
+            Err(unavailable) => {
+                trace.input = Some(input);
+                return Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    unavailable.to_string(),
+                ));
+            }
+        }
         let call = Call {
             operation,
             input,
@@ -462,6 +507,8 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            usage: &self.usage,
+            saml: &self.saml,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
@@ -614,6 +661,8 @@ struct Trace<'p> {
     input: Option<Input<'p>>,
     decision: Option<Decided>,
     allow: Option<&'static str>,
+    /// Of the call's record in the audit log.
+    place: Option<Place>,
 }
 
 fn headers_of(head: &http::request::Parts) -> Vec<Header<'_>> {

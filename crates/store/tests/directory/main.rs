@@ -23,6 +23,7 @@ mod races;
 mod revocations;
 mod roles;
 mod root_keys;
+mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
 mod tags;

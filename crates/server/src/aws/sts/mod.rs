@@ -6,6 +6,8 @@ mod identity_token;
 mod mfa;
 mod request;
 mod role_session;
+mod saml;
+mod saml_trust;
 mod web_identity;
 
 use super::ApiError;
@@ -21,6 +23,8 @@ use super::shape::kinds::{
 };
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
+
+pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[
     required("RoleArn", STS_ARN),
@@ -83,7 +87,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml::assume_role_with_saml(call))),
     ),
     sts(
         "GetSessionToken",
