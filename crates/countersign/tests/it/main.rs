@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod admin;
 mod assume_role;
 mod audit;
 mod cluster;
