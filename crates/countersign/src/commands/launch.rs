@@ -121,6 +121,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     );
 
     let failures = own.failures_per_second.unwrap_or(20);
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -128,13 +130,16 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(AwsApi::new(
-                keys,
-                directory,
-                Arc::clone(&metrics),
-                failures,
-                own.debug_signatures,
-            )),
+            api: Arc::new(
+                AwsApi::new(
+                    keys,
+                    directory,
+                    Arc::clone(&metrics),
+                    failures,
+                    own.debug_signatures,
+                )
+                .with_web_identity(web_identity),
+            ),
         }),
         _ => None,
     };

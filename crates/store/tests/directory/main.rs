@@ -15,6 +15,7 @@ mod instance_profiles;
 mod managed_policies;
 mod oidc_providers;
 mod open;
+mod outbound;
 mod races;
 mod revocations;
 mod roles;
