@@ -17,3 +17,4 @@ pub(crate) mod store;
 pub(crate) mod up;
 mod upstream;
 pub(crate) mod verify;
+mod web_identity;

@@ -23,4 +23,5 @@ mod policy;
 mod serve;
 mod sts_wire;
 mod tokens;
+mod web_identity;
 mod webhook;
