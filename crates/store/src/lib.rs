@@ -16,6 +16,7 @@
 //! * [`records`] says what is stored under which key, in which form.
 //! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
 
+pub mod backup;
 mod data_dir;
 mod directory;
 mod feed;
@@ -37,11 +38,7 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity,
-    GroupChange, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup,
-    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewUser,
-    OpenDirectoryError, PasswordFault, PasswordState, Quotas, RoleChanges, Taggable, Thing,
-    UserChange, check_password, password_state, totp_code,
+    AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup, NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewUser, OpenDirectoryError, PasswordFault, PasswordState, Quotas, ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange, check_password, password_state, totp_code,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};

@@ -9,7 +9,6 @@ use super::ApiError;
 ///
 /// # Errors
 /// `MalformedPolicyDocument` or `LimitExceeded` with IAM's text.
-#[allow(dead_code, reason = "for the families that store documents")]
 pub(crate) fn check_document(
     text: &str,
     kind: PolicyKind,

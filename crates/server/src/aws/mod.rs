@@ -42,6 +42,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use finished::{CallObserver, Decided, Finished};
+pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
@@ -53,6 +54,7 @@ use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::request_id;
+use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
 pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
@@ -225,6 +227,7 @@ pub struct AwsApi {
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    web_identity: Option<Arc<WebIdentity>>,
 }
 
 impl AwsApi {
@@ -249,7 +252,15 @@ impl AwsApi {
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            web_identity: None,
         }
+    }
+
+    /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
+    #[must_use]
+    pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
+        self.web_identity = Some(web_identity);
+        self
     }
 
     /// The same, told to `observer` call by call.
@@ -436,6 +447,7 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
             peer: received.peer,

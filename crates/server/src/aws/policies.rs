@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use countersign_arn::Arn;
 use countersign_policy::{
     Attached, Document, Policy, PolicyKind, PrincipalIds, PrincipalSlot, Source,
 };
@@ -203,7 +204,13 @@ fn shared_policy(
         return denied_by_missing(arn).into_iter().collect();
     };
     shared(cache, arn, policy.revision(), || {
-        let mut compiled = compile([(policy.name(), policy.default_document())], kind);
+        // The ARN tells for which partition; what is cached under it is for this one only.
+        let partition = Arn::parse(arn)
+            .ok()
+            .and_then(|arn| arn.partition.parse().ok())
+            .unwrap_or_default();
+        let document = policy.default_document_in(partition);
+        let mut compiled = compile([(policy.name(), &*document)], kind);
         for attached in &mut compiled {
             attached.source = Source {
                 id: policy.name().into(),

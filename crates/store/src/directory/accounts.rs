@@ -92,6 +92,7 @@ impl Directory {
                 .ok_or(DirectoryError::NoSuchAccount(id))?;
             let hanging = [
                 (snapshot.user_count(id) > 0, "users"),
+                (!account.record.root_keys.is_empty(), "root access keys"),
                 (snapshot.role_count(id) > 0, "roles"),
                 (snapshot.group_count(id) > 0, "groups"),
                 (snapshot.managed_policy_count(id) > 0, "managed policies"),

@@ -209,7 +209,9 @@ impl Directory {
             let (key, policy) = find_managed_policy(snapshot, account, arn)?;
             // Who gives the policy to somebody writes the policy's record too, so that the compare below notices it.
             if snapshot.policy_use_count(account, arn) != (0, 0) {
-                return Err(DirectoryError::DeleteConflict { what: "entities" });
+                return Err(DirectoryError::DeleteConflict {
+                    what: "attachments",
+                });
             }
             for kind in ["user", "group", "role"] {
                 let prefix = Key::new(format!("{kind}/{account}/"))?;

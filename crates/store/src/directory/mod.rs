@@ -18,7 +18,9 @@ mod oidc_providers;
 mod password_hash;
 mod password_rules;
 mod policies;
+mod revocations;
 mod roles;
+mod root_keys;
 mod service_linked_roles;
 mod session_keys;
 mod tags;
@@ -45,6 +47,7 @@ pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::roles::{NewRole, RoleChanges};
+pub use self::root_keys::ROOT_USER_NAME;
 pub use self::tags::Taggable;
 pub use self::totp::totp_code;
 pub use self::users::{NewUser, UserChange};
@@ -201,6 +204,12 @@ impl Directory {
         self.0.feed.current()
     }
 
+    /// The store behind the directory, for what concerns all records at once.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
     /// The quotas in force.
     #[must_use]
     pub fn quotas(&self) -> &Quotas {
@@ -220,6 +229,9 @@ impl Directory {
     ) -> Result<T, DirectoryError> {
         for _ in 0..ATTEMPTS {
             let snapshot = self.snapshot();
+            if snapshot.unfinished_restore().is_some() {
+                return Err(DirectoryError::Restoring);
+            }
             let (transaction, planned) = plan(&snapshot)?;
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
@@ -309,6 +321,12 @@ async fn checked_load(
         .map_err(|_| OpenDirectoryError::CheckMissing)?;
     for _ in 0..ATTEMPTS {
         let snapshot = DirectorySnapshot::load(store, sealer).await?;
+        if let Some(mark) = snapshot.unfinished_restore() {
+            return Err(OpenDirectoryError::RestoreUnfinished {
+                from: mark.from.clone(),
+                started: mark.started,
+            });
+        }
         let check = SecretString::new(SEAL_CHECK_TEXT);
         let (transaction, done) = match snapshot.seal_check() {
             Some((sealed, modified)) => {

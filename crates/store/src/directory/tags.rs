@@ -30,6 +30,19 @@ pub enum Taggable<'a> {
 }
 
 impl Taggable<'_> {
+    /// The tags it has, in the order they were added.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn tags(
+        self,
+        snapshot: &DirectorySnapshot,
+        account: AccountId,
+    ) -> Result<Vec<Tag>, DirectoryError> {
+        let (_, _, mut record) = find(snapshot, account, self)?;
+        Ok(tags_of(&mut record).map(std::mem::take).unwrap_or_default())
+    }
+
     const fn case(self) -> KeyCase {
         match self {
             Self::Policy(_) => KeyCase::Counts,

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
 //! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `meta/restore` | [`RestoreMark`] | there only while a restore is under way |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
@@ -19,6 +20,7 @@
 //! | `last-used/ACCOUNT/ID` | [`LastUsed`] | ids are |
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
+//! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
 //! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
 //! or of a kind that this version does not know, is kept as it is and not used; the snapshot counts it. That is why a
@@ -36,6 +38,7 @@ mod mfa_device;
 mod names;
 mod plain;
 mod provider;
+mod revocation;
 mod role;
 mod usage;
 mod user;
@@ -45,7 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
-pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::deployment::{RestoreMark, SESSION_KEYS_FIELD, SessionKeys};
 pub use self::group::Group;
 pub use self::instance_profile::InstanceProfile;
 pub use self::layout::RecordKey;
@@ -59,6 +62,7 @@ pub use self::names::{
     check_user_name, fold_name,
 };
 pub use self::provider::{OidcProvider, SamlProvider};
+pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
 pub use self::usage::{ActionUse, DeletionFailure, Job, JobKind, LastUsed, ServiceUse};
 pub use self::user::{LoginProfile, User};
@@ -79,6 +83,8 @@ pub enum AnyRecord {
     SealCheck(SealCheck),
     /// `meta/session-keys`
     SessionKeys(SessionKeys),
+    /// `meta/restore`
+    Restore(RestoreMark),
     /// `account/…`
     Account(Account),
     /// `account-alias/…`
@@ -109,6 +115,8 @@ pub enum AnyRecord {
     AccessKey(AccessKey),
     /// `cluster/…`
     Cluster(Cluster),
+    /// `revocation/…`
+    Revocation(Revocation),
 }
 
 /// Why the bytes of a record cannot be used. The record stays where it is.
@@ -146,6 +154,7 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::Restore => Self::Restore(RestoreMark::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
                 Self::AccountAlias(AccountAlias::decode(alias, value)?)
@@ -179,6 +188,7 @@ impl AnyRecord {
                 region,
                 name,
             } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+            RecordKey::Revocation(id) => Self::Revocation(Revocation::decode(id, value)?),
         })
     }
 }
@@ -205,6 +215,8 @@ impl AnyRecord {
             Self::Job(record) => record.encode(),
             Self::AccessKey(record) => record.encode(),
             Self::Cluster(record) => record.encode(),
+            Self::Restore(record) => record.encode(),
+            Self::Revocation(record) => record.encode(),
         }
     }
 }

@@ -134,6 +134,7 @@ impl DirectorySnapshot {
                 Change::Delete(key) => self.remove(key),
             }
         }
+        self.index_revocations();
     }
 
     /// A record that cannot be used takes the place of the one before: what it says is not known, so that acting on the
@@ -156,14 +157,15 @@ impl DirectorySnapshot {
                 slot.mfa_devices.insert(name, Arc::new(entry));
             }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
-            Ok(Content::Plain(record)) => self.add(record, modified),
+            Ok(Content::Plain(record)) => self.add(&key, record, modified),
             Err(reason) => {
+                self.put_unreadable(&key, modified);
                 self.unusable.insert(key, reason);
             }
         }
     }
 
-    fn add(&mut self, record: AnyRecord, modified: Revision) {
+    fn add(&mut self, key: &Key, record: AnyRecord, modified: Revision) {
         match record {
             AnyRecord::SealCheck(check) => self.seal_check = Some((check.sealed, modified)),
             AnyRecord::Account(record) => {
@@ -235,6 +237,8 @@ impl DirectorySnapshot {
             // Read into contents of their own, with their secrets opened.
             AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
+            AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
+            AnyRecord::Revocation(record) => self.revocations.put(key, record.row, modified),
         }
     }
 
@@ -328,9 +332,12 @@ impl DirectorySnapshot {
 
     fn remove(&mut self, key: &Key) {
         self.unusable.remove(key);
+        self.revocations.touch(key);
         match RecordKey::parse(key) {
             Ok(RecordKey::SealCheck) => self.seal_check = None,
             Ok(RecordKey::SessionKeys) => self.session_keys = None,
+            Ok(RecordKey::Restore) => self.restore = None,
+            Ok(RecordKey::Revocation(_)) => self.revocations.remove(key),
             Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),
             Ok(RecordKey::AccountAlias(alias)) => {
                 self.aliases.remove(alias);

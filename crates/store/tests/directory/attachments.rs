@@ -68,7 +68,9 @@ async fn policies_are_attached_once_in_order_and_hold_what_they_hang_on() {
     );
     assert!(matches!(
         directory.delete_managed_policy(account(0), &arn("p")).await,
-        Err(DirectoryError::DeleteConflict { what: "entities" })
+        Err(DirectoryError::DeleteConflict {
+            what: "attachments"
+        })
     ));
     assert!(matches!(
         directory.delete_role(account(0), "ops").await,
@@ -235,7 +237,9 @@ async fn boundaries_hold_their_policy_and_groups_have_none() {
     assert_eq!(snapshot.policy_use_count(account(0), ADMIN), (0, 0));
     assert!(matches!(
         directory.delete_managed_policy(account(0), &arn("p")).await,
-        Err(DirectoryError::DeleteConflict { what: "entities" })
+        Err(DirectoryError::DeleteConflict {
+            what: "attachments"
+        })
     ));
     for entity in [user, role] {
         directory.delete_boundary(entity).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the directory refuses, in IAM's words (IAM API spec, sections 2.3, 2.4 and 3).
 
-use countersign_store::{DirectoryError, Thing};
+use countersign_store::{CommitError, DirectoryError, EntityKind, Thing};
 
 use crate::aws::ApiError;
 
@@ -12,6 +12,16 @@ pub(super) fn no_such_user(name: &str) -> ApiError {
 /// `NoSuchEntity` with this text.
 pub(super) fn no_such(message: impl Into<String>) -> ApiError {
     ApiError::new(404, "NoSuchEntity", message)
+}
+
+/// A group that is not there.
+pub(super) fn no_such_group(name: &str) -> ApiError {
+    no_such(format!("The group with name {name} cannot be found."))
+}
+
+/// A role that is not there.
+pub(super) fn no_such_role(name: &str) -> ApiError {
+    no_such(format!("The role with name {name} cannot be found."))
 }
 
 fn exists(message: impl Into<String>) -> ApiError {
@@ -41,9 +51,7 @@ impl From<DirectoryError> for ApiError {
                 "Authentication code for device is not valid.",
             ),
             DirectoryError::Busy => Self::new(400, "Throttling", "Rate exceeded"),
-            DirectoryError::NoSuchRole(name) => {
-                no_such(format!("The role with name {name} cannot be found."))
-            }
+            DirectoryError::NoSuchRole(name) => no_such_role(&name),
             DirectoryError::RoleExists(name) => {
                 exists(format!("Role with name {name} already exists."))
             }
@@ -57,7 +65,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NoSuch { what, name } => no_such(match what {
                 Thing::Group => format!("The group with name {name} cannot be found."),
                 Thing::ManagedPolicy => format!("Policy {name} was not found."),
-                Thing::AttachablePolicy => {
+                Thing::AttachablePolicy | Thing::PolicyVersion => {
                     format!("Policy {name} does not exist or is not attachable.")
                 }
                 Thing::Boundary => {
@@ -94,11 +102,34 @@ impl From<DirectoryError> for ApiError {
                 Thing::LoginProfile => format!("Login Profile for user {name} already exists."),
                 other => format!("The {other} {name} already exists."),
             }),
-            DirectoryError::QuotaExceeded { quota, limit } => Self::new(
-                409,
-                "LimitExceeded",
-                format!("Cannot exceed quota for {quota}: {limit}"),
+            DirectoryError::NoSuchRoleInProfile { role, profile } => no_such(format!(
+                "Role {role} in Instance Profile {profile} cannot be found."
+            )),
+            DirectoryError::Protected(name) => protected(&name),
+            DirectoryError::NotAttachable(_) => Self::new(
+                400,
+                "PolicyNotAttachable",
+                "Cannot attach a Service Role Policy to a Customer Role.",
             ),
+            DirectoryError::QuotaExceeded { quota, limit } => {
+                Self::new(409, "LimitExceeded", quota_exceeded(quota, limit))
+            }
+            DirectoryError::InlinePoliciesTooLarge { kind, name, limit } => {
+                let kind = match kind {
+                    EntityKind::User => "user",
+                    EntityKind::Group => "group",
+                    EntityKind::Role => "role",
+                };
+                Self::new(
+                    409,
+                    "LimitExceeded",
+                    format!("Maximum policy size of {limit} bytes exceeded for {kind} {name}"),
+                )
+            }
+            // White space does not count against quotas; the store has a limit all the same.
+            DirectoryError::Store(CommitError::Invalid(reason)) => {
+                Self::new(409, "LimitExceeded", reason.to_string())
+            }
             DirectoryError::DeleteConflict { what } => {
                 Self::new(409, "DeleteConflict", conflict(what))
             }
@@ -125,6 +156,27 @@ impl From<DirectoryError> for ApiError {
     }
 }
 
+/// A role that belongs to an AWS service.
+pub(super) fn protected(name: &str) -> ApiError {
+    ApiError::new(
+        400,
+        "UnmodifiableEntity",
+        format!(
+            "Cannot perform the operation on the protected role '{name}' - this role is only modifiable by AWS"
+        ),
+    )
+}
+
+fn quota_exceeded(quota: &str, limit: usize) -> String {
+    match quota {
+        "VersionsPerPolicy" => format!(
+            "A managed policy can have up to {limit} versions. Before you create a new version, you must delete an existing version."
+        ),
+        "Tags" => "The number of tags has reached the maximum limit.".to_owned(),
+        _ => format!("Cannot exceed quota for {quota}: {limit}"),
+    }
+}
+
 /// What hangs on an entity, as the store names it, in IAM's words.
 fn conflict(what: &str) -> &'static str {
     match what {
@@ -138,6 +190,10 @@ fn conflict(what: &str) -> &'static str {
         }
         "a user it is enabled for" => "MFA VirtualDevice in use. Must deactivate first.",
         "attachments" => "Cannot delete a policy attached to entities.",
+        "policy versions" => {
+            "This policy has more than one version. Before you delete a policy, you must delete the policy's versions. The default version is deleted with the policy."
+        }
+        "default version" => "Cannot delete the default version of a policy.",
         _ => "Cannot delete entity, must remove referenced objects first.",
     }
 }

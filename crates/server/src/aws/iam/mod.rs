@@ -25,6 +25,7 @@ mod tags;
 mod users;
 
 use countersign_arn::Tag;
+use countersign_store::{DirectoryError, Entity, EntityKind, PolicyRef, Thing};
 
 pub(super) use self::not_offered::NOT_OFFERED;
 use super::ApiError;
@@ -61,35 +62,56 @@ pub(super) const FAMILIES: &[&[Operation]] = &[
 /// `InvalidInput`.
 fn new_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
     let tags = call.input.tags("Tags");
-    let mut keys: Vec<String> = tags.iter().map(|tag| tag.key.to_lowercase()).collect();
-    if keys.iter().any(|key| key.starts_with("aws:")) {
-        return Err(ApiError::new(
-            400,
-            "InvalidInput",
-            "Tag keys beginning with aws: are reserved.",
-        ));
+    check_tag_keys(
+        tags.iter().map(|tag| tag.key.to_lowercase()).collect(),
+        "Duplicate tag keys found. Please note that Tag keys are case insensitive.",
+    )?;
+    Ok(tags)
+}
+
+/// The same for managed policies, whose tags have keys that differ by case.
+///
+/// # Errors
+/// `InvalidInput`.
+fn new_policy_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
+    let tags = call.input.tags("Tags");
+    check_tag_keys(
+        tags.iter().map(|tag| tag.key.to_string()).collect(),
+        "Duplicate tag keys found.",
+    )?;
+    Ok(tags)
+}
+
+fn check_tag_keys(mut keys: Vec<String>, duplicate: &str) -> Result<(), ApiError> {
+    if keys
+        .iter()
+        .any(|key| key.to_lowercase().starts_with("aws:"))
+    {
+        return Err(invalid_input("Tag keys beginning with aws: are reserved."));
     }
+    let given = keys.len();
     keys.sort_unstable();
     keys.dedup();
-    if keys.len() < tags.len() {
-        return Err(ApiError::new(
-            400,
-            "InvalidInput",
-            "Duplicate tag keys found. Please note that Tag keys are case insensitive.",
-        ));
+    if keys.len() < given {
+        return Err(invalid_input(duplicate));
     }
-    Ok(tags)
+    Ok(())
+}
+
+fn invalid_input(message: impl Into<String>) -> ApiError {
+    ApiError::new(400, "InvalidInput", message)
 }
 
 /// A list of tags.
 fn tag_list(tags: &[Tag]) -> Member {
-    let tag = |tag: &Tag| {
-        Member::Structure(vec![
-            ("Key", Member::Text(tag.key.to_string())),
-            ("Value", Member::Text(tag.value.to_string())),
-        ])
-    };
-    Member::List(tags.iter().map(tag).collect())
+    Member::List(tags.iter().map(tag_member).collect())
+}
+
+fn tag_member(tag: &Tag) -> Member {
+    Member::Structure(vec![
+        ("Key", Member::Text(tag.key.to_string())),
+        ("Value", Member::Text(tag.value.to_string())),
+    ])
 }
 
 /// The member for a permissions boundary. Its type is `Policy`, whatever the service model says.
@@ -109,20 +131,109 @@ fn boundary_member(boundary: Option<&str>) -> Option<(&'static str, Member)> {
 /// # Errors
 /// `InvalidInput` when it is no ARN of a policy, `NoSuchEntity` when there is none.
 fn check_boundary(call: &Call<'_>, arn: &str) -> Result<(), ApiError> {
-    let parsed = countersign_arn::Arn::parse(arn)
-        .ok()
-        .filter(|arn| arn.service == "iam" && arn.resource.starts_with("policy/"));
-    let Some(parsed) = parsed else {
-        return Err(ApiError::new(400, "InvalidInput", not_an_arn(arn).message));
-    };
-    let account = call.account()?;
-    let usable = parsed.account == "aws" || *parsed.account == *account.as_str();
-    if !usable || call.snapshot.policy_by_arn(arn).is_none() {
-        return Err(ApiError::new(
-            404,
-            "NoSuchEntity",
-            format!("Scope ARN: {arn} does not exist or is not attachable."),
-        ));
+    if !is_policy_arn(arn) {
+        return Err(invalid_input(not_an_arn(arn).message));
     }
-    Ok(())
+    visible_policy(call, arn, Thing::Boundary).map(|_| ())
+}
+
+fn is_policy_arn(text: &str) -> bool {
+    countersign_arn::Arn::parse(text).is_ok_and(|arn| {
+        arn.service == "iam" && arn.region.is_empty() && arn.resource.starts_with("policy/")
+    })
+}
+
+/// The managed policy that a parameter names by its ARN.
+///
+/// # Errors
+/// `ValidationError` when the text is no ARN of a policy.
+fn policy_arn<'a>(call: &Call<'a>, parameter: &str) -> Result<&'a str, ApiError> {
+    let arn = call.input.required(parameter);
+    if is_policy_arn(arn) {
+        Ok(arn)
+    } else {
+        Err(not_an_arn(arn))
+    }
+}
+
+/// The managed policy with this ARN, if it is one of the caller's account, or of AWS in the caller's partition.
+///
+/// # Errors
+/// `NoSuchEntity` in the words for `what`.
+fn visible_policy<'c>(
+    call: &'c Call<'_>,
+    arn: &str,
+    what: Thing,
+) -> Result<PolicyRef<'c>, ApiError> {
+    let account = call.account()?;
+    call.snapshot
+        .policy_by_arn(arn)
+        .filter(|policy| match policy {
+            PolicyRef::Customer(policy) => policy.record.account == account,
+            PolicyRef::Imported(_) | PolicyRef::Shipped(_) => {
+                policy.arn_in(call.partition()) == arn
+            }
+        })
+        .ok_or_else(|| {
+            let name = arn.into();
+            DirectoryError::NoSuch { what, name }.into()
+        })
+}
+
+/// The ARN of a managed policy that a call changes. Only those of the caller's own account can be changed.
+///
+/// # Errors
+/// `AccessDenied` with `refusal` for others, `ValidationError` when the text is no ARN of a policy.
+fn own_policy_arn<'a>(call: &Call<'a>, refusal: &str) -> Result<&'a str, ApiError> {
+    let arn = policy_arn(call, "PolicyArn")?;
+    let account = call.account()?;
+    let own = countersign_arn::Arn::parse(arn).is_ok_and(|arn| arn.account == account.as_str());
+    if own {
+        Ok(arn)
+    } else {
+        Err(ApiError::new(403, "AccessDenied", refusal))
+    }
+}
+
+/// The refusal of operations that change a policy otherwise than by deleting it or a version of it.
+const NOT_YOURS_TO_UPDATE: &str = "Cannot update policies outside your own account.";
+
+/// The user, group or role that a call names, which is there and not protected.
+///
+/// # Errors
+/// `NoSuchEntity`, `UnmodifiableEntity`.
+fn changeable<'a>(call: &Call<'a>, kind: EntityKind) -> Result<Entity<'a>, ApiError> {
+    let account = call.account()?;
+    let entity = |name| Entity {
+        account,
+        kind,
+        name,
+    };
+    let snapshot = &call.snapshot;
+    match kind {
+        EntityKind::User => {
+            let name = call.input.required("UserName");
+            snapshot
+                .user(account, name)
+                .ok_or_else(|| error::no_such_user(name))?;
+            Ok(entity(name))
+        }
+        EntityKind::Group => {
+            let name = call.input.required("GroupName");
+            snapshot
+                .group(account, name)
+                .ok_or_else(|| error::no_such_group(name))?;
+            Ok(entity(name))
+        }
+        EntityKind::Role => {
+            let name = call.input.required("RoleName");
+            let role = snapshot
+                .role(account, name)
+                .ok_or_else(|| error::no_such_role(name))?;
+            if role.record.is_protected() {
+                return Err(error::protected(&role.record.name));
+            }
+            Ok(entity(name))
+        }
+    }
 }

@@ -95,7 +95,6 @@ impl<'a> Input<'a> {
     }
 
     /// A boolean, if it was given.
-    #[allow(dead_code, reason = "for the families that have such parameters")]
     pub(crate) fn boolean(&self, name: &str) -> Option<bool> {
         match self.get(name)? {
             Value::Boolean(value) => Some(*value),

@@ -4,6 +4,8 @@ mod assume_role;
 mod context;
 mod mfa;
 mod request;
+mod role_session;
+mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -65,7 +67,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(web_identity::assume_role_with_web_identity),
     ),
     sts(
         "AssumeRoleWithSAML",
