@@ -13,6 +13,7 @@
 mod assume_role;
 mod embedded;
 mod fuzz;
+mod iam_dump;
 mod iam_framework;
 mod models;
 mod people;
