@@ -3,6 +3,7 @@
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
+pub(crate) mod iam;
 mod kubernetes;
 mod launch;
 mod local;

@@ -19,6 +19,7 @@ mod cluster_suite;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod harness;
+mod people;
 mod policy;
 mod serve;
 mod sts_wire;

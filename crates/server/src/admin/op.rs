@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::iam_import::{ImportOptions, ImportReport};
 use super::report::SessionReport;
 
 /// One operation of local administration.
@@ -58,6 +59,19 @@ pub enum AdminOp {
         /// `AKIA…`
         access_key_id: String,
     },
+    /// All of IAM in an account, in the form of GetAccountAuthorizationDetails.
+    ExportIam {
+        /// The account; absent = the only one there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Makes what such a document describes.
+    ImportIam {
+        /// The document, JSON.
+        document: String,
+        /// How.
+        options: ImportOptions,
+    },
     /// A backup of the store; its bytes follow the answer until the end of the stream.
     Backup {},
 }
@@ -74,6 +88,8 @@ impl AdminOp {
             Self::CreateRootKey { .. } => "create-root-key",
             Self::ListRootKeys { .. } => "list-root-keys",
             Self::DeleteRootKey { .. } => "delete-root-key",
+            Self::ExportIam { .. } => "export-iam",
+            Self::ImportIam { .. } => "import-iam",
             Self::Backup {} => "backup",
         }
     }
@@ -196,6 +212,13 @@ pub enum AdminAnswer {
     },
     /// To `DeleteRootKey`.
     RootKeyDeleted {},
+    /// To `ExportIam`.
+    IamExported {
+        /// The document, JSON.
+        document: String,
+    },
+    /// To `ImportIam`.
+    IamImported(ImportReport),
     /// To `Backup`: the backup follows.
     BackupFollows {},
 }

@@ -14,6 +14,7 @@ mod admin;
 mod assume_role;
 mod embedded;
 mod fuzz;
+mod iam_dump;
 mod iam_framework;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;

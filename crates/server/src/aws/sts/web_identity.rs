@@ -334,6 +334,7 @@ impl Facts<'_> {
             binding,
             mfa: false,
             depth: 1,
+            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;
