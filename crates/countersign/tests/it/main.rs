@@ -15,7 +15,10 @@ mod assume_role;
 mod cluster;
 mod cluster_suite;
 mod harness;
+#[path = "../../../saml/tests/common/mod.rs"]
+mod identity_provider;
 mod policy;
+mod saml;
 mod serve;
 mod sts_wire;
 mod tokens;
