@@ -19,8 +19,11 @@ mod cluster_suite;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod harness;
+#[path = "../../../saml/tests/common/mod.rs"]
+mod identity_provider;
 mod people;
 mod policy;
+mod saml;
 mod serve;
 mod sts_wire;
 mod tokens;
