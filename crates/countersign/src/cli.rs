@@ -51,9 +51,19 @@ enum Command {
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
+    /// The embedded IAM.
+    #[command(subcommand)]
+    Iam(IamCommand),
     /// Explain what went wrong on the wire.
     #[command(subcommand)]
     Debug(commands::debug::DebugCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum IamCommand {
+    /// The managed policies of AWS.
+    #[command(subcommand, name = "managed-policies")]
+    ManagedPolicies(commands::managed_policies::ManagedPoliciesCommand),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +117,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Policy(command) => {
             drop(stdin);
             commands::policy::run(&command, &mut stdout).map(Into::into)
+        }
+        Command::Iam(IamCommand::ManagedPolicies(command)) => {
+            drop(stdin);
+            commands::managed_policies::run(&command, &mut stdout).map(Into::into)
         }
         Command::Verify(args) => {
             drop(stdin);

@@ -5,6 +5,7 @@ mod credentials;
 pub(crate) mod debug;
 mod kubernetes;
 mod launch;
+pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
 pub(crate) mod serve;

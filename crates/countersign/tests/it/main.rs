@@ -15,6 +15,7 @@ mod assume_role;
 mod cluster;
 mod cluster_suite;
 mod harness;
+mod iam_policies;
 mod policy;
 mod serve;
 mod sts_wire;

@@ -14,6 +14,7 @@ mod assume_role;
 mod embedded;
 mod fuzz;
 mod iam_framework;
+mod iam_policies;
 mod models;
 mod role_session;
 mod wire;
