@@ -48,6 +48,15 @@ enum Command {
     Kubeconfig(countersign_client::kubeconfig::KubeconfigArgs),
     /// Generate the webhook's certificate, key and kubeconfig before the API server first starts.
     Init(countersign_client::init::InitArgs),
+    /// Temporary credentials: look into them, end them, rotate their keys. On the server's machine.
+    #[command(subcommand, alias = "sts")]
+    Sessions(commands::sessions::SessionsCommand),
+    /// Access keys of the root user. On the server's machine, and nowhere else.
+    #[command(subcommand, name = "root-key")]
+    RootKey(commands::root_key::RootKeyCommand),
+    /// Back up, restore, export and move the store. On the server's machine.
+    #[command(subcommand)]
+    Store(commands::store::StoreCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -122,6 +131,12 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             drop(stdin);
             commands::managed_policies::run(&command, &mut stdout).map(Into::into)
         }
+        Command::Sessions(command) => {
+            drop(stdin);
+            commands::sessions::run(&command, &mut stdout).map(Into::into)
+        }
+        Command::RootKey(command) => commands::root_key::run(&command, &mut stdout).map(Into::into),
+        Command::Store(command) => commands::store::run(&command, &mut stdout).map(Into::into),
         Command::Verify(args) => {
             drop(stdin);
             commands::verify::run(&args, &mut stdout).map(Into::into)

@@ -60,3 +60,8 @@ pub fn query(data: &[u8]) {
         let _ = error(Format::Xml, "urn:fuzz", 400, "Fuzz", value, "id");
     }
 }
+
+/// A request on the socket of local administration.
+pub fn admin_request(data: &[u8]) {
+    crate::admin::read_request(data);
+}

@@ -1,5 +1,6 @@
 //! AWS APIs and Kubernetes webhooks over HTTP.
 
+pub mod admin;
 pub mod app;
 pub mod aws;
 pub mod config;
@@ -10,7 +11,9 @@ pub mod health;
 mod limiter;
 pub mod listen;
 pub mod metrics;
+mod outbound;
 mod request_id;
+pub mod web_identity;
 pub mod webhook;
 
 /// Makes aws-lc-rs the process' cryptography; the first thing a process that uses TLS does.

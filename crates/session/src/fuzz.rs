@@ -9,7 +9,7 @@ use crate::crypto::{NONCE, SEED};
 use crate::record;
 use crate::{
     DecodeRecordError, DeploymentId, KeyRing, MAX_TOKEN_CHARS, NewKey, OpenCache, OpenError,
-    ROTATE_EVERY, SessionRecord, open,
+    ROTATE_EVERY, RevocationTarget, SessionRecord, open,
 };
 
 const KEY_ID: &str = "ASIARTX3GSDS7RSUJJ3G";
@@ -108,4 +108,13 @@ pub fn plaintext_of(session: &SessionRecord) -> Vec<u8> {
 /// When the bytes are no record.
 pub fn decoded(plaintext: &[u8]) -> Result<SessionRecord, DecodeRecordError> {
     record::decode(plaintext).map(|(record, _)| record)
+}
+
+/// The id of a revocation's target, as the store may hand it out.
+pub fn revocation_target(data: &[u8]) {
+    let id = String::from_utf8_lossy(data);
+    if let Some(target) = RevocationTarget::from_id(&id) {
+        assert_eq!(target.id(), *id, "a target has one id");
+        let _ = target.check();
+    }
 }

@@ -62,7 +62,8 @@ pub use record::{
     SessionRecord, SessionTag, SessionTags, is_tag_text,
 };
 pub use revocation::{
-    RevocationInFuture, RevocationList, RevocationRow, RevocationTarget, Revoked,
+    InvalidRevocationTarget, RevocationInFuture, RevocationList, RevocationRow, RevocationTarget,
+    Revoked,
 };
 pub use ring::{
     DecodeRingError, FORGET_AFTER, KeyRing, KeyState, KeyStatus, Kid, MAX_KEYS, NewKey, NotAKid,

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use countersign_arn::AccountId;
+use countersign_arn::unique_id::Kind;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,98 @@ impl RevocationTarget {
             },
         }
     }
+
+    /// The target that has this [`id`](Self::id); none when no target has it. A role comes back with its name folded.
+    #[must_use]
+    pub fn from_id(id: &str) -> Option<Self> {
+        let (by, rest) = id.split_once('/')?;
+        let target = match by {
+            "role" => {
+                let (account, name) = rest.split_once('/')?;
+                Self::Role {
+                    account: account.parse().ok()?,
+                    name: name.into(),
+                }
+            }
+            "key" => Self::AccessKey { id: rest.into() },
+            "association" => Self::Association { id: rest.into() },
+            "cluster" => Self::Cluster { arn: rest.into() },
+            "source-identity" => {
+                let (account, value) = rest.split_once('/')?;
+                Self::SourceIdentity {
+                    account: match account {
+                        "*" => None,
+                        account => Some(account.parse().ok()?),
+                    },
+                    value: value.into(),
+                }
+            }
+            _ => return None,
+        };
+        // What would be written under another id hides from whoever looks for it.
+        (target.id() == id && !id.ends_with('/')).then_some(target)
+    }
+
+    /// Checks that sessions with such a name can exist, so that a slip of the pen is not taken for a revocation.
+    ///
+    /// # Errors
+    /// Says what such a name looks like.
+    pub fn check(&self) -> Result<(), InvalidRevocationTarget> {
+        let (holds, field, expected) = match self {
+            Self::Role { name, .. } => (
+                is_name(name, 1),
+                "the role name",
+                "1 to 64 letters, digits or characters of `_+=,.@-`, without its path",
+            ),
+            Self::AccessKey { id } => (
+                Kind::of(id) == Some(Kind::TemporaryAccessKey)
+                    && id.len() == 20
+                    && id
+                        .bytes()
+                        .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b)),
+                "the access key id",
+                "that of temporary credentials: `ASIA` and 16 characters of `A-Z2-7`",
+            ),
+            Self::Association { id } => (
+                id.strip_prefix("a-").is_some_and(|rest| {
+                    (1..=64).contains(&rest.len())
+                        && rest
+                            .bytes()
+                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                }),
+                "the association id",
+                "`a-` and lower-case letters and digits",
+            ),
+            Self::Cluster { arn } => (
+                arn.len() <= 256
+                    && arn.starts_with("arn:")
+                    && arn.contains(":cluster/")
+                    && arn.bytes().all(|b| b.is_ascii_graphic()),
+                "the cluster",
+                "its ARN, `arn:P:eks:REGION:ACCOUNT:cluster/NAME`",
+            ),
+            Self::SourceIdentity { value, .. } => (
+                is_name(value, 2),
+                "the source identity",
+                "2 to 64 letters, digits or characters of `_+=,.@-`",
+            ),
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(InvalidRevocationTarget { field, expected })
+        }
+    }
+}
+
+/// No session has such a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be {expected}")]
+pub struct InvalidRevocationTarget {
+    /// What was given, such as `the role name`.
+    pub field: &'static str,
+    /// What is possible.
+    pub expected: &'static str,
 }
 
 /// One revocation.
@@ -261,4 +354,11 @@ fn raise<K: Hash + Eq>(rows: &mut HashMap<K, Timestamp>, key: K, before: Timesta
 
 fn fold(role_name: &str) -> Box<str> {
     role_name.to_ascii_lowercase().into()
+}
+
+fn is_name(text: &str, least: usize) -> bool {
+    (least..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
 }

@@ -82,3 +82,19 @@ fn hostile_key_rings_are_refused_or_come_back_the_same() {
         .collect();
     run(fuzz::key_ring, &seeds);
 }
+
+#[test]
+fn hostile_ids_of_revocation_targets_are_refused_or_come_back_the_same() {
+    let seeds: Vec<Vec<u8>> = [
+        "role/111122223333/picker",
+        "key/ASIARTX3GSDS7RSUJJ3G",
+        "association/a-0b1c2d3e4f5061728",
+        "cluster/arn:aws:eks:eu-west-1:111122223333:cluster/orchard",
+        "source-identity/*/alice",
+        "source-identity/111122223333/alice",
+    ]
+    .iter()
+    .map(|id| id.as_bytes().to_vec())
+    .collect();
+    run(fuzz::revocation_target, &seeds);
+}

@@ -185,6 +185,70 @@ fn ids_of_targets_are_equal_exactly_for_equal_targets() {
 }
 
 #[test]
+fn a_target_comes_back_from_its_id_and_from_no_other_text() {
+    let all = [
+        of_role("picker"),
+        of_source(None, "alice.w"),
+        of_source(Some("111122223333"), "alice.w"),
+        RevocationTarget::AccessKey { id: KEY_ID.into() },
+        RevocationTarget::Association {
+            id: "a-0b1c2d3e4f5061728".into(),
+        },
+        RevocationTarget::Cluster {
+            arn: "arn:aws:eks:eu-west-1:111122223333:cluster/orchard".into(),
+        },
+    ];
+    for target in all {
+        assert_eq!(target.check(), Ok(()), "{target:?}");
+        assert_eq!(RevocationTarget::from_id(&target.id()), Some(target));
+    }
+    for id in [
+        "",
+        "role",
+        "role/",
+        "role/111122223333",
+        "role/111122223333/",
+        "role/111122223333/Picker",
+        "role/1111/picker",
+        "key/",
+        "keys/x",
+        "source-identity/x",
+        "source-identity/*/",
+        "source-identity/1/x",
+        "cluster/",
+    ] {
+        assert_eq!(RevocationTarget::from_id(id), None, "{id}");
+    }
+}
+
+#[test]
+fn targets_that_no_session_can_have_are_refused() {
+    let key = |id: &str| RevocationTarget::AccessKey { id: id.into() };
+    let association = |id: &str| RevocationTarget::Association { id: id.into() };
+    let cluster = |arn: &str| RevocationTarget::Cluster { arn: arn.into() };
+    for target in [
+        of_role(""),
+        of_role("team/Dev"),
+        of_role(&"x".repeat(65)),
+        of_role("a b"),
+        of_source(None, "x"),
+        of_source(None, "a:b"),
+        key("AKIARTX3GSDS7RSUJJ3G"),
+        key("ASIARTX3GSDS7RSUJJ3"),
+        key("ASIARTX3GSDS7RSUJJ31"),
+        association("0b1c"),
+        association("a-"),
+        association("a-X"),
+        cluster("orchard"),
+        cluster("arn:aws:eks:eu-west-1:111122223333:addon/x"),
+        cluster("arn:aws:eks:eu-west-1:111122223333:cluster/a b"),
+    ] {
+        let error = target.check().unwrap_err();
+        assert!(error.to_string().contains(" must be "), "{target:?}");
+    }
+}
+
+#[test]
 fn rows_are_stored_as_readable_json() {
     let row = RevocationRow::new(of_role("Picker"), Some(at(-10)), at(0)).unwrap();
     let json = serde_json::to_string(&row).unwrap();

@@ -41,3 +41,17 @@ pub fn sealed_secret(data: &[u8]) {
         "nobody seals without the root key"
     );
 }
+
+/// A backup.
+pub fn backup(data: &[u8]) {
+    let Ok((_, mut reader)) = crate::backup::Reader::new(data) else {
+        return;
+    };
+    let mut records = 0_u64;
+    while let Ok(Some(_)) = reader.next_record() {
+        records = records.saturating_add(1);
+    }
+    if let Some(summary) = reader.summary() {
+        assert_eq!(summary.records, records, "what was counted was read");
+    }
+}

@@ -16,6 +16,7 @@
 //! * [`records`] says what is stored under which key, in which form.
 //! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
 
+pub mod backup;
 mod data_dir;
 mod directory;
 mod feed;
@@ -39,7 +40,7 @@ pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, Entity, ImportedPolicies,
     NewAccount, NewCluster, NewInstanceProfile, NewManagedPolicy, NewOidcProvider, NewRole,
-    NewUser, OpenDirectoryError, Quotas, RoleChanges, Taggable, Thing, UserChange,
+    NewUser, OpenDirectoryError, Quotas, ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -51,8 +52,9 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, PolicyVersionRef,
-    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -1,12 +1,13 @@
-//! Real AWS STS and EC2, asked with limits, caches and coalescing.
+//! Real AWS STS and EC2 and the issuers of web identities, asked with limits, caches and coalescing.
 //!
-//! Both services are shared with everybody else in the account and throttle; both are asked because of what strangers send.
+//! The services are shared with everybody else in the account and throttle; all are asked because of what strangers send.
 //! So each question is asked once for all who wait for it, answers are kept for as long as that is safe, and whatever a
 //! caller can choose is bounded: queue, shares, tables, labels, answer sizes.
 //!
 //! ```text
 //!   PresignedToken ──▶ sts::StsVerifier ──▶ CallerIdentity         GET https://sts.REGION.DOMAIN/?…
 //!   instance id    ──▶ ec2::InstanceLookup ──▶ InstanceFacts       DescribeInstances, GetInstanceProfile
+//!   issuer         ──▶ jwks::KeySource ──▶ KeySet                  GET discovery document, key set
 //! ```
 //!
 //! Nothing here decides who may do what.
@@ -14,6 +15,7 @@
 pub mod clock;
 pub mod ec2;
 pub mod http;
+pub mod jwks;
 mod lru;
 pub mod sts;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use countersign_arn::Partition;
+use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
@@ -155,6 +156,21 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         limits: Limits::default(),
     };
     app.start().map_err(Failure::usage)
+}
+
+/// Lets commands on this machine talk to this process, which holds the store of `data_dir`. Without it they say how to get it.
+pub(super) fn administer(data_dir: &Path, directory: &Directory) -> Option<AdminSocket> {
+    match AdminSocket::bind(data_dir, directory.clone()) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            let problem = anyhow::Error::new(error);
+            tracing::warn!(
+                problem = format!("{problem:#}"),
+                "local administration is off"
+            );
+            None
+        }
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

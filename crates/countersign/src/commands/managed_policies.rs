@@ -10,17 +10,20 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use countersign_arn::{Arn, Partition};
 use countersign_policy::Document;
-use countersign_store::DirectoryError;
+use countersign_server::admin::{AdminAnswer, AdminOp};
 use countersign_store::records::{AwsPolicy, PolicyVersion};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::local::{LocalArgs, unexpected};
 use super::settings;
 use crate::exit::Exit;
 use crate::report::Failure;
 
-/// Largest file, largest sum of files, and how deep a directory is looked into.
+/// Bytes of policies sent at once, half of what a server takes.
+const MAX_BATCH: usize = 512 << 10;
+/// Largest file, most files, and how deep a directory is looked into.
 const MAX_FILE: u64 = 64 << 20;
 const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 8;
@@ -45,12 +48,8 @@ pub(crate) struct ImportArgs {
     /// The file, or the directory.
     #[arg(value_name = "FILE|DIR")]
     from: PathBuf,
-    /// The server's data directory; the platform's by default. The server must not run.
-    #[arg(long, env = "COUNTERSIGN_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// File with the root key, where it is not in the data directory.
-    #[arg(long, value_name = "FILE")]
-    root_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    local: LocalArgs,
 }
 
 pub(crate) fn run(command: &ManagedPoliciesCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -62,34 +61,41 @@ pub(crate) fn run(command: &ManagedPoliciesCommand, out: &mut dyn Write) -> Resu
             args.from.display()
         )));
     }
-    let data_dir = match &args.data_dir {
-        Some(dir) => dir.clone(),
-        None => settings::platform_data_dir()?,
-    };
-    // A slip of the pen must not make a new store.
-    if !data_dir.join("store.redb").exists() {
-        return Err(
-            Failure::usage(anyhow!("there is no store in `{}`", data_dir.display()))
-                .hint("name the server's data directory with `--data-dir DIR`"),
-        );
-    }
-    let root_key = settings::root_key_source(args.root_key_file.as_deref())?;
-    let done = settings::block_on(async {
-        let directory = settings::open_directory(&data_dir, root_key, false).await?;
-        directory
-            .import_aws_policies(&policies)
-            .await
-            .map_err(|error| match error {
-                DirectoryError::Invalid(_) => Failure::usage(error),
-                other => Failure::unknown(other),
-            })
+    let (written, unchanged) = settings::block_on(async {
+        let mut done = (0, 0);
+        for policies in batches(policies)? {
+            let op = AdminOp::ImportAwsPolicies { policies };
+            let AdminAnswer::PoliciesImported { written, unchanged } = args.local.run(&op).await?
+            else {
+                return Err(unexpected());
+            };
+            done = (done.0 + written, done.1 + unchanged);
+        }
+        Ok(done)
     })?;
     writeln!(
         out,
-        "{} policies imported, {} were there already",
-        done.written, done.unchanged
+        "{written} policies imported, {unchanged} were there already"
     )?;
     Ok(Exit::Fine)
+}
+
+/// As many policies at once as a running server takes.
+fn batches(policies: Vec<AwsPolicy>) -> Result<Vec<Vec<AwsPolicy>>, Failure> {
+    let mut batches: Vec<Vec<AwsPolicy>> = Vec::new();
+    let mut room = 0;
+    for policy in policies {
+        let bytes = serde_json::to_vec(&policy)?.len();
+        match batches.last_mut() {
+            Some(batch) if bytes <= room => batch.push(policy),
+            _ => {
+                room = MAX_BATCH;
+                batches.push(vec![policy]);
+            }
+        }
+        room = room.saturating_sub(bytes);
+    }
+    Ok(batches)
 }
 
 /// The policies of a file or directory, by name.

@@ -212,6 +212,10 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     } else {
         (None, None)
     };
+    let _admin_socket = match (&directory, &own.data_dir) {
+        (Some(directory), Some(data_dir)) => launch::administer(data_dir, directory),
+        _ => None,
+    };
     let sts = if embedded {
         None
     } else {

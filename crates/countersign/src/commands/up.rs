@@ -150,6 +150,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
 
     let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
     let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
+    let _admin_socket = launch::administer(&data_dir, &directory);
     let now = Timestamp::now();
     settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
     let admin = ensure_admin(&directory, args.account, now).await?;

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use countersign_arn::{CallerIdentity, SessionFacts};
 use countersign_session::{
-    DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, SessionPrincipal, SessionRecord,
+    DEFAULT_CAPACITY, LivePrincipal, OpenCache, OpenError, Opened, Revoked, SessionPrincipal,
+    SessionRecord,
 };
 use countersign_sigv4::{
     AuthError, CacheKey, KeyLookup, Parsed, Presigned, Protocol, SecretKey, ServicePolicy,
@@ -297,6 +298,17 @@ impl KeyRing {
                 return Found::Token { sent: true };
             }
         };
+        if let Some(revoked) = snapshot.revoked(opened.record(), key.key_id) {
+            tracing::debug!(
+                key_id = key.key_id,
+                ?revoked,
+                "session was ended before its time"
+            );
+            return match revoked {
+                Revoked::Key => Found::Token { sent: true },
+                Revoked::Session { .. } => Found::Expired,
+            };
+        }
         // Another token under the same key id has another secret, and must not meet this entry.
         let key = CacheKey {
             token_sha256: Some(opened.token_sha256()),
@@ -390,7 +402,7 @@ impl Found {
 }
 
 /// The user or role of a session as it is now: same unique id, kind and account.
-pub(super) fn live_principal<'s>(
+pub(crate) fn live_principal<'s>(
     snapshot: &'s DirectorySnapshot,
     session: &SessionRecord,
 ) -> Option<LivePrincipal<'s>> {

@@ -41,6 +41,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use finished::{CallObserver, Decided, Finished};
+pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
@@ -51,7 +52,9 @@ use shape::{Input, Style};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
+use crate::outbound;
 use crate::request_id;
+use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
 pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
@@ -77,10 +80,13 @@ pub fn operation_catalogue() -> serde_json::Value {
 /// How often the keys of session tokens are looked after.
 const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
 
-/// Rotates the keys of session tokens when they are due, for as long as the process runs. Every replica does; the store
+/// Rotates the keys of session tokens and of outbound tokens when they are due, for as long as the process runs. Every replica does; the store
 /// lets one of them through.
 pub async fn keep_session_keys(directory: Directory) {
     loop {
+        if let Err(error) = directory.maintain_outbound_keys(Timestamp::now()).await {
+            tracing::error!(%error, "the keys of outbound tokens could not be looked after; trying again in an hour");
+        }
         tokio::time::sleep(KEY_MAINTENANCE).await;
         if let Err(error) = directory.maintain_session_keys(Timestamp::now()).await {
             tracing::error!(%error, "the keys of session tokens could not be looked after; trying again in an hour");
@@ -224,6 +230,7 @@ pub struct AwsApi {
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    web_identity: Option<Arc<WebIdentity>>,
 }
 
 impl AwsApi {
@@ -248,7 +255,15 @@ impl AwsApi {
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            web_identity: None,
         }
+    }
+
+    /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
+    #[must_use]
+    pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
+        self.web_identity = Some(web_identity);
+        self
     }
 
     /// The same, told to `observer` call by call.
@@ -263,6 +278,9 @@ impl AwsApi {
         let request_id = request_id::fresh();
         let (head, body) = request.into_parts();
         let now = Timestamp::now();
+        if let Some(answer) = self.document(&head, now) {
+            return answer;
+        }
         if !matches!(head.uri.path(), "" | "/") {
             let error = ApiError::new(
                 404,
@@ -304,6 +322,14 @@ impl AwsApi {
         let answer = self.answer(&head, &body, peer, now, &request_id).await;
         drop(permit);
         answer
+    }
+
+    /// A document of an issuer of our own tokens, if the request is for one.
+    #[must_use]
+    pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
+        let public_url = self.web_identity.as_ref()?.public_url();
+        let asked = (&head.method, head.uri.path(), &head.headers);
+        outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
     /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.
@@ -435,6 +461,7 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
             peer: received.peer,

@@ -19,6 +19,7 @@ use super::query::Member;
 use super::shape::{Input, Parameter, Value};
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
+use crate::web_identity::WebIdentity;
 
 /// An operation of an AWS API.
 #[derive(Debug)]
@@ -122,6 +123,8 @@ pub(crate) struct Call<'a> {
     /// For writes, which look at the newest state by themselves.
     pub(crate) directory: &'a Directory,
     pub(crate) policies: &'a PolicyCache,
+    /// Absent where web identities are not set up.
+    pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,

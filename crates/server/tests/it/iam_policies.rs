@@ -166,7 +166,7 @@ async fn roles_are_made_read_listed_changed_and_deleted() {
         &[("RoleName", "reader"), ("MaxSessionDuration", "3600")],
     )
     .await;
-    assert!(updated.contains("<UpdateRoleResult/>"), "{updated}");
+    assert!(updated.contains("<UpdateRoleResult>"), "{updated}");
     let described = ok(
         &world,
         "UpdateRoleDescription",

@@ -92,6 +92,11 @@ impl Directory {
             if snapshot.user_count(id) > 0 {
                 return Err(DirectoryError::DeleteConflict { what: "users" });
             }
+            if !account.record.root_keys.is_empty() {
+                return Err(DirectoryError::DeleteConflict {
+                    what: "root access keys",
+                });
+            }
             if snapshot.role_count(id) > 0 {
                 return Err(DirectoryError::DeleteConflict { what: "roles" });
             }

@@ -1,7 +1,8 @@
 //! What can go wrong with the directory.
 
 use countersign_arn::AccountId;
-use countersign_session::RingError;
+use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
+use jiff::Timestamp;
 
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
@@ -166,6 +167,20 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// The keys of tokens for outside services.
+    #[error("the signing keys of outbound tokens could not be made")]
+    OutboundKeys,
+    /// No session has the name that is to be revoked.
+    #[error(transparent)]
+    RevocationTarget(#[from] InvalidRevocationTarget),
+    /// Sessions that are not there yet cannot be revoked.
+    #[error(transparent)]
+    RevocationInFuture(#[from] RevocationInFuture),
+    /// The store is being restored; nobody else writes to it meanwhile.
+    #[error(
+        "the store is being restored from a backup, or a restore was broken off; nothing is written until it is done"
+    )]
+    Restoring,
     /// Other writers were faster every time.
     #[error("others change the same thing all the time; try again")]
     Contended,
@@ -209,6 +224,16 @@ pub enum OpenDirectoryError {
     /// The check record cannot be opened although its root key is given.
     #[error("the store's sealed check record cannot be opened; put back a backup of the store")]
     CheckDamaged(#[from] SealError),
+    /// The records are a part of something.
+    #[error(
+        "the restore of {from} into this store, begun at {started}, was not finished; restore again with `--replace`"
+    )]
+    RestoreUnfinished {
+        /// What was restored.
+        from: Box<str>,
+        /// When it was begun.
+        started: Timestamp,
+    },
     /// The store could not be read.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -11,8 +11,11 @@ mod error;
 mod instance_profiles;
 mod managed_policies;
 mod oidc_providers;
+mod outbound;
 mod policies;
+mod revocations;
 mod roles;
+mod root_keys;
 mod service_linked_roles;
 mod session_keys;
 mod tags;
@@ -34,6 +37,7 @@ pub use self::instance_profiles::NewInstanceProfile;
 pub use self::managed_policies::NewManagedPolicy;
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::roles::{NewRole, RoleChanges};
+pub use self::root_keys::ROOT_USER_NAME;
 pub use self::tags::Taggable;
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
@@ -185,6 +189,12 @@ impl Directory {
         self.0.feed.current()
     }
 
+    /// The store behind the directory, for what concerns all records at once.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
     /// The quotas in force.
     #[must_use]
     pub fn quotas(&self) -> &Quotas {
@@ -204,6 +214,9 @@ impl Directory {
     ) -> Result<T, DirectoryError> {
         for _ in 0..ATTEMPTS {
             let snapshot = self.snapshot();
+            if snapshot.unfinished_restore().is_some() {
+                return Err(DirectoryError::Restoring);
+            }
             let (transaction, planned) = plan(&snapshot)?;
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
@@ -293,6 +306,12 @@ async fn checked_load(
         .map_err(|_| OpenDirectoryError::CheckMissing)?;
     for _ in 0..ATTEMPTS {
         let snapshot = DirectorySnapshot::load(store, sealer).await?;
+        if let Some(mark) = snapshot.unfinished_restore() {
+            return Err(OpenDirectoryError::RestoreUnfinished {
+                from: mark.from.clone(),
+                started: mark.started,
+            });
+        }
         let check = SecretString::new(SEAL_CHECK_TEXT);
         let (transaction, done) = match snapshot.seal_check() {
             Some((sealed, modified)) => {

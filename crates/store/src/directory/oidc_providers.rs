@@ -3,7 +3,6 @@
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
-use super::tags::{self, KeyCase};
 use super::{Directory, DirectoryError, Thing, missing, readable};
 use crate::records::{InvalidField, OidcProvider, RecordKey, check_tags};
 use crate::snapshot::OidcProviderEntry;
@@ -137,39 +136,6 @@ impl Directory {
         check_thumbprints(thumbprints)?;
         self.change_provider(account, url, |provider| {
             provider.thumbprints = lower(thumbprints);
-            Ok(())
-        })
-        .await
-    }
-
-    /// Sets tags of a provider; others stay.
-    ///
-    /// # Errors
-    /// When the provider is not there, or has too many then; see [`DirectoryError`].
-    pub async fn tag_oidc_provider(
-        &self,
-        account: AccountId,
-        url: &str,
-        tags: &[Tag],
-    ) -> Result<(), DirectoryError> {
-        self.change_provider(account, url, |provider| {
-            tags::put(&mut provider.tags, tags, KeyCase::Ignored)
-        })
-        .await
-    }
-
-    /// Removes tags of a provider; keys that it does not have are passed over.
-    ///
-    /// # Errors
-    /// When the provider is not there; see [`DirectoryError`].
-    pub async fn untag_oidc_provider(
-        &self,
-        account: AccountId,
-        url: &str,
-        keys: &[Box<str>],
-    ) -> Result<(), DirectoryError> {
-        self.change_provider(account, url, |provider| {
-            tags::remove(&mut provider.tags, keys, KeyCase::Ignored);
             Ok(())
         })
         .await

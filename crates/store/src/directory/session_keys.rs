@@ -12,14 +12,30 @@ use crate::{SecretString, Transaction};
 
 impl Directory {
     /// Makes what is due at `now`: the deployment id and the first key when there is none, a new key when the sealing one
-    /// is a week old, and keys that open nothing any more without their secrets. Cheap when nothing is due; to be called
-    /// at start and every hour, on every replica. Replicas that find the same thing due agree on one of them.
+    /// is a week old, and keys that open nothing any more without their secrets. Revocations that can mean no session any
+    /// more are dropped with them. Cheap when nothing is due; to be called at start and every hour, on every replica.
+    /// Replicas that find the same thing due agree on one of them.
     ///
     /// # Errors
     /// When the record is of a later version or damaged; see [`DirectoryError`].
     pub async fn maintain_session_keys(&self, now: Timestamp) -> Result<(), DirectoryError> {
         self.change_session_keys(|ring, new| match ring {
             Some(ring) => ring.maintained(new, ROTATE_EVERY, now),
+            None => KeyRing::bootstrap(new, now).map(Some),
+        })
+        .await?;
+        self.drop_ended_revocations(now).await?;
+        Ok(())
+    }
+
+    /// Makes a new key before one is due. It seals after a minute, when every replica has it; what the keys before it
+    /// sealed lives on.
+    ///
+    /// # Errors
+    /// As [`maintain_session_keys`](Self::maintain_session_keys).
+    pub async fn rotate_session_keys(&self, now: Timestamp) -> Result<(), DirectoryError> {
+        self.change_session_keys(|ring, new| match ring {
+            Some(ring) => ring.rotated(new, now).map(Some),
             None => KeyRing::bootstrap(new, now).map(Some),
         })
         .await

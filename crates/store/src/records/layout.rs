@@ -1,6 +1,7 @@
 //! Keys taken apart and put together.
 
 use countersign_arn::AccountId;
+use countersign_session::RevocationTarget;
 
 use super::DecodeError;
 use crate::{InvalidKey, Key};
@@ -13,6 +14,10 @@ pub enum RecordKey<'a> {
     SealCheck,
     /// `meta/session-keys`
     SessionKeys,
+    /// `meta/outbound-keys`
+    OutboundKeys,
+    /// `meta/restore`
+    Restore,
     /// `account/ACCOUNT`
     Account(AccountId),
     /// `account-alias/ALIAS`
@@ -100,6 +105,8 @@ pub enum RecordKey<'a> {
         /// The name, with case.
         name: &'a str,
     },
+    /// `revocation/TARGET`, see [`RevocationTarget::id`]
+    Revocation(&'a str),
 }
 
 impl<'a> RecordKey<'a> {
@@ -122,6 +129,8 @@ impl<'a> RecordKey<'a> {
         Ok(match kind {
             "meta" if rest == "seal-check" => Self::SealCheck,
             "meta" if rest == "session-keys" => Self::SessionKeys,
+            "meta" if rest == "outbound-keys" => Self::OutboundKeys,
+            "meta" if rest == "restore" => Self::Restore,
             "account" => Self::Account(account(rest)?),
             "account-alias" => Self::AccountAlias(part(rest)?),
             "user" => {
@@ -199,6 +208,8 @@ impl<'a> RecordKey<'a> {
                     name: part(name)?,
                 }
             }
+            "revocation" if RevocationTarget::from_id(rest).is_some() => Self::Revocation(rest),
+            "revocation" => return Err(DecodeError::Key),
             _ => return Err(DecodeError::UnknownKind),
         })
     }
@@ -211,6 +222,8 @@ impl<'a> RecordKey<'a> {
         Key::new(match self {
             Self::SealCheck => "meta/seal-check".to_owned(),
             Self::SessionKeys => "meta/session-keys".to_owned(),
+            Self::OutboundKeys => "meta/outbound-keys".to_owned(),
+            Self::Restore => "meta/restore".to_owned(),
             Self::Account(id) => format!("account/{id}"),
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),
             Self::User { account, name } => format!("user/{account}/{}", name.to_ascii_lowercase()),
@@ -236,6 +249,7 @@ impl<'a> RecordKey<'a> {
                 region,
                 name,
             } => format!("cluster/{account}/{region}/{name}"),
+            Self::Revocation(id) => format!("revocation/{id}"),
         })
     }
 

@@ -4,6 +4,8 @@
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
 //! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `meta/outbound-keys` | [`OutboundKeys`] | there is one deployment |
+//! | `meta/restore` | [`RestoreMark`] | there only while a restore is under way |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
 //! | `user/ACCOUNT/NAME` | [`User`]; `NAME` in lower case | IAM names are unique per account ignoring case, whatever their path |
@@ -19,6 +21,7 @@
 //! | `last-used/ACCOUNT/ID` | [`LastUsed`] | ids are |
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
+//! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
 //! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
 //! or of a kind that this version does not know, is kept as it is and not used; the snapshot counts it. That is why a
@@ -34,8 +37,10 @@ mod layout;
 mod managed_policy;
 mod mfa_device;
 mod names;
+mod outbound;
 mod plain;
 mod provider;
+mod revocation;
 mod role;
 mod usage;
 mod user;
@@ -45,7 +50,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
 pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
-pub use self::deployment::{SESSION_KEYS_FIELD, SessionKeys};
+pub use self::deployment::{RestoreMark, SESSION_KEYS_FIELD, SessionKeys};
 pub use self::group::Group;
 pub use self::instance_profile::InstanceProfile;
 pub use self::layout::RecordKey;
@@ -57,7 +62,9 @@ pub use self::names::{
     check_policy_name, check_policy_path, check_policy_tags, check_policy_text, check_region,
     check_role_name, check_tags, check_user_name, fold_name,
 };
+pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::provider::{OidcProvider, SamlProvider};
+pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
 pub use self::usage::{ActionUse, DeletionFailure, Job, JobKind, LastUsed, ServiceUse};
 pub use self::user::{LoginProfile, User};
@@ -78,6 +85,10 @@ pub enum AnyRecord {
     SealCheck(SealCheck),
     /// `meta/session-keys`
     SessionKeys(SessionKeys),
+    /// `meta/outbound-keys`
+    OutboundKeys(OutboundKeys),
+    /// `meta/restore`
+    Restore(RestoreMark),
     /// `account/…`
     Account(Account),
     /// `account-alias/…`
@@ -108,6 +119,8 @@ pub enum AnyRecord {
     AccessKey(AccessKey),
     /// `cluster/…`
     Cluster(Cluster),
+    /// `revocation/…`
+    Revocation(Revocation),
 }
 
 /// Why the bytes of a record cannot be used. The record stays where it is.
@@ -145,6 +158,8 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::OutboundKeys => Self::OutboundKeys(OutboundKeys::decode(value)?),
+            RecordKey::Restore => Self::Restore(RestoreMark::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
                 Self::AccountAlias(AccountAlias::decode(alias, value)?)
@@ -178,6 +193,7 @@ impl AnyRecord {
                 region,
                 name,
             } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+            RecordKey::Revocation(id) => Self::Revocation(Revocation::decode(id, value)?),
         })
     }
 }
@@ -189,6 +205,7 @@ impl AnyRecord {
         match self {
             Self::SealCheck(record) => record.encode(),
             Self::SessionKeys(record) => record.encode(),
+            Self::OutboundKeys(record) => record.encode(),
             Self::Account(record) => record.encode(),
             Self::AccountAlias(record) => record.encode(),
             Self::User(record) => record.encode(),
@@ -204,6 +221,8 @@ impl AnyRecord {
             Self::Job(record) => record.encode(),
             Self::AccessKey(record) => record.encode(),
             Self::Cluster(record) => record.encode(),
+            Self::Restore(record) => record.encode(),
+            Self::Revocation(record) => record.encode(),
         }
     }
 }

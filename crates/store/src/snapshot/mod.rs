@@ -4,6 +4,7 @@ mod entry;
 mod fold;
 mod iam;
 mod policy_ref;
+mod revocations;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -19,12 +20,13 @@ use imbl::{HashMap, OrdMap, OrdSet};
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
-use crate::records::{Job, LastUsed};
+use self::revocations::Revocations;
+use crate::records::{Job, LastUsed, RestoreMark};
 use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store};
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
@@ -56,6 +58,9 @@ pub struct DirectorySnapshot {
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    outbound_keys: Option<Arc<OutboundKeysEntry>>,
+    revocations: Revocations,
+    restore: Option<Arc<RestoreMark>>,
 }
 
 /// What belongs to an account. Records are folded one by one, so the account itself may not be there (any more).
@@ -130,6 +135,7 @@ impl DirectorySnapshot {
             let page = page.map_err(|error| LoadError::Unavailable(Box::new(error)))?;
             page?.into_iter().for_each(|record| snapshot.put(record));
         }
+        snapshot.index_revocations();
         Ok(snapshot)
     }
 
@@ -223,6 +229,18 @@ impl DirectorySnapshot {
     #[must_use]
     pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
         self.session_keys.as_ref()
+    }
+
+    /// What tokens of GetWebIdentityToken are signed with; none before an account has switched them on.
+    #[must_use]
+    pub const fn outbound_keys(&self) -> Option<&Arc<OutboundKeysEntry>> {
+        self.outbound_keys.as_ref()
+    }
+
+    /// A restore that was begun and is not at its end; the records are a part of something then.
+    #[must_use]
+    pub fn unfinished_restore(&self) -> Option<&RestoreMark> {
+        self.restore.as_deref()
     }
 
     /// The access keys of a user, in the order they were made.
@@ -344,6 +362,9 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.outbound_keys.is_none()
+            && self.revocations.is_empty()
+            && self.restore.is_none()
             && self.aws_policies.is_empty()
             && self.unusable.is_empty()
     }

@@ -1,11 +1,12 @@
 //! OpenID Connect providers and their tags.
 
 use countersign_arn::Tag;
-use countersign_store::{DirectoryError, NewOidcProvider, Thing};
+use countersign_store::{DirectoryError, NewOidcProvider, Taggable, Thing};
 
 use super::*;
 
 const URL: &str = "oidc.example/id/AB12";
+const ARN: &str = "arn:aws:iam::111122223333:oidc-provider/oidc.example/id/AB12";
 
 fn new_provider(url: &str) -> NewOidcProvider {
     NewOidcProvider {
@@ -63,15 +64,23 @@ async fn provider_is_made_changed_and_deleted() {
         .await
         .unwrap();
     directory
-        .tag_oidc_provider(account(0), URL, &[tag("Team", "blue"), tag("k", "v")])
+        .tag(
+            account(0),
+            Taggable::OidcProvider(ARN),
+            &[tag("Team", "blue"), tag("k", "v")],
+        )
         .await
         .unwrap();
     directory
-        .tag_oidc_provider(account(0), URL, &[tag("team", "red")])
+        .tag(
+            account(0),
+            Taggable::OidcProvider(ARN),
+            &[tag("team", "red")],
+        )
         .await
         .unwrap();
     directory
-        .untag_oidc_provider(account(0), URL, &["K".into(), "absent".into()])
+        .untag(account(0), Taggable::OidcProvider(ARN), &["K", "absent"])
         .await
         .unwrap();
     let snapshot = directory.snapshot();
@@ -148,16 +157,24 @@ async fn client_ids_thumbprints_and_tags_have_their_limits() {
         .unwrap();
     let tags: Vec<Tag> = (0..50).map(|n| tag(&format!("k{n}"), "v")).collect();
     directory
-        .tag_oidc_provider(account(0), URL, &tags)
+        .tag(account(0), Taggable::OidcProvider(ARN), &tags)
         .await
         .unwrap();
     directory
-        .tag_oidc_provider(account(0), URL, &[tag("K7", "again")])
+        .tag(
+            account(0),
+            Taggable::OidcProvider(ARN),
+            &[tag("K7", "again")],
+        )
         .await
         .unwrap();
     assert!(matches!(
         directory
-            .tag_oidc_provider(account(0), URL, &[tag("one-more", "v")])
+            .tag(
+                account(0),
+                Taggable::OidcProvider(ARN),
+                &[tag("one-more", "v")]
+            )
             .await,
         Err(DirectoryError::QuotaExceeded {
             quota: "Tags",

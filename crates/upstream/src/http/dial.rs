@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::addresses::AddressRules;
+
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Opens the stream that TLS to the target then runs in.
@@ -33,10 +35,16 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(address: Option<SocketAddr>, proxies: Matcher, tls: ClientConfig) -> Self {
-        let mut direct = HttpConnector::new_with_resolver(match address {
-            Some(address) => Resolver::Fixed(address),
-            None => Resolver::System(GaiResolver::new()),
+    pub(super) fn new(
+        address: Option<SocketAddr>,
+        rules: Option<Arc<AddressRules>>,
+        proxies: Matcher,
+        tls: ClientConfig,
+    ) -> Self {
+        let mut direct = HttpConnector::new_with_resolver(match (address, rules) {
+            (Some(address), _) => Resolver::Fixed(address),
+            (None, Some(rules)) => Resolver::Checked(GaiResolver::new(), rules),
+            (None, None) => Resolver::System(GaiResolver::new()),
         });
         direct.enforce_http(false);
         direct.set_nodelay(true);
@@ -85,10 +93,18 @@ impl Service<Uri> for Dialer {
     }
 }
 
+/// A host name leads only to addresses that it may not lead to.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the host has no address that is public or allowed")]
+pub(super) struct NotPublic;
+
 /// Where host names lead.
 #[derive(Debug, Clone)]
 enum Resolver {
     System(GaiResolver),
+    /// Only to addresses that the rules allow for the name. What is resolved here is what is connected to, so a name
+    /// cannot lead elsewhere between the check and the connection.
+    Checked(GaiResolver, Arc<AddressRules>),
     Fixed(SocketAddr),
 }
 
@@ -106,6 +122,21 @@ impl Service<Name> for Resolver {
             Self::System(system) => {
                 let resolving = system.call(name);
                 Box::pin(async move { Ok(resolving.await?.collect::<Vec<_>>().into_iter()) })
+            }
+            Self::Checked(system, rules) => {
+                let rules = Arc::clone(rules);
+                let host = name.as_str().to_owned();
+                let resolving = system.call(name);
+                Box::pin(async move {
+                    let allowed: Vec<SocketAddr> = resolving
+                        .await?
+                        .filter(|address| rules.allow(&host, address.ip()))
+                        .collect();
+                    if allowed.is_empty() {
+                        return Err(io::Error::other(NotPublic));
+                    }
+                    Ok(allowed.into_iter())
+                })
             }
             Self::Fixed(address) => {
                 let address = *address;

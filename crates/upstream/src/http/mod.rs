@@ -1,5 +1,6 @@
 //! HTTPS to AWS: bounded answers, no redirects, one deadline per exchange, at most one retry.
 
+mod addresses;
 mod dial;
 
 use std::error::Error as StdError;
@@ -19,7 +20,9 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use self::dial::{AnswerBegan, Dialer, Observed};
+pub use self::addresses::{AddressRules, is_public};
+use self::dial::{AnswerBegan, Dialer, NotPublic, Observed};
+use crate::jwks::{Thumbprint, ThumbprintVerifier};
 
 /// What every request of this crate says it is.
 pub(crate) const USER_AGENT: HeaderValue =
@@ -41,6 +44,8 @@ pub struct HttpsClient {
 pub struct HttpsClientBuilder {
     roots: Option<RootCertStore>,
     address: Option<SocketAddr>,
+    rules: Option<Arc<AddressRules>>,
+    thumbprints: Vec<Thumbprint>,
     proxies: Option<Matcher>,
 }
 
@@ -68,6 +73,12 @@ pub enum ExchangeFailure {
     /// No connection: name resolution, TCP, proxy or TLS failed.
     #[error("no connection could be made")]
     Connect,
+    /// The server's certificate is not one of a trusted authority, or not for its name and this time.
+    #[error("the certificate of the server is not trusted")]
+    Untrusted,
+    /// The host leads only to addresses that the rules do not allow for it.
+    #[error("the host has no address that is public or allowed")]
+    PrivateAddress,
     /// The connection broke before the answer began.
     #[error("the connection was closed before the answer")]
     Reset,
@@ -175,6 +186,21 @@ impl HttpsClientBuilder {
         self
     }
 
+    /// Connects only to addresses that `rules` allow for the host, where names are resolved here and not by a proxy. Hosts
+    /// that are addresses are the caller's to check.
+    #[must_use]
+    pub fn check_addresses(mut self, rules: Arc<AddressRules>) -> Self {
+        self.rules = Some(rules);
+        self
+    }
+
+    /// Trusts also chains that end in a certificate with one of these thumbprints.
+    #[must_use]
+    pub fn or_thumbprints(mut self, thumbprints: Vec<Thumbprint>) -> Self {
+        self.thumbprints = thumbprints;
+        self
+    }
+
     /// Sends requests to `https` origins through the proxy at this URL, except to the comma-separated `no_proxy` hosts,
     /// instead of what the environment says.
     #[must_use]
@@ -192,13 +218,21 @@ impl HttpsClientBuilder {
             .roots
             .unwrap_or_else(|| webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
+        let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TrustError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .map_err(TrustError::Tls)?;
+        let tls = if self.thumbprints.is_empty() {
+            tls.with_root_certificates(roots)
+        } else {
+            let verifier = ThumbprintVerifier::new(roots, provider, self.thumbprints)
+                .map_err(TrustError::Tls)?;
+            tls.dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        .with_no_client_auth();
         let dialer = Dialer::new(
             self.address,
+            self.rules,
             self.proxies.unwrap_or_else(Matcher::from_env),
             tls.clone(),
         );
@@ -226,7 +260,15 @@ impl HttpsClientBuilder {
 
 fn classify(error: &hyper_util::client::legacy::Error) -> ExchangeFailure {
     if error.is_connect() {
-        ExchangeFailure::Connect
+        if caused_by(error, |cause: &NotPublic| matches!(cause, NotPublic)) {
+            ExchangeFailure::PrivateAddress
+        } else if caused_by(error, |cause: &rustls::Error| {
+            matches!(cause, rustls::Error::InvalidCertificate(_))
+        }) {
+            ExchangeFailure::Untrusted
+        } else {
+            ExchangeFailure::Connect
+        }
     } else if answer_began(error) {
         ExchangeFailure::Broken
     } else {
@@ -251,6 +293,28 @@ fn reset_before_answer(error: &hyper_util::client::legacy::Error) -> bool {
                     )
                 })
         })
+}
+
+/// Whether a cause of `error` is an `E` of this kind. What I/O errors wrap, one in the other, is not among their sources.
+fn caused_by<E: StdError + 'static>(
+    error: &hyper_util::client::legacy::Error,
+    kind: impl Fn(&E) -> bool,
+) -> bool {
+    sources(error).any(|cause| {
+        let mut cause = cause;
+        loop {
+            if let Some(found) = cause.downcast_ref::<E>() {
+                return kind(found);
+            }
+            match cause
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref)
+            {
+                Some(wrapped) => cause = wrapped,
+                None => return false,
+            }
+        }
+    })
 }
 
 fn answer_began(error: &hyper_util::client::legacy::Error) -> bool {

@@ -44,6 +44,16 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
 
 /// A new CA and a server configuration with a certificate of it for `names`.
 pub fn certificate(names: &[&str], alpn: &[&[u8]]) -> (String, ServerConfig) {
+    let (ca_pem, _, config) = certificate_chain(names, alpn, None);
+    (ca_pem, config)
+}
+
+/// The same, with the DER of the CA. The server sends its certificate and `last`, if given; `Some(None)` is the CA's.
+pub fn certificate_chain(
+    names: &[&str],
+    alpn: &[&[u8]],
+    last: Option<Option<CertificateDer<'static>>>,
+) -> (String, CertificateDer<'static>, ServerConfig) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,7 +65,9 @@ pub fn certificate(names: &[&str], alpn: &[&[u8]]) -> (String, ServerConfig) {
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();
-    let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
+    let ca_der = ca_certificate.der().clone();
+    let mut chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
+    chain.extend(last.map(|last| last.unwrap_or_else(|| ca_der.clone())));
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -65,7 +77,7 @@ pub fn certificate(names: &[&str], alpn: &[&[u8]]) -> (String, ServerConfig) {
         .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    (ca_certificate.pem(), config)
+    (ca_certificate.pem(), ca_der, config)
 }
 
 impl TlsServer {
@@ -75,6 +87,15 @@ impl TlsServer {
         react: impl Fn(&str, usize) -> Reaction + Send + Sync + 'static,
     ) -> Self {
         let (ca_pem, config) = certificate(names, &[b"http/1.1"]);
+        Self::start_with(ca_pem, config, react).await
+    }
+
+    /// The same with a certificate made before.
+    pub async fn start_with(
+        ca_pem: String,
+        config: ServerConfig,
+        react: impl Fn(&str, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,21 +2,16 @@
 
 use std::sync::Arc;
 
-use countersign_arn::{Arn, CallerKind};
-use countersign_policy::validate::{NoDirectory, validate};
+use countersign_arn::CallerKind;
 use countersign_policy::{
-    Action, AssumeRole, Attached, Layers, Outcome, PolicyKind, Request, decide_assume_role,
+    Action, AssumeRole, Attached, Layers, Outcome, Request, decide_assume_role,
 };
-use countersign_session::{
-    Chain, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRandomness,
-    SessionRecord, check_plain_policy_size, issue, packed_policy_percent,
-};
-use countersign_store::{DirectorySnapshot, RoleEntry};
-use jiff::{SignedDuration, Timestamp};
-use zeroize::Zeroizing;
+use countersign_session::{Binding, Chain, SessionKind};
+use countersign_store::RoleEntry;
 
 use super::context::Facts;
 use super::request::AssumeRoleRequest;
+use super::role_session::{NewSession, find_role, session_policies};
 use crate::aws::ApiError;
 use crate::aws::finished::Decided;
 use crate::aws::holder::Holder;
@@ -64,93 +59,36 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
 
     let depth = chain.next_depth()?;
     let seconds = chain.role_seconds(request.duration_seconds, role.record.max_session_duration)?;
-    let policies = session_policies(call, &request, role)?;
-    check_plain_policy_size(request.policy, request.policy_arns.iter().copied())?;
-    let percent = packed_policy_percent(&policies, tags.requested())?;
-
-    // Tokens keep whole seconds; what is answered must be what the token says.
-    let issued = Timestamp::from_second(call.now.as_second()).unwrap_or(call.now);
-    let expires = issued
-        .saturating_add(SignedDuration::from_secs(i64::from(seconds)))
-        .unwrap_or(Timestamp::MAX);
-    let principal = SessionPrincipal::Role {
-        id: role.record.id.clone(),
-        path: role.record.path.clone(),
-        name: role.record.name.clone(),
-        session_name: request.session_name.into(),
+    let (policies, percent) =
+        session_policies(call, role, request.policy, &request.policy_arns, &tags)?;
+    let session = NewSession {
+        kind: SessionKind::AssumedRole,
+        role,
+        name: request.session_name,
+        seconds,
+        policies,
+        tags,
+        source_identity: source_identity.clone(),
+        federation: None,
+        binding: Binding::default(),
+        depth,
+        signed_with: Some(caller.verified().key_id()),
     };
-    let assumed = (
-        principal.user_id(role.record.account),
-        principal.caller_arn(role.record.partition, role.record.account),
-    );
-    let mut record = SessionRecord::new(
-        SessionKind::AssumedRole,
-        role.record.partition,
-        role.record.account,
-        principal,
-        issued,
-        expires,
-    );
-    record.policies = policies;
-    record.tags = tags;
-    record.source_identity.clone_from(&source_identity);
-    record.depth = depth;
-    record.origin = Origin {
-        access_key_id: Some(caller.verified().key_id().into()),
-        request_id: Some(call.request_id.into()),
-    };
-    let unavailable = || {
-        ApiError::new(
-            503,
-            "ServiceUnavailable",
-            "Temporary credentials cannot be issued at the moment.",
-        )
-    };
-    let keys = snapshot.session_keys().ok_or_else(unavailable)?;
-    let random = Zeroizing::new(call.random.bytes::<44>().map_err(|_| unavailable())?);
-    let random = SessionRandomness::from_random(&random);
-    let credentials =
-        issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
-            tracing::debug!(request_id = call.request_id, %error, "session not sealed");
-            error.refusal()
-        })?;
+    let issued = session.issue(call)?;
     tracing::info!(
         request_id = call.request_id,
         caller = caller.identity().arn(),
         role = &*role.arn,
         session = request.session_name,
-        access_key_id = &*credentials.access_key_id,
+        access_key_id = &*issued.access_key_id,
         depth,
         seconds,
         "role assumed"
     );
 
     let mut members = vec![
-        (
-            "Credentials",
-            Member::Structure(vec![
-                (
-                    "AccessKeyId",
-                    Member::Text(credentials.access_key_id.into()),
-                ),
-                (
-                    "SecretAccessKey",
-                    Member::Text(credentials.secret.expose().to_owned()),
-                ),
-                (
-                    "SessionToken",
-                    Member::Text(credentials.token.expose().to_owned()),
-                ),
-                ("Expiration", Member::Time(credentials.expires)),
-            ]),
-        ),
-        (
-            "AssumedRoleUser",
-            Member::Structure(vec![
-                ("AssumedRoleId", Member::Text(assumed.0)),
-                ("Arn", Member::Text(assumed.1)),
-            ]),
-        ),
+        ("Credentials", issued.credentials),
+        ("AssumedRoleUser", issued.assumed_role_user),
     ];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
@@ -163,14 +101,6 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
 
 fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
-}
-
-/// The role whose ARN this is, path and case included.
-fn find_role<'s>(snapshot: &'s DirectorySnapshot, arn: &str) -> Option<&'s Arc<RoleEntry>> {
-    let parsed = Arn::parse(arn).ok()?;
-    let name = parsed.resource.strip_prefix("role/")?.rsplit('/').next()?;
-    let role = snapshot.role(parsed.account.parse().ok()?, name)?;
-    (*role.arn == *arn).then_some(role)
 }
 
 /// Step 6. An unknown role is decided like one that trusts nobody, so that neither the answer nor the work tells the
@@ -231,58 +161,4 @@ fn authorize<'s>(
         )),
         (Some(role), Ok(_)) => Ok(role),
     }
-}
-
-/// Step 9: the inline policy, minified, and managed policies that exist: of AWS, or of the role's account.
-fn session_policies(
-    call: &Call<'_>,
-    request: &AssumeRoleRequest<'_>,
-    role: &RoleEntry,
-) -> Result<SessionPolicies, ApiError> {
-    let malformed = |message: String| ApiError::new(400, "MalformedPolicyDocument", message);
-    if let Some(text) = request.policy {
-        validate(text, PolicyKind::Session, &NoDirectory)
-            .map_err(|rejection| malformed(rejection.message))?;
-    }
-    let of_aws = format!("arn:{}:iam::aws:policy/", role.record.partition);
-    let own = format!(
-        "arn:{}:iam::{}:policy/",
-        role.record.partition, role.record.account
-    );
-    for arn in &request.policy_arns {
-        let usable = arn.starts_with(&of_aws) || arn.starts_with(&own);
-        if !usable || call.snapshot.policy_by_arn(arn).is_none() {
-            return Err(malformed(format!(
-                "Policy {arn} does not exist or is not attachable."
-            )));
-        }
-    }
-    Ok(SessionPolicies {
-        inline: request.policy.map(|text| minified(text).into()),
-        arns: request
-            .policy_arns
-            .iter()
-            .map(|arn| (*arn).into())
-            .collect(),
-    })
-}
-
-/// JSON without the white space outside its texts.
-fn minified(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut inside, mut escaped) = (false, false);
-    for c in text.chars() {
-        if !inside && matches!(c, ' ' | '\t' | '\n' | '\r') {
-            continue;
-        }
-        out.push(c);
-        if escaped {
-            escaped = false;
-        } else if inside && c == '\\' {
-            escaped = true;
-        } else if c == '"' {
-            inside = !inside;
-        }
-    }
-    out
 }

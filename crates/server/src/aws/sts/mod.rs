@@ -2,7 +2,10 @@
 
 mod assume_role;
 mod context;
+mod identity_token;
 mod request;
+mod role_session;
+mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
@@ -64,7 +67,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(web_identity::assume_role_with_web_identity),
     ),
     sts(
         "AssumeRoleWithSAML",
@@ -131,7 +134,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",

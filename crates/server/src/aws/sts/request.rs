@@ -59,7 +59,7 @@ fn validation(message: impl Into<String>) -> ApiError {
 }
 
 /// `^arn:[^:]+:[^:]+:[^:]*:[^:]*:[^:]+$`
-fn has_arn_shape(text: &str) -> bool {
+pub(super) fn has_arn_shape(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     matches!(parts.as_slice(), ["arn", partition, service, _, _, resource]
         if !partition.is_empty() && !service.is_empty() && !resource.is_empty())

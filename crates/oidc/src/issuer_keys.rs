@@ -1,0 +1,252 @@
+//! The signing keys of an issuer and their rotation, as data (IRSA spec, section 2.4).
+//!
+//! ```text
+//!   made ──── published, not signing ──▶ signs ──── published, not signing ──▶ gone
+//!        publish_before                     │ until the next key signs     keep_after
+//! ```
+//!
+//! A verifier may hold a key set for as long as we let it be cached, so a key is published for that long before it signs,
+//! and for as long as a token lives after the last one it signed. Only the first key of an algorithm signs at once: nobody
+//! can hold a set without it that was ever of use.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::algorithm::Algorithm;
+use crate::key::{InvalidKey, PublicKey};
+use crate::key_set::KeySet;
+use crate::signing::SigningKey;
+
+/// Most keys of one issuer.
+pub const MAX_ISSUER_KEYS: usize = 32;
+
+/// The times of rotation, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long a key is published before it signs: longer than key sets are cached.
+    pub publish_before: i64,
+    /// How long after its making a key should be followed by another.
+    pub rotate_every: i64,
+    /// How long a key stays published after it has signed its last token: the longest life of a token and some minutes.
+    pub keep_after: i64,
+}
+
+impl Schedule {
+    /// For tokens of GetWebIdentityToken, which live up to an hour, in key sets that are cached for five minutes.
+    pub const OUTBOUND: Self = Self {
+        publish_before: 360,
+        rotate_every: 7 * 24 * 60 * 60,
+        keep_after: 3600 + 300,
+    };
+}
+
+/// The keys of an issuer. Values are cheap to clone; changes make new values.
+#[derive(Debug, Clone, Default)]
+pub struct IssuerKeys {
+    /// By the time from which they sign.
+    keys: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: Arc<SigningKey>,
+    made: i64,
+    signs_from: i64,
+}
+
+/// A rotation that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotationError {
+    /// [`MAX_ISSUER_KEYS`] are published.
+    #[error("{MAX_ISSUER_KEYS} keys are published; keys are rotated too often")]
+    TooMany,
+    /// The key is one of the set already.
+    #[error("the key is in use already")]
+    Known,
+}
+
+/// Stored keys that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored signing keys cannot be read")]
+pub struct DecodeKeysError;
+
+impl IssuerKeys {
+    /// The key that signs with `algorithm` at `now`, if there is one.
+    #[must_use]
+    pub fn signing(&self, algorithm: Algorithm, now: Timestamp) -> Option<&Arc<SigningKey>> {
+        self.of(algorithm)
+            .rev()
+            .find(|entry| entry.signs_from <= now.as_second())
+            .map(|entry| &entry.key)
+    }
+
+    /// The keys that verifiers have to know at `now`, oldest first.
+    #[must_use]
+    pub fn published(&self, schedule: Schedule, now: Timestamp) -> Vec<&Arc<SigningKey>> {
+        self.keys
+            .iter()
+            .filter(|entry| self.is_published(entry, schedule, now.as_second()))
+            .map(|entry| &entry.key)
+            .collect()
+    }
+
+    /// Whether `algorithm` has no key, or its newest one is due for a successor.
+    #[must_use]
+    pub fn is_due(&self, algorithm: Algorithm, schedule: Schedule, now: Timestamp) -> bool {
+        self.of(algorithm).next_back().is_none_or(|newest| {
+            newest.made.saturating_add(schedule.rotate_every) <= now.as_second()
+        })
+    }
+
+    /// With `key` as the next one of its algorithm, and without keys that are published no longer.
+    ///
+    /// # Errors
+    /// When the key is there already, or too many are published.
+    pub fn rotated(
+        &self,
+        key: Arc<SigningKey>,
+        schedule: Schedule,
+        now: Timestamp,
+    ) -> Result<Self, RotationError> {
+        if self.keys.iter().any(|known| known.key.id() == key.id()) {
+            return Err(RotationError::Known);
+        }
+        let now = now.as_second();
+        let newest = self.of(key.algorithm()).next_back();
+        let signs_from = newest.map_or(now, |newest| {
+            // Never before the one it follows, even when the clock was set back.
+            now.saturating_add(schedule.publish_before)
+                .max(newest.signs_from.saturating_add(1))
+        });
+        let mut keys: Vec<Entry> = self
+            .keys
+            .iter()
+            .filter(|entry| self.is_published(entry, schedule, now))
+            .cloned()
+            .collect();
+        if keys.len() >= MAX_ISSUER_KEYS {
+            return Err(RotationError::TooMany);
+        }
+        keys.push(Entry {
+            key,
+            made: now,
+            signs_from,
+        });
+        keys.sort_by_key(|entry| entry.signs_from);
+        Ok(Self { keys })
+    }
+
+    /// Without the key `id`, at once: for a key that became known to others. Tokens it signed fail when verifiers read the
+    /// key set again.
+    #[must_use]
+    pub fn without(&self, id: &str) -> Self {
+        let keys = self.keys.iter().filter(|entry| entry.key.id() != id);
+        Self {
+            keys: keys.cloned().collect(),
+        }
+    }
+
+    /// The key set to publish at `now`, as JSON text.
+    #[must_use]
+    pub fn document(&self, schedule: Schedule, now: Timestamp) -> String {
+        let published = self.published(schedule, now);
+        KeySet::document(published.iter().map(|key| (key.public(), key.algorithm())))
+    }
+
+    /// The published keys, ready to verify with.
+    ///
+    /// # Errors
+    /// When the library refuses a key, which it does not with keys it made.
+    pub fn key_set(&self, schedule: Schedule, now: Timestamp) -> Result<KeySet, InvalidKey> {
+        let published = self.published(schedule, now);
+        let public = published.iter().map(|key| PublicKey::clone(key.public()));
+        KeySet::of(public)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys with their private halves, to be sealed and stored.
+    ///
+    /// # Errors
+    /// When a key cannot be written.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DecodeKeysError> {
+        let mut stored = Vec::with_capacity(self.keys.len());
+        for entry in &self.keys {
+            let der = entry.key.pkcs8().map_err(|_| DecodeKeysError)?;
+            stored.push(Stored {
+                algorithm: entry.key.algorithm(),
+                made: entry.made,
+                signs_from: entry.signs_from,
+                pkcs8: STANDARD_NO_PAD.encode(&*der),
+            });
+        }
+        let text = serde_json::to_vec(&stored).map_err(|_| DecodeKeysError)?;
+        Ok(Zeroizing::new(text))
+    }
+
+    /// Reads what [`IssuerKeys::encode`] wrote.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeKeysError> {
+        let stored: Vec<Stored> = serde_json::from_slice(bytes).map_err(|_| DecodeKeysError)?;
+        if stored.len() > MAX_ISSUER_KEYS {
+            return Err(DecodeKeysError);
+        }
+        let mut keys = Vec::with_capacity(stored.len());
+        for key in stored {
+            let der = STANDARD_NO_PAD
+                .decode(&key.pkcs8)
+                .map_err(|_| DecodeKeysError)?;
+            let der = Zeroizing::new(der);
+            let read = SigningKey::from_pkcs8(key.algorithm, &der).map_err(|_| DecodeKeysError)?;
+            keys.push(Entry {
+                key: Arc::new(read),
+                made: key.made,
+                signs_from: key.signs_from,
+            });
+        }
+        keys.sort_by_key(|entry| entry.signs_from);
+        Ok(Self { keys })
+    }
+
+    fn of(&self, algorithm: Algorithm) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.keys
+            .iter()
+            .filter(move |entry| entry.key.algorithm() == algorithm)
+    }
+
+    /// Until its successor has been signing for `keep_after`.
+    fn is_published(&self, entry: &Entry, schedule: Schedule, now: i64) -> bool {
+        let successor = self
+            .of(entry.key.algorithm())
+            .find(|next| next.signs_from > entry.signs_from);
+        successor.is_none_or(|next| now <= next.signs_from.saturating_add(schedule.keep_after))
+    }
+}
+
+/// A key as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Stored {
+    algorithm: Algorithm,
+    made: i64,
+    signs_from: i64,
+    pkcs8: String,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.pkcs8.zeroize();
+    }
+}
