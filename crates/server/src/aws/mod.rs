@@ -16,9 +16,11 @@ mod holder;
 mod iam;
 mod keys;
 mod operation;
+mod own_password;
 mod page;
 mod policies;
 pub mod query;
+mod record;
 mod respond;
 mod shape;
 mod sts;
@@ -49,11 +51,13 @@ use query::{Format, Member, Parameters};
 use respond::{answer, query_error, rest_error};
 use shape::{Input, Style};
 
+use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::request_id;
+use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
@@ -230,6 +234,9 @@ pub struct AwsApi {
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    audit: Audit,
+    usage: Arc<Usage>,
+    region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
 }
 
@@ -255,8 +262,20 @@ impl AwsApi {
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            audit: Audit::off(),
+            usage: Arc::default(),
+            region: "us-east-1".into(),
             web_identity: None,
         }
+    }
+
+    /// The same, with every call in the audit log, and what it used in `usage`. `region` is written where a request names none.
+    #[must_use]
+    pub fn recorded_in(mut self, audit: Audit, usage: Arc<Usage>, region: &str) -> Self {
+        self.audit = audit;
+        self.usage = usage;
+        self.region = region.into();
+        self
     }
 
     /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
@@ -373,8 +392,10 @@ impl AwsApi {
             input: None,
             decision: None,
             allow: None,
+            place: None,
         };
         let ended = self.call(&received, &parameters, &mut trace).await;
+        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -453,6 +474,20 @@ impl AwsApi {
                 "Calls cannot be recorded at the moment.",
             ));
         }
+        match self
+            .audit
+            .admit(operation.service.signing_name(), operation.name)
+        {
+            Ok(place) => trace.place = Some(place),
+            Err(unavailable) => {
+                trace.input = Some(input);
+                return Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    unavailable.to_string(),
+                ));
+            }
+        }
         let call = Call {
             operation,
             input,
@@ -461,6 +496,7 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            usage: &self.usage,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
@@ -613,6 +649,8 @@ struct Trace<'p> {
     input: Option<Input<'p>>,
     decision: Option<Decided>,
     allow: Option<&'static str>,
+    /// Of the call's record in the audit log.
+    place: Option<Place>,
 }
 
 fn headers_of(head: &http::request::Parts) -> Vec<Header<'_>> {

@@ -17,6 +17,7 @@ mod iam_framework;
 mod iam_policies;
 mod identity_token;
 mod models;
+mod people;
 mod role_session;
 mod web_identity;
 mod wire;

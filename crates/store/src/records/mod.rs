@@ -58,9 +58,10 @@ pub use self::managed_policy::{AwsPolicy, ManagedPolicy, PolicyVersion};
 pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
-    check_instance_profile_name, check_max_session_duration, check_organization_id, check_path,
-    check_policy_name, check_policy_path, check_policy_tags, check_policy_text, check_region,
-    check_role_name, check_tags, check_user_name, fold_name,
+    check_group_name, check_instance_profile_name, check_max_session_duration,
+    check_mfa_device_name, check_organization_id, check_path, check_policy_name, check_policy_path,
+    check_policy_tags, check_policy_text, check_region, check_role_name, check_tags,
+    check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::provider::{OidcProvider, SamlProvider};

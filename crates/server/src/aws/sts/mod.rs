@@ -3,6 +3,7 @@
 mod assume_role;
 mod context;
 mod identity_token;
+mod mfa;
 mod request;
 mod role_session;
 mod web_identity;
@@ -51,7 +52,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         ASSUME_ROLE,
         Rule::Own,
-        Answer::Read(assume_role::assume_role),
+        Answer::Write(|call| Box::pin(assume_role::assume_role(call))),
     ),
     sts(
         "AssumeRoleWithWebIdentity",
