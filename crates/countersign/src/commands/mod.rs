@@ -7,6 +7,7 @@ pub(crate) mod iam;
 mod kubernetes;
 mod launch;
 mod local;
+pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
 pub(crate) mod root_key;

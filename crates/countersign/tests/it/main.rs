@@ -19,6 +19,7 @@ mod cluster_suite;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod harness;
+mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod people;

@@ -16,6 +16,7 @@ mod embedded;
 mod fuzz;
 mod iam_dump;
 mod iam_framework;
+mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod identity_token;
