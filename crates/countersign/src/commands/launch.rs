@@ -128,13 +128,16 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(AwsApi::new(
-                keys,
-                directory,
-                Arc::clone(&metrics),
-                failures,
-                own.debug_signatures,
-            )),
+            api: Arc::new(
+                AwsApi::new(
+                    keys,
+                    directory,
+                    Arc::clone(&metrics),
+                    failures,
+                    own.debug_signatures,
+                )
+                .limited_to(own.limits.sts()),
+            ),
         }),
         _ => None,
     };
