@@ -32,6 +32,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("rbac.http", countersign_rbac::fuzz::http),
     ("rbac.objects", countersign_rbac::fuzz::objects),
     ("rbac.review", countersign_rbac::fuzz::review),
+    ("server.audit_record", countersign_server::fuzz::audit_record),
     ("server.configuration", countersign_server::fuzz::configuration),
     ("server.query", countersign_server::fuzz::query),
     ("server.token_review", countersign_server::fuzz::token_review),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod aws;
 pub mod config;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod metrics;
 mod outbound;
 mod rate;
 mod request_id;
+pub mod usage;
 pub mod web_identity;
 pub mod webhook;
 

@@ -1,6 +1,7 @@
 //! GetSessionToken and GetFederationToken, the root user, and what temporary keys may not do.
 
 use countersign_session::{SessionKind, SessionPrincipal, SessionRandomness, SessionRecord, issue};
+use countersign_store::{MfaOwner, NewMfaDevice, totp_code};
 use serde_json::Value;
 
 use crate::world::*;
@@ -461,5 +462,73 @@ async fn temporary_keys_are_restricted_whatever_policies_allow() {
             };
             assert_eq!(got, expected.replace("OP", action), "{kind}: {action}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_got_with_a_code_says_so_for_as_long_as_policies_want() {
+    let world = World::new().await;
+    let new = NewMfaDevice {
+        account: world.account,
+        name: "phone".into(),
+        path: "/".into(),
+        tags: Vec::new(),
+    };
+    let device = world.directory.create_mfa_device(new, now()).await.unwrap();
+    let shown = |seconds| totp_code(&device.seed, after(seconds)).unwrap();
+    let serial = "arn:aws:iam::111122223333:mfa/phone";
+    let codes = (shown(-60), shown(-30));
+    world
+        .directory
+        .enable_mfa_device(
+            world.account,
+            MfaOwner::User("bob"),
+            serial,
+            [&codes.0, &codes.1],
+            now(),
+        )
+        .await
+        .unwrap();
+    world
+        .allow_user(
+            "bob",
+            r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:GetUser","Resource":"*",
+                "Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"},"NumericLessThan":{"aws:MultiFactorAuthAge":"600"}}}}"#,
+        )
+        .await;
+    let code = shown(0);
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    let with_code = |code| {
+        [
+            ("Action", "GetSessionToken"),
+            ("SerialNumber", serial),
+            ("TokenCode", code),
+        ]
+    };
+    let refused = (
+        403,
+        "AccessDenied",
+        "MultiFactorAuthentication failed with invalid MFA one time pass code.",
+    );
+    let answer = world.call(&world.bob, &with_code(wrong), now()).await;
+    assert_eq!(error(&answer), refused);
+    let others = world.call(&world.ana, &with_code(&code), now()).await;
+    assert_eq!(error(&others), (403, "AccessDenied", NO_DEVICE));
+    let (status, answer) = world.call(&world.bob, &with_code(&code), now()).await;
+    assert_eq!(status, 200, "{answer}");
+    let session = credentials(result_of(&answer, "GetSessionToken"));
+    let again = world.call(&world.bob, &with_code(&code), now()).await;
+    assert_eq!(error(&again), refused, "a code is good once");
+    for (who, keys, seconds, expected) in [
+        ("long-term key", &world.bob, 0, 403),
+        ("session", &session, 0, 200),
+        ("session", &session, 599, 200),
+        ("session", &session, 600, 403),
+    ] {
+        let get = [("Action", "GetUser")];
+        let iam = ("iam", "2010-05-08");
+        let (status, _, body) = world.send(keys, iam, &get, after(seconds)).await;
+        let body = String::from_utf8_lossy(&body);
+        assert_eq!(status, expected, "{who} after {seconds} s: {body}");
     }
 }

@@ -64,8 +64,8 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         source_identity: source_identity.clone(),
         federation: None,
         binding: Binding::default(),
+        mfa: mfa_at.is_some(),
         depth,
-        mfa_at,
         signed_with: Some(caller.verified().key_id()),
     };
     let issued = session.issue(call)?;

@@ -3,6 +3,7 @@
 mod assume_role;
 mod assume_root;
 mod context;
+mod identity_token;
 mod issue;
 mod lookups;
 mod mfa;
@@ -138,7 +139,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",

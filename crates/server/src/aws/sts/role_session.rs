@@ -10,7 +10,6 @@ use countersign_session::{
     SessionTags, check_plain_policy_size, packed_policy_percent,
 };
 use countersign_store::{DirectorySnapshot, RoleEntry};
-use jiff::Timestamp;
 
 use super::issue::{assumed_role_user, credentials, lifetime, seal};
 use crate::aws::ApiError;
@@ -28,10 +27,10 @@ pub(super) struct NewSession<'a> {
     pub(super) source_identity: Option<Box<str>>,
     pub(super) federation: Option<Federation>,
     pub(super) binding: Binding,
+    /// Whether the call showed an MFA code.
+    pub(super) mfa: bool,
     /// Role sessions on the way here, this one included.
     pub(super) depth: u8,
-    /// When the caller showed a code of its MFA device in this call; counts from the second of issue.
-    pub(super) mfa_at: Option<Timestamp>,
     /// The key that signed the call; nothing for unsigned calls.
     pub(super) signed_with: Option<&'a str>,
 }
@@ -74,7 +73,7 @@ impl NewSession<'_> {
         record.federation = self.federation;
         record.binding = self.binding;
         record.depth = self.depth;
-        record.mfa_at = self.mfa_at.map(|_| issued);
+        record.mfa_at = self.mfa.then_some(issued);
         record.origin = Origin {
             access_key_id: self.signed_with.map(Into::into),
             request_id: Some(call.request_id.into()),

@@ -332,8 +332,8 @@ impl Facts<'_> {
                 amr: claims.authentication_methods.clone(),
             }),
             binding,
+            mfa: false,
             depth: 1,
-            mfa_at: None,
             signed_with: None,
         };
         let issued = session.issue(call)?;
