@@ -180,6 +180,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     failures,
                     own.debug_signatures,
                 )
+                .limited_to(own.limits.sts())
                 .recorded_in(audit.clone(), usage, region)
                 .with_web_identity(web_identity);
                 match store {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::store::StoreOption;
+use crate::StsLimits;
 use crate::audit::AuditOptions;
 
 /// Who verifies tokens and issues identities.
@@ -99,6 +100,8 @@ pub struct OwnConfig {
     /// Failed authentications a second and address before `Throttling`; 20, 0 switches it off.
     #[serde(rename = "failurespersecond")]
     pub failures_per_second: Option<u32>,
+    /// Calls of the embedded STS a second before `Throttling`.
+    pub limits: LimitOptions,
     /// Whether a signature mismatch is explained to callers who are not on loopback.
     #[serde(rename = "debugsignatures")]
     pub debug_signatures: bool,
@@ -109,6 +112,36 @@ pub struct OwnConfig {
     pub web_identity: WebIdentityConfig,
     /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
+}
+
+/// Calls of the embedded STS a second (STS spec, section 10); 0 switches a limit off.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct LimitOptions {
+    /// Signed calls for one account; 600.
+    #[serde(rename = "stsperaccount")]
+    pub sts_per_account: Option<u32>,
+    /// Signed calls with one access key; 100.
+    #[serde(rename = "stsperkey")]
+    pub sts_per_key: Option<u32>,
+    /// Unsigned calls from one address; 50.
+    #[serde(rename = "webidentityperaddress")]
+    pub web_identity_per_address: Option<u32>,
+}
+
+impl LimitOptions {
+    /// The limits, with the defaults of those that are not set.
+    #[must_use]
+    pub fn sts(&self) -> StsLimits {
+        let default = StsLimits::default();
+        StsLimits {
+            per_account: self.sts_per_account.unwrap_or(default.per_account),
+            per_key: self.sts_per_key.unwrap_or(default.per_key),
+            web_identity_per_address: self
+                .web_identity_per_address
+                .unwrap_or(default.web_identity_per_address),
+        }
+    }
 }
 
 /// A certificate and its key, PEM.
