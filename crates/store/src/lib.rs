@@ -42,11 +42,11 @@ pub mod fuzz;
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity,
-    GroupChange, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup,
-    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider,
-    NewUser, OpenDirectoryError, PackedMetadata, PasswordFault, PasswordState, Quotas,
-    ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange, check_password, password_state,
-    totp_code,
+    GroupChange, IamRecords, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster,
+    NewGroup, NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole,
+    NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, PasswordFault, PasswordState,
+    Quotas, ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange, check_password,
+    password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;

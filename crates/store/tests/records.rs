@@ -30,6 +30,7 @@ fn cases() -> Vec<Case> {
 fn kind(key: &Key) -> &str {
     match key.as_str() {
         "meta/session-keys" => "session-keys",
+        "meta/outbound-keys" => "outbound-keys",
         other => other.split('/').next().unwrap(),
     }
 }

@@ -98,11 +98,11 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.aws.is_some(),
     )?;
     let mut metrics = launch.metrics;
-    if let Some(store) = &store {
-        metrics.register_store(store.clone());
-    }
     if let Some(counters) = audit.counters() {
         metrics.register_audit(counters);
+    }
+    if let Some(store) = &store {
+        metrics.register_store(store.clone());
     }
     let metrics = Arc::new(metrics);
     let usage = Arc::new(Usage::default());
@@ -163,6 +163,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -178,7 +180,9 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     failures,
                     own.debug_signatures,
                 )
-                .recorded_in(audit.clone(), usage, region);
+                .limited_to(own.limits.sts())
+                .recorded_in(audit.clone(), usage, region)
+                .with_web_identity(web_identity);
                 match store {
                     Some(store) => api.with_store_health(store),
                     None => api,

@@ -3,9 +3,11 @@
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
+pub(crate) mod iam;
 mod kubernetes;
 mod launch;
 mod local;
+pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
 pub(crate) mod root_key;
@@ -17,3 +19,4 @@ pub(crate) mod store;
 pub(crate) mod up;
 mod upstream;
 pub(crate) mod verify;
+mod web_identity;

@@ -71,6 +71,12 @@ pub(crate) fn of_action(
                     keys.set("iam:AWSServiceName", service.to_owned());
                 }
             }
+            "sts:TaskPolicyArn" => {
+                let policy = input.get("TaskPolicyArn");
+                if let Some(arn) = policy.and_then(|policy| policy.member("arn")) {
+                    keys.set("sts:TaskPolicyArn", arn.to_owned());
+                }
+            }
             "iam:PassedToService" => {
                 if let Some(service) = passed_to {
                     keys.set("iam:PassedToService", service.to_owned());

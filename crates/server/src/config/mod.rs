@@ -22,8 +22,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    Bootstrap, BootstrapRole, BootstrapUser, IdentityMode, MappingOptions, OwnConfig, PerCluster,
-    PrivilegedGroup, TlsFiles, UpstreamOptions,
+    Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, IdentityMode, IssuerConfig,
+    MappingOptions, OwnConfig, PerCluster, PrivilegedGroup, TlsFiles, UpstreamOptions,
+    WebIdentityConfig,
 };
 pub use store::{EtcdTable, StoreOption};
 

@@ -87,6 +87,12 @@ pub struct Metrics {
     token_age: Histogram,
     events_lost: Counter,
     aws_requests: Family<AwsLabel, Counter>,
+    aws_throttled: Family<LimitLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,6 +127,7 @@ impl Metrics {
         let token_age = Histogram::new(AGE_BUCKETS);
         let events_lost = Counter::default();
         let aws_requests = Family::default();
+        let aws_throttled = Family::default();
 
         let reference = registry.sub_registry_with_prefix("aws_iam_authenticator");
         reference.register(
@@ -145,6 +152,11 @@ impl Metrics {
             "AWS API requests by operation and error code",
             aws_requests.clone(),
         );
+        ours.register(
+            "aws_throttled",
+            "Calls of STS over a limit: of an account, a key, or an address",
+            aws_throttled.clone(),
+        );
         Self {
             registry,
             latency,
@@ -152,6 +164,7 @@ impl Metrics {
             token_age,
             events_lost,
             aws_requests,
+            aws_throttled,
         }
     }
 
@@ -167,16 +180,16 @@ impl Metrics {
             .register_collector(Box::new(collect::Upstream { sts, nodes }));
     }
 
-    /// Adds the numbers of the store.
-    pub fn register_store(&mut self, store: StoreHealth) {
-        self.registry
-            .register_collector(Box::new(store::Store(store)));
-    }
-
     /// Adds the numbers of the audit log.
     pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
         self.registry
             .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
+    /// Adds the numbers of the store.
+    pub fn register_store(&mut self, store: StoreHealth) {
+        self.registry
+            .register_collector(Box::new(store::Store(store)));
     }
 
     /// Counts one review.
@@ -210,6 +223,13 @@ impl Metrics {
                 operation,
                 code,
             })
+            .inc();
+    }
+
+    /// Counts a call of STS that was over a limit: `account`, `key` or `address`.
+    pub fn aws_throttled(&self, limit: &'static str) {
+        self.aws_throttled
+            .get_or_create(&LimitLabel { limit })
             .inc();
     }
 

@@ -3,21 +3,7 @@
 use countersign_store::Entity;
 use countersign_store::records::InlinePolicy;
 
-use crate::world::{Keys, World, now};
-
-fn part<'t>(text: &'t str, name: &str) -> &'t str {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    text.split_once(&open)
-        .and_then(|(_, rest)| rest.split_once(&close))
-        .map_or("", |(inner, _)| inner)
-}
-
-fn refusal((status, _, body): &(u16, http::HeaderMap, String)) -> (u16, String, String) {
-    let unescaped = part(body, "Message")
-        .replace("&quot;", "\"")
-        .replace("&amp;", "&");
-    (*status, part(body, "Code").to_owned(), unescaped)
-}
+use crate::world::{Keys, World, now, part, refusal};
 
 async fn allow(world: &World, user: &str, document: &str) {
     let policy = InlinePolicy {

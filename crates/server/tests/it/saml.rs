@@ -206,6 +206,25 @@ async fn an_assertion_buys_a_session() {
 }
 
 #[tokio::test]
+async fn responses_signed_by_other_implementations_buy_sessions() {
+    let saml = Saml::new().await;
+    let metadata = include_str!("../../../saml/tests/data/metadata.xml");
+    let (status, body) = saml
+        .iam(&[
+            ("Action", "UpdateSAMLProvider"),
+            ("SAMLProviderArn", PROVIDER),
+            ("SAMLMetadataDocument", metadata),
+        ])
+        .await;
+    assert_eq!(status, 200, "{body}");
+    let response = include_str!("../../../saml/tests/data/xmlsec-rsa-sha256-assertion.xml");
+    let response = crate::identity_provider::encoded(response);
+    let when: Timestamp = "2026-03-14T10:26:53Z".parse().unwrap();
+    let answered = saml.assume(&response, &[], when).await;
+    assert_eq!(result(&answered)["Subject"], "alice & b\u{f6}b");
+}
+
+#[tokio::test]
 async fn trust_policies_see_the_assertion() {
     let saml = Saml::new().await;
     let qualifier = name_qualifier(ENTITY, "111122223333", "corp");
@@ -689,7 +708,7 @@ async fn what_iam_refuses_about_providers() {
             create(&[("Name", "a b")], &metadata),
             400,
             "ValidationError",
-            "'name'",
+            "The specified value for name is invalid.",
         ),
         (
             create(&[], "short"),

@@ -10,6 +10,7 @@ mod clusters;
 mod entity;
 mod error;
 mod groups;
+mod import;
 mod instance_profiles;
 mod last_used;
 mod login;
@@ -47,6 +48,7 @@ pub use self::clusters::NewCluster;
 pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::groups::{GroupChange, NewGroup};
+pub use self::import::IamRecords;
 pub use self::instance_profiles::NewInstanceProfile;
 pub use self::login::LoginChange;
 pub use self::managed_policies::NewManagedPolicy;
@@ -96,11 +98,11 @@ struct Inner {
     feed: SnapshotFeed,
     random: Random,
     quotas: Quotas,
+    passwords: password_hash::Passwords,
+    wrong_codes: mfa::WrongCodes,
     /// The newest revision that was acknowledged before it was visible here.
     unseen: AtomicU64,
     write_lag: LagHistogram,
-    passwords: password_hash::Passwords,
-    wrong_codes: mfa::WrongCodes,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -196,10 +198,10 @@ impl Directory {
             feed,
             random,
             quotas,
-            unseen: AtomicU64::new(0),
-            write_lag: LagHistogram::default(),
             passwords: password_hash::Passwords::default(),
             wrong_codes: mfa::WrongCodes::default(),
+            unseen: AtomicU64::new(0),
+            write_lag: LagHistogram::default(),
         };
         Ok(Self(Arc::new(inner), Protection::On))
     }

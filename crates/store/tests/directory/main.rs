@@ -19,6 +19,7 @@ mod managed_policies;
 mod mfa;
 mod oidc_providers;
 mod open;
+mod outbound;
 mod races;
 mod revocations;
 mod roles;

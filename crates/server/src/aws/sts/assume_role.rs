@@ -66,6 +66,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         binding: Binding::default(),
         mfa: mfa_at.is_some(),
         depth,
+        mfa: mfa_at.is_some(),
         signed_with: Some(caller.verified().key_id()),
     };
     let issued = session.issue(call)?;
@@ -80,10 +81,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         "role assumed"
     );
 
-    let mut members = vec![
-        ("Credentials", issued.credentials),
-        ("AssumedRoleUser", issued.assumed_role_user),
-    ];
+    let mut members = vec![issued.credentials, issued.assumed_role_user];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
     }

@@ -334,6 +334,7 @@ impl Facts<'_> {
             binding,
             mfa: false,
             depth: 1,
+            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;
@@ -350,9 +351,9 @@ impl Facts<'_> {
         );
         let text = |text: &str| Member::Text(text.to_owned());
         let mut members = vec![
-            ("Credentials", issued.credentials),
+            issued.credentials,
             ("SubjectFromWebIdentityToken", text(&claims.subject)),
-            ("AssumedRoleUser", issued.assumed_role_user),
+            issued.assumed_role_user,
         ];
         if let Some(percent) = grant.percent {
             members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
