@@ -54,6 +54,9 @@ enum Command {
     /// Access keys of the root user. On the server's machine, and nowhere else.
     #[command(subcommand, name = "root-key")]
     RootKey(commands::root_key::RootKeyCommand),
+    /// All of IAM in an account as one document, out and in; managed policies of AWS. On the server's machine.
+    #[command(subcommand)]
+    Iam(commands::iam::IamCommand),
     /// Back up, restore, export and move the store. On the server's machine.
     #[command(subcommand)]
     Store(commands::store::StoreCommand),
@@ -122,6 +125,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             commands::sessions::run(&command, &mut stdout).map(Into::into)
         }
         Command::RootKey(command) => commands::root_key::run(&command, &mut stdout).map(Into::into),
+        Command::Iam(command) => {
+            drop(stdin);
+            commands::iam::run(&command, &mut stdout).map(Into::into)
+        }
         Command::Store(command) => commands::store::run(&command, &mut stdout).map(Into::into),
         Command::Verify(args) => {
             drop(stdin);

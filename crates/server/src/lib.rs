@@ -15,6 +15,7 @@ pub mod metrics;
 mod outbound;
 mod rate;
 mod request_id;
+pub mod store_health;
 pub mod usage;
 pub mod web_identity;
 pub mod webhook;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use countersign_arn::Partition;
@@ -16,12 +17,13 @@ use countersign_server::health::{Report, State};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
+use countersign_server::store_health::{DEFAULT_MAX_STALENESS, StoreHealth};
 use countersign_server::usage::Usage;
 use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::{Clusters, Readiness, Webhook};
 use countersign_sources::Mappings;
-use countersign_store::{Directory, FeedState};
+use countersign_store::Directory;
 use countersign_token::Rules;
 use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
@@ -82,6 +84,13 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     )?;
     let (deny_mode, upstream_failure_status) = launch.deny;
 
+    let max_staleness = own
+        .max_store_staleness
+        .map_or(DEFAULT_MAX_STALENESS, Duration::from_secs);
+    let store = launch
+        .directory
+        .clone()
+        .map(|directory| StoreHealth::new(directory, max_staleness));
     let audit = start_audit(
         own,
         launch.data_dir,
@@ -91,6 +100,9 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let mut metrics = launch.metrics;
     if let Some(counters) = audit.counters() {
         metrics.register_audit(counters);
+    }
+    if let Some(store) = &store {
+        metrics.register_store(store.clone());
     }
     let metrics = Arc::new(metrics);
     let usage = Arc::new(Usage::default());
@@ -123,6 +135,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
             verifiers: verifiers.clone(),
             mappings: cluster.mappings,
             nodes: launch.nodes.clone(),
+            store: store.clone(),
             deny_mode,
             upstream_failure_status,
         }))
@@ -132,6 +145,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     )));
     let readiness = readiness(
         launch.directory.clone(),
+        store.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
         audit.clone(),
@@ -149,6 +163,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -156,8 +172,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(
-                AwsApi::new(
+            api: Arc::new({
+                let api = AwsApi::new(
                     keys,
                     directory,
                     Arc::clone(&metrics),
@@ -165,8 +181,13 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     own.debug_signatures,
                 )
                 .limited_to(own.limits.sts())
-                .recorded_in(audit.clone(), usage, region),
-            ),
+                .recorded_in(audit.clone(), usage, region)
+                .with_web_identity(web_identity);
+                match store {
+                    Some(store) => api.with_store_health(store),
+                    None => api,
+                }
+            }),
         }),
         _ => None,
     };
@@ -299,21 +320,17 @@ fn event_target(text: Option<&str>) -> EventTarget {
 
 fn readiness(
     directory: Option<Directory>,
+    store: Option<StoreHealth>,
     clusters: Arc<ArcSwap<Clusters>>,
     upstream: Option<StsVerifier>,
     audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
         let mut report = Report::default();
+        if let Some(store) = &store {
+            store.report(&mut report);
+        }
         if let Some(directory) = &directory {
-            match &*directory.feed().state() {
-                FeedState::Live => report.add("store", State::Ok, String::new()),
-                FeedState::Behind { since, reason } => report.add(
-                    "store",
-                    State::Warning,
-                    format!("behind for {} s: {reason}", since.elapsed().as_secs()),
-                ),
-            }
             let unusable = directory.snapshot().unusable_count();
             if unusable > 0 {
                 report.add(

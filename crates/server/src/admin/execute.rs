@@ -5,6 +5,8 @@ use countersign_session::{KeyState, KeyStatus, OpenError, RevocationTarget, open
 use countersign_store::{ClusterNameError, Directory, DirectoryError, DirectorySnapshot};
 use jiff::{SignedDuration, Timestamp};
 
+use super::iam_dump::IamDump;
+use super::iam_import;
 use super::op::{
     AdminAnswer, AdminError, AdminOp, Hidden, IssuedRootKey, KeyReport, RootKeyReport,
     SessionSelector,
@@ -99,6 +101,29 @@ pub async fn execute(
                 .map_err(refused)?;
             tracing::warn!(%account, access_key_id, "a root access key is deleted");
             Ok(AdminAnswer::RootKeyDeleted {})
+        }
+        AdminOp::ExportIam { account } => {
+            let snapshot = directory.snapshot();
+            let account = one_account(&snapshot, *account)?;
+            let document = IamDump::of(&snapshot, account)?.to_json()?;
+            Ok(AdminAnswer::IamExported { document })
+        }
+        AdminOp::ImportIam { document, options } => {
+            let report = iam_import::import(directory, document, *options).await?;
+            if !options.dry_run {
+                tracing::warn!(made = report.made.len(), "entities of IAM are imported");
+            }
+            Ok(AdminAnswer::IamImported(report))
+        }
+        AdminOp::ImportAwsPolicies { policies } => {
+            let done = directory
+                .import_aws_policies(policies)
+                .await
+                .map_err(refused)?;
+            Ok(AdminAnswer::PoliciesImported {
+                written: done.written,
+                unchanged: done.unchanged,
+            })
         }
         AdminOp::Backup {} => Ok(AdminAnswer::BackupFollows {}),
     }
@@ -270,7 +295,7 @@ fn key_report(status: &KeyStatus) -> KeyReport {
 }
 
 /// Store and system are at fault for some errors, whoever asks for the others.
-fn refused(error: DirectoryError) -> AdminError {
+pub(super) fn refused(error: DirectoryError) -> AdminError {
     match error {
         DirectoryError::Store(_)
         | DirectoryError::Behind

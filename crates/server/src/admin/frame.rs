@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-/// Longest request: a session token and names.
-pub(super) const MAX_REQUEST: usize = 64 << 10;
-/// Longest answer: ten thousand rows of the revocation list.
-pub(super) const MAX_ANSWER: usize = 16 << 20;
+/// Longest request: an import of all of IAM in an account. Who may connect at all is the server's own user.
+pub(super) const MAX_REQUEST: usize = 64 << 20;
+/// Longest answer: an export of the same.
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 
 /// Sends one message. It may hold a secret, so its copy is wiped.
 pub(super) async fn send(

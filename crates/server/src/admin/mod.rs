@@ -1,8 +1,8 @@
 //! Local administration: what is done on the server's machine and by no API.
 //!
 //! ```text
-//!   countersign sessions · root-key · store ──┬── admin.sock ── the running server ──┐
-//!                                             └── no server: the store itself ───────┴── execute(Directory, AdminOp)
+//!   countersign sessions · root-key · store · iam ──┬── admin.sock ── the running server ──┐
+//!                                                   └── no server: the store itself ───────┴── execute(Directory, AdminOp)
 //! ```
 //!
 //! The embedded store belongs to one process, so a command talks to the server that holds it, through a Unix socket in the
@@ -14,12 +14,15 @@
 mod client;
 mod execute;
 mod frame;
+mod iam_dump;
+mod iam_import;
 mod op;
 mod report;
 mod socket;
 
 pub use self::client::{AdminClient, AskError, ConnectError};
 pub use self::execute::execute;
+pub use self::iam_import::{ImportOptions, ImportReport};
 pub use self::op::{
     AdminAnswer, AdminError, AdminErrorKind, AdminOp, Hidden, IssuedRootKey, KeyReport,
     RootKeyReport, SessionSelector,

@@ -4,10 +4,12 @@ use std::fmt;
 
 use countersign_arn::AccountId;
 use countersign_session::RevocationRow;
+use countersign_store::records::AwsPolicy;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::iam_import::{ImportOptions, ImportReport};
 use super::report::SessionReport;
 
 /// One operation of local administration.
@@ -58,6 +60,24 @@ pub enum AdminOp {
         /// `AKIA…`
         access_key_id: String,
     },
+    /// All of IAM in an account, in the form of GetAccountAuthorizationDetails.
+    ExportIam {
+        /// The account; absent = the only one there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+    },
+    /// Makes what such a document describes.
+    ImportIam {
+        /// The document, JSON.
+        document: String,
+        /// How.
+        options: ImportOptions,
+    },
+    /// Takes over managed policies of AWS. What cannot be sent at once is sent in several operations.
+    ImportAwsPolicies {
+        /// The policies.
+        policies: Vec<AwsPolicy>,
+    },
     /// A backup of the store; its bytes follow the answer until the end of the stream.
     Backup {},
 }
@@ -74,6 +94,9 @@ impl AdminOp {
             Self::CreateRootKey { .. } => "create-root-key",
             Self::ListRootKeys { .. } => "list-root-keys",
             Self::DeleteRootKey { .. } => "delete-root-key",
+            Self::ExportIam { .. } => "export-iam",
+            Self::ImportIam { .. } => "import-iam",
+            Self::ImportAwsPolicies { .. } => "import-aws-policies",
             Self::Backup {} => "backup",
         }
     }
@@ -196,6 +219,20 @@ pub enum AdminAnswer {
     },
     /// To `DeleteRootKey`.
     RootKeyDeleted {},
+    /// To `ExportIam`.
+    IamExported {
+        /// The document, JSON.
+        document: String,
+    },
+    /// To `ImportIam`.
+    IamImported(ImportReport),
+    /// To `ImportAwsPolicies`.
+    PoliciesImported {
+        /// Policies that were not there before, or got another version or default.
+        written: usize,
+        /// Policies that were there as they are.
+        unchanged: usize,
+    },
     /// To `Backup`: the backup follows.
     BackupFollows {},
 }

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{Offered, Parsed, ServicePolicy};
 use countersign_store::{Directory, Random};
@@ -51,6 +52,7 @@ use query::{Member, Parameters};
 use respond::{answer, query_error, rest_error};
 pub use service::Service;
 use shape::{Input, Style};
+use sts::SamlTrust;
 
 use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
@@ -59,6 +61,7 @@ use crate::metrics::Metrics;
 use crate::outbound;
 use crate::rate::{StsLimits, StsRates};
 use crate::request_id;
+use crate::store_health::StoreHealth;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -167,7 +170,9 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     policies: PolicyCache,
+    saml: SamlTrust,
     random: Random,
+    store: Option<StoreHealth>,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
     audit: Audit,
@@ -196,6 +201,7 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             policies: PolicyCache::default(),
+            saml: SamlTrust::default(),
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
@@ -203,6 +209,29 @@ impl AwsApi {
             usage: Arc::default(),
             region: "us-east-1".into(),
             web_identity: None,
+            store: None,
+        }
+    }
+
+    /// Answers only while this store may be answered from.
+    #[must_use]
+    pub fn with_store_health(mut self, store: StoreHealth) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Whether the snapshot may be answered from.
+    fn check_store(&self) -> Result<(), ApiError> {
+        match self.store.as_ref().map(StoreHealth::check) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(away)) => {
+                tracing::debug!(%away, "AWS API request not answered");
+                Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    "The request has failed due to a temporary failure of the server.",
+                ))
+            }
         }
     }
 
@@ -233,6 +262,13 @@ impl AwsApi {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same with other SAML endpoints and audiences than those of AWS.
+    #[must_use]
+    pub fn with_saml(mut self, options: SamlOptions) -> Self {
+        self.saml = SamlTrust::new(options);
         self
     }
 
@@ -388,6 +424,7 @@ impl AwsApi {
         parameters: &'p Result<Parameters<'p>, query::ParameterError>,
         trace: &mut Trace<'p>,
     ) -> Result<Member, ApiError> {
+        self.check_store()?;
         let snapshot = self.directory.snapshot();
         let anonymous = trace
             .operation
@@ -442,6 +479,7 @@ impl AwsApi {
             directory: &self.directory,
             policies: &self.policies,
             usage: &self.usage,
+            saml: &self.saml,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,

@@ -18,6 +18,7 @@ use super::holder::Holder;
 use super::policies::PolicyCache;
 use super::query::Member;
 use super::shape::{Input, Parameter, Value};
+use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
 use crate::usage::Usage;
@@ -127,6 +128,7 @@ pub(crate) struct Call<'a> {
     pub(crate) policies: &'a PolicyCache,
     /// What was used when.
     pub(super) usage: &'a Usage,
+    pub(crate) saml: &'a SamlTrust,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::store::StoreOption;
 use crate::StsLimits;
 use crate::audit::AuditOptions;
 
@@ -28,6 +29,11 @@ pub struct OwnConfig {
     /// Where the embedded store lives; needed for `identity: embedded`.
     #[serde(rename = "datadir")]
     pub data_dir: Option<PathBuf>,
+    /// Where the records are, embedded mode only; `redb`, a file in `dataDir`.
+    pub store: Option<StoreOption>,
+    /// Seconds that this replica answers from its snapshot while the store is away; 300.
+    #[serde(rename = "maxstorestaleness")]
+    pub max_store_staleness: Option<u64>,
     /// File with the 32-byte root key in hex or base64; generated in the data directory when absent.
     #[serde(rename = "rootkeyfile")]
     pub root_key_file: Option<PathBuf>,
@@ -101,7 +107,10 @@ pub struct OwnConfig {
     pub debug_signatures: bool,
     /// Further clusters, each under `/clusters/NAME/authenticate`.
     pub clusters: BTreeMap<String, PerCluster>,
-    /// Users and roles made once at start, embedded mode only.
+    /// Tokens of OpenID Connect issuers and our own, embedded mode only.
+    #[serde(rename = "webidentity")]
+    pub web_identity: WebIdentityConfig,
+    /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
 }
 
@@ -200,6 +209,57 @@ pub struct MappingOptions {
     pub privileged_groups: Vec<PrivilegedGroup>,
 }
 
+/// Tokens of OpenID Connect issuers for AssumeRoleWithWebIdentity, and the issuers of our own tokens (IRSA spec,
+/// section 11).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct WebIdentityConfig {
+    /// URL under which the outside world reaches the AWS listener; issuers of our own tokens begin with it. The listener's
+    /// address when absent.
+    #[serde(rename = "publicurl")]
+    pub public_url: Option<String>,
+    /// Seconds that clocks may differ; 300, at most 600.
+    #[serde(rename = "clockskew")]
+    pub clock_skew: Option<u32>,
+    /// Seconds after its issue at which a token is too old whatever its end; 605,100.
+    #[serde(rename = "maxtokenage")]
+    pub max_token_age: Option<u32>,
+    /// Milliseconds for an issuer to answer both documents; 5,000, at most 30,000.
+    #[serde(rename = "issuertimeoutms")]
+    pub issuer_timeout_ms: Option<u64>,
+    /// PEM file of authorities to trust for issuers instead of the public ones.
+    #[serde(rename = "cafile")]
+    pub ca_file: Option<PathBuf>,
+    /// Host names of issuers and key sets that may be at addresses that are not public.
+    #[serde(rename = "allowprivateissuers")]
+    pub allow_private_issuers: Vec<String>,
+    /// Whether the thumbprints of a provider are trusted where no public authority vouches for its certificate.
+    #[serde(rename = "thumbprinttrust")]
+    pub thumbprint_trust: bool,
+    /// Whether trust policies see the claims of Kubernetes of issuers with a `keysFile`. Not portable to AWS.
+    #[serde(rename = "kubernetesclaims")]
+    pub kubernetes_claims: bool,
+    /// Settings of single issuers.
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// How the keys of one issuer are had.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct IssuerConfig {
+    /// The issuer's URL, exactly as in its tokens.
+    pub url: String,
+    /// PEM file of authorities to trust for it alone.
+    #[serde(rename = "cafile")]
+    pub ca_file: Option<PathBuf>,
+    /// Address to connect to, whatever its host name resolves to; names and TLS stay those of the host.
+    #[serde(rename = "connectto")]
+    pub connect_to: Option<String>,
+    /// File with its public keys, PEM or a JSON key set. Nobody is asked then: for clusters of our own.
+    #[serde(rename = "keysfile")]
+    pub keys_file: Option<PathBuf>,
+}
+
 /// A group and the backends that may give it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -235,6 +295,22 @@ pub struct Bootstrap {
     pub users: Vec<BootstrapUser>,
     /// IAM roles.
     pub roles: Vec<BootstrapRole>,
+    /// OpenID Connect providers.
+    #[serde(rename = "openidconnectproviders")]
+    pub oidc_providers: Vec<BootstrapProvider>,
+}
+
+/// An OpenID Connect provider made at the first start.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BootstrapProvider {
+    /// The issuer's URL, exactly as in its tokens.
+    pub url: String,
+    /// Audiences that are accepted.
+    #[serde(rename = "clientids")]
+    pub client_ids: Vec<String>,
+    /// SHA-1 of CA certificates, 40 hexadecimal digits each.
+    pub thumbprints: Vec<String>,
 }
 
 /// An IAM user made at the first start.

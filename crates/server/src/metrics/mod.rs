@@ -3,6 +3,7 @@
 //! Label values come from closed sets only; a peer cannot make a new one.
 
 mod collect;
+mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::store_health::StoreHealth;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -181,6 +184,12 @@ impl Metrics {
     pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
         self.registry
             .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
+    /// Adds the numbers of the store.
+    pub fn register_store(&mut self, store: StoreHealth) {
+        self.registry
+            .register_collector(Box::new(store::Store(store)));
     }
 
     /// Counts one review.

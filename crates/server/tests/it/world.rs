@@ -9,10 +9,9 @@ use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::listen::Peer;
 use countersign_server::metrics::Metrics;
 use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
+use countersign_store::conformance::TestStore;
 use countersign_store::records::{InlinePolicy, TrustPolicy};
-use countersign_store::{
-    Directory, NewAccount, NewRole, NewUser, Quotas, Random, RedbStore, RootKey, Sealer,
-};
+use countersign_store::{Directory, NewAccount, NewRole, NewUser, Quotas, Random, RootKey, Sealer};
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 
@@ -80,7 +79,7 @@ impl World {
     /// `ana` may do everything, `bob` nothing.
     pub(crate) async fn new() -> Self {
         let account: AccountId = "111122223333".parse().unwrap();
-        let store = Arc::new(RedbStore::in_memory().unwrap());
+        let store = Arc::new(TestStore::in_memory().unwrap());
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();
         let directory = Directory::open(
             Arc::clone(&store) as _,

@@ -226,6 +226,19 @@ pub enum DirectoryError {
     Key(#[from] InvalidKey),
 }
 
+impl DirectoryError {
+    /// Whether the store is away and nothing was written, so that the same write may succeed later: `ServiceUnavailable`.
+    ///
+    /// False for a write of which nobody knows whether it happened: trying again might do it twice.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Behind | Self::Store(CommitError::Unavailable(_))
+        )
+    }
+}
+
 /// Why the directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

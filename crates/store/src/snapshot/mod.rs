@@ -31,6 +31,8 @@ use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store}
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
 const NAME_BYTES: usize = 128;
+/// How often a load begins before it is given up.
+const LOADS: usize = 4;
 
 /// Everything the directory holds, as of one revision.
 ///
@@ -110,12 +112,25 @@ struct PolicyUsers {
 }
 
 impl DirectorySnapshot {
-    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors.
+    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors. A view that is gone before it
+    /// was read is read again, a few times.
     ///
     /// # Errors
     /// When the store cannot be read. Records that cannot be used are no error, see
     /// [`unusable_records`](Self::unusable_records).
     pub async fn load(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
+        for _ in 1..LOADS {
+            match Self::load_once(store, sealer).await {
+                Err(LoadError::Superseded { at }) => {
+                    tracing::warn!(%at, "the store's history was compacted while it was loaded; loading again");
+                }
+                other => return other,
+            }
+        }
+        Self::load_once(store, sealer).await
+    }
+
+    async fn load_once(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
         let Load { revision, pages } = store.load().await?;
         let mut snapshot = Self {
             revision,

@@ -224,7 +224,7 @@ fn role_detail(call: &Call<'_>, role: &RoleEntry, profiles: &[&InstanceProfileEn
             ("CreateDate", Member::Time(inside.created)),
             (
                 "Roles",
-                Member::List(vec![Member::Structure(basic_role(record))]),
+                Member::List(vec![Member::Structure(basic_role(call, record))]),
             ),
         ];
         if !inside.tags.is_empty() {
@@ -240,7 +240,7 @@ fn role_detail(call: &Call<'_>, role: &RoleEntry, profiles: &[&InstanceProfileEn
             ("Region", Member::Text(used.region.to_string())),
         ]
     });
-    let mut members = basic_role(record);
+    let mut members = basic_role(call, record);
     members.extend([
         ("InstanceProfileList", Member::List(profiles.collect())),
         ("RolePolicyList", inline(&record.policies)),
@@ -254,7 +254,7 @@ fn role_detail(call: &Call<'_>, role: &RoleEntry, profiles: &[&InstanceProfileEn
     Member::Structure(members)
 }
 
-fn basic_role(role: &Role) -> Members {
+fn basic_role(call: &Call<'_>, role: &Role) -> Members {
     vec![
         ("Path", Member::Text(role.path.to_string())),
         ("RoleName", Member::Text(role.name.to_string())),
@@ -263,7 +263,7 @@ fn basic_role(role: &Role) -> Members {
         ("CreateDate", Member::Time(role.created)),
         (
             "AssumeRolePolicyDocument",
-            Member::Document(role.trust.document.to_string()),
+            Member::Document(call.snapshot.shown_trust_policy(&role.trust).into_owned()),
         ),
     ]
 }

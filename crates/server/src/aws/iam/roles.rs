@@ -98,11 +98,6 @@ async fn create_role(call: &Call<'_>) -> Result<Member, ApiError> {
     let tags = new_tags(call)?;
     let name = input.required("RoleName");
     let path = input.text("Path").unwrap_or("/");
-    if PROTECTED_PATHS.iter().any(|kept| path.starts_with(kept)) {
-        return Err(super::invalid_input(format!(
-            "The path {path} is for roles that are made by AWS."
-        )));
-    }
     if call.snapshot.role(account, name).is_some() {
         return Err(DirectoryError::RoleExists(name.into()).into());
     }
@@ -267,4 +262,3 @@ fn trust_policy(call: &Call<'_>, text: &str) -> Result<TrustPolicy, ApiError> {
 }
 
 const DEFAULT_SESSION: u32 = 3600;
-const PROTECTED_PATHS: [&str; 2] = ["/aws-service-role/", "/aws-reserved/"];

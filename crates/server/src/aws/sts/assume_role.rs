@@ -90,7 +90,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     Ok(Member::Structure(members))
 }
 
-fn denied(message: impl Into<String>) -> ApiError {
+pub(super) fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
 }
 

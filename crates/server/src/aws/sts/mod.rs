@@ -9,6 +9,8 @@ mod lookups;
 mod mfa;
 mod request;
 mod role_session;
+mod saml;
+mod saml_trust;
 mod user_session;
 mod web_identity;
 
@@ -25,6 +27,8 @@ use super::shape::kinds::{
 };
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
+
+pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[
     required("RoleArn", STS_ARN),
@@ -87,7 +91,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml::assume_role_with_saml(call))),
     ),
     sts(
         "GetSessionToken",
