@@ -66,7 +66,6 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         binding: Binding::default(),
         mfa: mfa_at.is_some(),
         depth,
-        mfa: mfa_at.is_some(),
         signed_with: Some(caller.verified().key_id()),
     };
     let issued = session.issue(call)?;

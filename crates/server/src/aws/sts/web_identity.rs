@@ -334,7 +334,6 @@ impl Facts<'_> {
             binding,
             mfa: false,
             depth: 1,
-            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;
