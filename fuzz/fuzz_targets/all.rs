@@ -36,6 +36,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("saml.metadata", countersign_saml::fuzz::metadata),
     ("saml.response", countersign_saml::fuzz::response),
     ("saml.role_pair", countersign_saml::fuzz::role_pair),
+    ("server.audit_record", countersign_server::fuzz::audit_record),
     ("server.configuration", countersign_server::fuzz::configuration),
     ("server.query", countersign_server::fuzz::query),
     ("server.token_review", countersign_server::fuzz::token_review),

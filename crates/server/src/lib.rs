@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod aws;
 pub mod config;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod listen;
 pub mod metrics;
 mod outbound;
 mod request_id;
+pub mod usage;
 pub mod web_identity;
 pub mod webhook;
 

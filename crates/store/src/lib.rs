@@ -38,10 +38,12 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessKeyMetadata, CreatedAccessKey, Directory, DirectoryError, Entity, ImportedPolicies,
-    NewAccount, NewCluster, NewInstanceProfile, NewManagedPolicy, NewOidcProvider, NewRole,
-    NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, Quotas, ROOT_USER_NAME,
-    RoleChanges, Taggable, Thing, UserChange,
+    AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity,
+    GroupChange, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster, NewGroup,
+    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider,
+    NewUser, OpenDirectoryError, PackedMetadata, PasswordFault, PasswordState, Quotas,
+    ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange, check_password, password_state,
+    totp_code,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
@@ -53,8 +55,9 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, PolicyVersionRef,
-    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use countersign_arn::Partition;
 use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
+use countersign_server::audit::Audit;
 use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
@@ -15,6 +16,7 @@ use countersign_server::health::{Report, State};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
+use countersign_server::usage::Usage;
 use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::{Clusters, Readiness, Webhook};
@@ -40,6 +42,12 @@ pub(super) struct Launch<'a> {
     pub(super) partition: Partition,
     /// The embedded IAM, if there is one.
     pub(super) directory: Option<Directory>,
+    /// Where the store is, and the audit log unless it is configured to be elsewhere.
+    pub(super) data_dir: Option<&'a Path>,
+    /// Region of the AWS APIs, if a flag says it.
+    pub(super) region: Option<&'a str>,
+    /// Calls whose audit record cannot be kept are refused, whatever the configuration says.
+    pub(super) audit_strict: bool,
     pub(super) upstream: Option<StsVerifier>,
     pub(super) nodes: Option<InstanceLookup>,
     pub(super) aws: Option<TcpListener>,
@@ -74,7 +82,22 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     )?;
     let (deny_mode, upstream_failure_status) = launch.deny;
 
-    let metrics = Arc::new(launch.metrics);
+    let audit = start_audit(
+        own,
+        launch.data_dir,
+        launch.audit_strict,
+        launch.aws.is_some(),
+    )?;
+    let mut metrics = launch.metrics;
+    if let Some(counters) = audit.counters() {
+        metrics.register_audit(counters);
+    }
+    let metrics = Arc::new(metrics);
+    let usage = Arc::new(Usage::default());
+    let used = launch
+        .directory
+        .clone()
+        .map(|directory| (Arc::clone(&usage), directory));
     let events = Events::start(
         &event_target(launch.events.or(own.events.as_deref())),
         metrics.events_lost().clone(),
@@ -111,6 +134,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.directory.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
+        audit.clone(),
     );
     let webhook = Webhook::new(
         clusters,
@@ -120,6 +144,10 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.upstream,
     );
 
+    let region = launch
+        .region
+        .or(own.region.as_deref())
+        .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
@@ -128,13 +156,16 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(AwsApi::new(
-                keys,
-                directory,
-                Arc::clone(&metrics),
-                failures,
-                own.debug_signatures,
-            )),
+            api: Arc::new(
+                AwsApi::new(
+                    keys,
+                    directory,
+                    Arc::clone(&metrics),
+                    failures,
+                    own.debug_signatures,
+                )
+                .recorded_in(audit.clone(), usage, region),
+            ),
         }),
         _ => None,
     };
@@ -154,6 +185,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         metrics,
         readiness,
         limits: Limits::default(),
+        audit,
+        usage: used,
     };
     app.start().map_err(Failure::usage)
 }
@@ -186,6 +219,24 @@ pub(super) async fn until_told_to_stop() -> Result<(), Failure> {
     }
     tracing::info!("stopping");
     Ok(())
+}
+
+/// The audit log of the AWS APIs; off where there are none.
+fn start_audit(
+    own: &OwnConfig,
+    data_dir: Option<&Path>,
+    strict: bool,
+    served: bool,
+) -> Result<Audit, Failure> {
+    let mut options = own.audit.clone();
+    if strict {
+        options.on_failure = Some("refuse".into());
+    }
+    let settings = options.settings(data_dir).map_err(Failure::usage)?;
+    match settings {
+        Some(settings) if served => Audit::start(settings).map_err(Failure::usage),
+        _ => Ok(Audit::off()),
+    }
 }
 
 fn token_rules(
@@ -249,6 +300,7 @@ fn readiness(
     directory: Option<Directory>,
     clusters: Arc<ArcSwap<Clusters>>,
     upstream: Option<StsVerifier>,
+    audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
         let mut report = Report::default();
@@ -285,6 +337,7 @@ fn readiness(
             );
             report.add("sts", State::Ok, detail);
         }
+        audit.report(&mut report);
         report
     })
 }

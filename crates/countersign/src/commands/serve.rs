@@ -94,6 +94,9 @@ pub(crate) struct ServeArgs {
     /// Write a JSON object here, atomically, once every listener answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Refuse calls whose audit record cannot be written.
+    #[arg(long)]
+    audit_strict: bool,
     /// Start beside a running instance, and take over its addresses when it stops.
     #[arg(long)]
     takeover: bool,
@@ -249,6 +252,9 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition,
         directory,
+        data_dir: own.data_dir.as_deref(),
+        region: None,
+        audit_strict: args.audit_strict,
         upstream: sts.clone(),
         nodes,
         aws,

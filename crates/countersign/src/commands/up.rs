@@ -74,6 +74,9 @@ pub(crate) struct UpArgs {
     /// Write a JSON object here, atomically, once every listener answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Refuse calls whose audit record cannot be written.
+    #[arg(long)]
+    audit_strict: bool,
     /// Start beside a running instance with the same data directory, and take over its addresses when it stops.
     #[arg(long)]
     takeover: bool,
@@ -197,6 +200,9 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition: Partition::Aws,
         directory: Some(directory.clone()),
+        data_dir: Some(&data_dir),
+        region: Some(&args.region),
+        audit_strict: args.audit_strict,
         upstream: None,
         nodes,
         aws: Some(aws),

@@ -12,6 +12,7 @@
 )]
 
 mod assume_role;
+mod audit;
 mod cluster;
 mod cluster_suite;
 mod harness;

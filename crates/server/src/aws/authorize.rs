@@ -9,7 +9,7 @@ use super::conditions;
 use super::finished::Decided;
 use super::operation::Call;
 use super::target::{Resource, Target};
-use super::{ApiError, internal_failure};
+use super::{ApiError, internal_failure, own_password};
 
 /// What an operation needs.
 #[derive(Debug, Clone, Copy)]
@@ -133,8 +133,9 @@ pub(crate) fn ask(
 ) -> Result<(), ApiError> {
     let holder = call.holder()?;
     let keys = conditions::of_action(call, action, resource, passed_to)?;
+    let widened = own_password::widened(call, holder, action);
     let layers = Layers {
-        identity: &holder.compiled.identity,
+        identity: widened.as_deref().unwrap_or(&holder.compiled.identity),
         boundary: holder.compiled.boundary.as_ref(),
         session: holder.session.as_deref(),
         ..Layers::default()

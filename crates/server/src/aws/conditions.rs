@@ -76,6 +76,22 @@ pub(crate) fn of_action(
                     keys.set("iam:PassedToService", service.to_owned());
                 }
             }
+            "sts:IdentityTokenAudience" => {
+                let audiences = input.texts("Audience").into_iter().map(str::to_owned);
+                keys.set_list("sts:IdentityTokenAudience", audiences);
+            }
+            "sts:DurationSeconds" => {
+                let range = countersign_session::duration::DurationOf::WebIdentityToken;
+                let seconds = input
+                    .integer("DurationSeconds")
+                    .unwrap_or_else(|| i64::from(range.default_seconds()));
+                keys.set("sts:DurationSeconds", seconds.to_string());
+            }
+            "sts:SigningAlgorithm" => {
+                if let Some(algorithm) = input.text("SigningAlgorithm") {
+                    keys.set("sts:SigningAlgorithm", algorithm.to_owned());
+                }
+            }
             _ => {}
         }
     }

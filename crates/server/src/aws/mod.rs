@@ -16,9 +16,11 @@ mod holder;
 mod iam;
 mod keys;
 mod operation;
+mod own_password;
 mod page;
 mod policies;
 pub mod query;
+mod record;
 mod respond;
 mod shape;
 mod sts;
@@ -51,10 +53,13 @@ use respond::{answer, query_error, rest_error};
 use shape::{Input, Style};
 use sts::SamlTrust;
 
+use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
+use crate::outbound;
 use crate::request_id;
+use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
@@ -81,10 +86,13 @@ pub fn operation_catalogue() -> serde_json::Value {
 /// How often the keys of session tokens are looked after.
 const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
 
-/// Rotates the keys of session tokens when they are due, for as long as the process runs. Every replica does; the store
+/// Rotates the keys of session tokens and of outbound tokens when they are due, for as long as the process runs. Every replica does; the store
 /// lets one of them through.
 pub async fn keep_session_keys(directory: Directory) {
     loop {
+        if let Err(error) = directory.maintain_outbound_keys(Timestamp::now()).await {
+            tracing::error!(%error, "the keys of outbound tokens could not be looked after; trying again in an hour");
+        }
         tokio::time::sleep(KEY_MAINTENANCE).await;
         if let Err(error) = directory.maintain_session_keys(Timestamp::now()).await {
             tracing::error!(%error, "the keys of session tokens could not be looked after; trying again in an hour");
@@ -229,6 +237,9 @@ pub struct AwsApi {
     random: Random,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    audit: Audit,
+    usage: Arc<Usage>,
+    region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
 }
 
@@ -255,8 +266,20 @@ impl AwsApi {
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            audit: Audit::off(),
+            usage: Arc::default(),
+            region: "us-east-1".into(),
             web_identity: None,
         }
+    }
+
+    /// The same, with every call in the audit log, and what it used in `usage`. `region` is written where a request names none.
+    #[must_use]
+    pub fn recorded_in(mut self, audit: Audit, usage: Arc<Usage>, region: &str) -> Self {
+        self.audit = audit;
+        self.usage = usage;
+        self.region = region.into();
+        self
     }
 
     /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
@@ -285,6 +308,9 @@ impl AwsApi {
         let request_id = request_id::fresh();
         let (head, body) = request.into_parts();
         let now = Timestamp::now();
+        if let Some(answer) = self.document(&head, now) {
+            return answer;
+        }
         if !matches!(head.uri.path(), "" | "/") {
             let error = ApiError::new(
                 404,
@@ -328,6 +354,14 @@ impl AwsApi {
         answer
     }
 
+    /// A document of an issuer of our own tokens, if the request is for one.
+    #[must_use]
+    pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
+        let public_url = self.web_identity.as_ref()?.public_url();
+        let asked = (&head.method, head.uri.path(), &head.headers);
+        outbound::answer(&self.directory.snapshot(), public_url, asked, now)
+    }
+
     /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.
     fn may_be_large(&self, head: &http::request::Parts, peer: Peer, now: Timestamp) -> bool {
         let headers = headers_of(head);
@@ -369,8 +403,10 @@ impl AwsApi {
             input: None,
             decision: None,
             allow: None,
+            place: None,
         };
         let ended = self.call(&received, &parameters, &mut trace).await;
+        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -449,6 +485,20 @@ impl AwsApi {
                 "Calls cannot be recorded at the moment.",
             ));
         }
+        match self
+            .audit
+            .admit(operation.service.signing_name(), operation.name)
+        {
+            Ok(place) => trace.place = Some(place),
+            Err(unavailable) => {
+                trace.input = Some(input);
+                return Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    unavailable.to_string(),
+                ));
+            }
+        }
         let call = Call {
             operation,
             input,
@@ -458,6 +508,7 @@ impl AwsApi {
             directory: &self.directory,
             policies: &self.policies,
             saml: &self.saml,
+            usage: &self.usage,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
@@ -610,6 +661,8 @@ struct Trace<'p> {
     input: Option<Input<'p>>,
     decision: Option<Decided>,
     allow: Option<&'static str>,
+    /// Of the call's record in the audit log.
+    place: Option<Place>,
 }
 
 fn headers_of(head: &http::request::Parts) -> Vec<Header<'_>> {

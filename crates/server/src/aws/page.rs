@@ -13,9 +13,9 @@ use super::{ApiError, internal_failure};
 
 /// Entries of a page when `MaxItems` is not given.
 const DEFAULT_ITEMS: usize = 100;
-/// Longest key, in bytes: the names of all entities with a letter before them, and positions. A marker stays below its 320
-/// characters with it.
-const MAX_KEY: usize = 129;
+/// Longest key, in bytes: the names of all entities with a letter before them, MFA devices' names, and positions. A marker
+/// stays below its 320 characters with it.
+const MAX_KEY: usize = 130;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::audit::AuditOptions;
+
 /// Who verifies tokens and issues identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +82,8 @@ pub struct OwnConfig {
     pub webhook_client_certificate: Option<TlsFiles>,
     /// Where decision events go: `stderr`, `off`, or a file's path.
     pub events: Option<String>,
+    /// The audit log of the AWS APIs; on in embedded mode, in the data directory.
+    pub audit: AuditOptions,
     /// Address of plain-HTTP `/healthz`; the reference's `0.0.0.0:21363` unless `off`.
     #[serde(rename = "healthlisten")]
     pub health_listen: Option<String>,

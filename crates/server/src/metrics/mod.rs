@@ -164,6 +164,12 @@ impl Metrics {
             .register_collector(Box::new(collect::Upstream { sts, nodes }));
     }
 
+    /// Adds the numbers of the audit log.
+    pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
+        self.registry
+            .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
     /// Counts one review.
     pub fn review(&self, result: ReviewResult, took: Duration) {
         if let Some(histogram) = self.latency.get(result as usize) {

@@ -95,7 +95,8 @@ async fn users_and_keys_are_made_listed_renamed_and_deleted() {
             ],
         )
         .await;
-    assert_eq!(part(&last.2, "Region"), "N/A");
+    assert_eq!(part(&last.2, "Region"), "us-east-1");
+    assert_eq!(part(&last.2, "ServiceName"), "iam");
     let conflict = world
         .iam(ana, &[("Action", "DeleteUser"), ("UserName", "Carla")])
         .await;

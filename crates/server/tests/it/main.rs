@@ -16,8 +16,11 @@ mod fuzz;
 mod iam_framework;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
+mod identity_token;
 mod models;
+mod people;
 mod role_session;
 mod saml;
+mod web_identity;
 mod wire;
 mod world;

@@ -4,10 +4,11 @@ use countersign_arn::{AccountId, Partition};
 use jiff::Timestamp;
 
 use super::{Directory, DirectoryError, readable};
-use crate::Transaction;
 use crate::records::{
     Account, AccountAlias, RecordKey, check_account_alias, check_organization_id,
 };
+use crate::snapshot::AccountEntry;
+use crate::{DirectorySnapshot, Key, Transaction};
 
 /// An account to create.
 #[derive(Debug, Clone)]
@@ -82,29 +83,38 @@ impl Directory {
     /// Deletes an account that has nothing in it.
     ///
     /// # Errors
-    /// When it is not there, or users, roles or clusters are in it; see [`DirectoryError`].
+    /// When it is not there, or anything that somebody made is in it; see [`DirectoryError`].
     pub async fn delete_account(&self, id: AccountId) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let key = readable(snapshot, RecordKey::Account(id))?;
             let account = snapshot
                 .account(id)
                 .ok_or(DirectoryError::NoSuchAccount(id))?;
-            if snapshot.user_count(id) > 0 {
-                return Err(DirectoryError::DeleteConflict { what: "users" });
-            }
-            if !account.record.root_keys.is_empty() {
-                return Err(DirectoryError::DeleteConflict {
-                    what: "root access keys",
-                });
-            }
-            if snapshot.role_count(id) > 0 {
-                return Err(DirectoryError::DeleteConflict { what: "roles" });
-            }
-            if snapshot
-                .clusters()
-                .any(|cluster| cluster.record.account == id)
-            {
-                return Err(DirectoryError::DeleteConflict { what: "clusters" });
+            let hanging = [
+                (snapshot.user_count(id) > 0, "users"),
+                (!account.record.root_keys.is_empty(), "root access keys"),
+                (snapshot.role_count(id) > 0, "roles"),
+                (snapshot.group_count(id) > 0, "groups"),
+                (snapshot.managed_policy_count(id) > 0, "managed policies"),
+                (snapshot.instance_profile_count(id) > 0, "instance profiles"),
+                (
+                    snapshot.oidc_providers(id).next().is_some()
+                        || snapshot.saml_providers(id).next().is_some(),
+                    "identity providers",
+                ),
+                (
+                    snapshot.mfa_devices(id, None).next().is_some(),
+                    "MFA devices",
+                ),
+                (
+                    snapshot
+                        .clusters()
+                        .any(|cluster| cluster.record.account == id),
+                    "clusters",
+                ),
+            ];
+            if let Some((_, what)) = hanging.into_iter().find(|(hangs, _)| *hangs) {
+                return Err(DirectoryError::DeleteConflict { what });
             }
             let mut transaction = Transaction::new()
                 .if_unchanged(&key, account.modified)
@@ -129,4 +139,15 @@ impl Directory {
         })
         .await
     }
+}
+
+pub(super) fn find_account(
+    snapshot: &DirectorySnapshot,
+    id: AccountId,
+) -> Result<(Key, &AccountEntry), DirectoryError> {
+    let key = readable(snapshot, RecordKey::Account(id))?;
+    let account = snapshot
+        .account(id)
+        .ok_or(DirectoryError::NoSuchAccount(id))?;
+    Ok((key, account))
 }

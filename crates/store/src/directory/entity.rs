@@ -3,10 +3,11 @@
 use countersign_arn::AccountId;
 
 use super::access_keys::find_user;
+use super::groups::find_group;
 use super::roles::find_role;
-use super::{Directory, DirectoryError, Protection, Thing, missing};
-use crate::records::{Group, InlinePolicy, RecordKey, Role, User};
-use crate::{DirectorySnapshot, EntityKind, GroupEntry, Key, Revision, Transaction, Value};
+use super::{Directory, DirectoryError, Protection};
+use crate::records::{Group, InlinePolicy, Role, User};
+use crate::{DirectorySnapshot, EntityKind, Key, Revision, Transaction, Value};
 
 /// A user, group or role of an account, by name; names are compared ignoring case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,22 +169,4 @@ impl Directory {
             Protection::On | Protection::Off => Ok(()),
         }
     }
-}
-
-pub(super) fn find_group<'s>(
-    snapshot: &'s DirectorySnapshot,
-    account: AccountId,
-    name: &str,
-) -> Result<(Key, &'s GroupEntry), DirectoryError> {
-    let key = RecordKey::Group { account, name };
-    let Some(group) = snapshot.group(account, name) else {
-        let what = Thing::Group;
-        let name = name.into();
-        return Err(missing(
-            snapshot,
-            key,
-            DirectoryError::NoSuch { what, name },
-        ));
-    };
-    Ok((key.to_key()?, group))
 }

@@ -4,6 +4,7 @@ use countersign_arn::AccountId;
 use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
 use jiff::Timestamp;
 
+use super::PasswordFault;
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
@@ -27,8 +28,14 @@ pub enum Thing {
     OidcProvider,
     /// A SAML provider, by ARN or name.
     SamlProvider,
-    /// An MFA device, by serial number.
+    /// An MFA device, by serial number where it is looked for, by name where it is made.
     MfaDevice,
+    /// An MFA device that a user has enabled, by serial number.
+    EnabledMfaDevice,
+    /// The alias of an account.
+    AccountAlias,
+    /// The password policy of an account, by the account's id.
+    PasswordPolicy,
     /// A login profile, by user name.
     LoginProfile,
     /// A job, by id.
@@ -46,6 +53,9 @@ impl std::fmt::Display for Thing {
             Self::OidcProvider => "OpenID Connect provider",
             Self::SamlProvider => "SAML provider",
             Self::MfaDevice => "MFA device",
+            Self::EnabledMfaDevice => "enabled MFA device",
+            Self::AccountAlias => "account alias",
+            Self::PasswordPolicy => "password policy of account",
             Self::LoginProfile => "login profile",
             Self::Job => "job",
         })
@@ -158,6 +168,21 @@ pub enum DirectoryError {
         /// managed policy `attachments`, `policy versions`, for a version `default version`.
         what: &'static str,
     },
+    /// The account's password policy does not take the password.
+    #[error(transparent)]
+    Password(#[from] PasswordFault),
+    /// It is not the user's password.
+    #[error("the password is not right")]
+    WrongPassword,
+    /// The code of an MFA device is wrong, old, or was used before.
+    #[error("the code is not one that the MFA device shows now, or it was used before")]
+    WrongMfaCode,
+    /// So many passwords are being hashed that another one has to wait longer than is worth it.
+    #[error("too many passwords are being verified now; try again")]
+    Busy,
+    /// The hash of a password could not be made.
+    #[error("the password could not be hashed")]
+    PasswordHash,
     /// The record is of a later version, or damaged; this version does not write over it.
     #[error("the record `{key}` cannot be read by this version, and is not changed by it")]
     Unreadable {
@@ -167,6 +192,9 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// The keys of tokens for outside services.
+    #[error("the signing keys of outbound tokens could not be made")]
+    OutboundKeys,
     /// No session has the name that is to be revoked.
     #[error(transparent)]
     RevocationTarget(#[from] InvalidRevocationTarget),

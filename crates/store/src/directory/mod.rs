@@ -1,6 +1,7 @@
 //! Typed operations on the directory.
 
 mod access_keys;
+mod account;
 mod accounts;
 mod attachments;
 mod aws_policies;
@@ -8,10 +9,18 @@ mod boundaries;
 mod clusters;
 mod entity;
 mod error;
+mod groups;
 mod instance_profiles;
+mod last_used;
+mod login;
 mod managed_policies;
+mod mfa;
 mod oidc_providers;
+mod outbound;
+mod password_hash;
+mod password_rules;
 mod policies;
+mod reports;
 mod revocations;
 mod roles;
 mod root_keys;
@@ -19,6 +28,7 @@ mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
 mod tags;
+mod totp;
 mod users;
 
 use std::sync::Arc;
@@ -33,13 +43,18 @@ pub use self::aws_policies::ImportedPolicies;
 pub use self::clusters::NewCluster;
 pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
+pub use self::groups::{GroupChange, NewGroup};
 pub use self::instance_profiles::NewInstanceProfile;
+pub use self::login::LoginChange;
 pub use self::managed_policies::NewManagedPolicy;
+pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
+pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
 pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
 pub use self::tags::Taggable;
+pub use self::totp::totp_code;
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
@@ -78,6 +93,8 @@ struct Inner {
     feed: SnapshotFeed,
     random: Random,
     quotas: Quotas,
+    passwords: password_hash::Passwords,
+    wrong_codes: mfa::WrongCodes,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -173,6 +190,8 @@ impl Directory {
             feed,
             random,
             quotas,
+            passwords: password_hash::Passwords::default(),
+            wrong_codes: mfa::WrongCodes::default(),
         };
         Ok(Self(Arc::new(inner), Protection::On))
     }

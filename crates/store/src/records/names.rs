@@ -63,6 +63,30 @@ pub fn check_policy_name(name: &str) -> Result<(), InvalidField> {
     )
 }
 
+/// `[\w+=,.@-]{1,128}` (IAM API spec, section 2.1).
+///
+/// # Errors
+/// When it is not.
+pub fn check_group_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 128),
+        "the group name",
+        "1 to 128 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
+/// `[\w+=,.@-]+` (IAM API spec, section 2.1), and short enough to be a part of a serial number.
+///
+/// # Errors
+/// When it is not.
+pub fn check_mfa_device_name(name: &str) -> Result<(), InvalidField> {
+    check(
+        is_name(name, 226),
+        "the name of the MFA device",
+        "1 to 226 letters, digits or characters of `_+=,.@-`",
+    )
+}
+
 /// The document parameter: 1 to 131,072 characters. What the document says is checked by who takes it from outside.
 ///
 /// # Errors
@@ -195,9 +219,10 @@ pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
             && alias.bytes().all(allowed)
             && !alias.starts_with('-')
             && !alias.ends_with('-')
-            && !alias.contains("--"),
+            && !alias.contains("--")
+            && !(alias.len() == 12 && alias.bytes().all(|b| b.is_ascii_digit())),
         "the account alias",
-        "3 to 63 lower-case letters, digits or single hyphens between them",
+        "3 to 63 lower-case letters, digits or single hyphens between them, and not the 12 digits of an account",
     )
 }
 

@@ -20,8 +20,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
@@ -58,6 +58,7 @@ pub struct DirectorySnapshot {
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    outbound_keys: Option<Arc<OutboundKeysEntry>>,
     revocations: Revocations,
     restore: Option<Arc<RestoreMark>>,
 }
@@ -230,6 +231,12 @@ impl DirectorySnapshot {
         self.session_keys.as_ref()
     }
 
+    /// What tokens of GetWebIdentityToken are signed with; none before an account has switched them on.
+    #[must_use]
+    pub const fn outbound_keys(&self) -> Option<&Arc<OutboundKeysEntry>> {
+        self.outbound_keys.as_ref()
+    }
+
     /// A restore that was begun and is not at its end; the records are a part of something then.
     #[must_use]
     pub fn unfinished_restore(&self) -> Option<&RestoreMark> {
@@ -355,6 +362,7 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.outbound_keys.is_none()
             && self.revocations.is_empty()
             && self.restore.is_none()
             && self.aws_policies.is_empty()

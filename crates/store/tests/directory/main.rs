@@ -7,12 +7,16 @@
 )]
 
 mod access_keys;
+mod account;
 mod accounts_and_users;
 mod attachments;
 mod aws_policies;
 mod clusters;
+mod groups;
 mod instance_profiles;
+mod login;
 mod managed_policies;
+mod mfa;
 mod oidc_providers;
 mod open;
 mod races;

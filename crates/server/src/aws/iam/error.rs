@@ -36,6 +36,21 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::UserExists(name) => {
                 exists(format!("User with name {name} already exists."))
             }
+            DirectoryError::AliasTaken(alias) => {
+                exists(format!("The account alias {alias} already exists."))
+            }
+            DirectoryError::Password(fault) => {
+                Self::new(400, "PasswordPolicyViolation", fault.to_string())
+            }
+            DirectoryError::WrongPassword => {
+                Self::new(403, "AccessDenied", "The old password was incorrect.")
+            }
+            DirectoryError::WrongMfaCode => Self::new(
+                403,
+                "InvalidAuthenticationCode",
+                "Authentication code for device is not valid.",
+            ),
+            DirectoryError::Busy => Self::new(400, "Throttling", "Rate exceeded"),
             DirectoryError::NoSuchRole(name) => no_such_role(&name),
             DirectoryError::RoleExists(name) => {
                 exists(format!("Role with name {name} already exists."))
@@ -65,6 +80,12 @@ impl From<DirectoryError> for ApiError {
                     format!("MFA Device with serial number {name} does not exist.")
                 }
                 Thing::LoginProfile => format!("Login Profile for User {name} cannot be found."),
+                Thing::AccountAlias => {
+                    format!("The account alias with name {name} cannot be found.")
+                }
+                Thing::PasswordPolicy => {
+                    "The account policy with name PasswordPolicy cannot be found.".to_owned()
+                }
                 other => format!("The {other} {name} cannot be found."),
             }),
             DirectoryError::Exists { what, name } => exists(match what {
@@ -77,6 +98,7 @@ impl From<DirectoryError> for ApiError {
                 Thing::InstanceProfile => format!("Instance Profile {name} already exists."),
                 Thing::OidcProvider => format!("Provider with url {name} already exists."),
                 Thing::MfaDevice => "MFA device already exists.".to_owned(),
+                Thing::EnabledMfaDevice => "MFA Device is already in use.".to_owned(),
                 Thing::LoginProfile => format!("Login Profile for user {name} already exists."),
                 other => format!("The {other} {name} already exists."),
             }),
@@ -163,7 +185,10 @@ fn conflict(what: &str) -> &'static str {
         "instance profiles" | "roles" => {
             "Cannot delete entity, must remove roles from instance profile first."
         }
-        "groups" | "users" => "Cannot delete entity, must remove users from group first.",
+        "groups" | "users" | "members" => {
+            "Cannot delete entity, must remove users from group first."
+        }
+        "a user it is enabled for" => "MFA VirtualDevice in use. Must deactivate first.",
         "attachments" => "Cannot delete a policy attached to entities.",
         "policy versions" => {
             "This policy has more than one version. Before you delete a policy, you must delete the policy's versions. The default version is deleted with the policy."

@@ -106,7 +106,12 @@ fn get_user(call: &Call<'_>) -> Result<Member, ApiError> {
         .snapshot
         .user(call.account()?, name)
         .ok_or_else(|| no_such_user(name))?;
-    Ok(Member::Structure(vec![("User", user_detail(&user.record))]))
+    let mut members = listed(call, &user.record);
+    members.extend(detail(&user.record));
+    Ok(Member::Structure(vec![(
+        "User",
+        Member::Structure(members),
+    )]))
 }
 
 fn list_users(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -117,7 +122,9 @@ fn list_users(call: &Call<'_>) -> Result<Member, ApiError> {
         .users(call.account()?, page.after())
         .filter(|user| user.record.path.starts_with(prefix));
     let page = page.page(call, users, |user| user.record.name.to_string())?;
-    Ok(page.answer("Users", |user| Member::Structure(basic(&user.record))))
+    Ok(page.answer("Users", |user| {
+        Member::Structure(listed(call, &user.record))
+    }))
 }
 
 async fn update_user(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -150,12 +157,25 @@ pub(super) fn basic(user: &User) -> Vec<(&'static str, Member)> {
     ]
 }
 
-/// A user as CreateUser and GetUser have it.
+/// The same with when the password was last used, if it ever was.
+pub(super) fn listed(call: &Call<'_>, user: &User) -> Vec<(&'static str, Member)> {
+    let mut members = basic(user);
+    let used = call.last_used(&user.id).and_then(|used| used.password);
+    members.extend(used.map(|at| ("PasswordLastUsed", Member::Time(at))));
+    members
+}
+
+/// A user as CreateUser has it.
 fn user_detail(user: &User) -> Member {
     let mut members = basic(user);
-    members.extend(super::boundary_member(user.boundary.as_deref()));
-    if !user.tags.is_empty() {
-        members.push(("Tags", tag_list(&user.tags)));
-    }
+    members.extend(detail(user));
     Member::Structure(members)
+}
+
+/// What lists leave out.
+fn detail(user: &User) -> impl Iterator<Item = (&'static str, Member)> {
+    let tags = (!user.tags.is_empty()).then(|| ("Tags", tag_list(&user.tags)));
+    super::boundary_member(user.boundary.as_deref())
+        .into_iter()
+        .chain(tags)
 }

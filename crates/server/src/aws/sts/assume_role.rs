@@ -10,6 +10,7 @@ use countersign_session::{Binding, Chain, SessionKind};
 use countersign_store::RoleEntry;
 
 use super::context::Facts;
+use super::mfa;
 use super::request::AssumeRoleRequest;
 use super::role_session::{NewSession, find_role, session_policies};
 use crate::aws::ApiError;
@@ -18,12 +19,8 @@ use crate::aws::holder::Holder;
 use crate::aws::operation::Call;
 use crate::aws::query::Member;
 
-const NO_SUCH_DEVICE: &str = "MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user.";
-const MFA_HALF: &str =
-    "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.";
-
 /// Checks stand in the order in which AWS, as far as it is known, answers them.
-pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
+pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     let caller = call.caller()?;
     let request = AssumeRoleRequest::of(&call.input)?;
     if caller.identity().caller().kind() == CallerKind::Root {
@@ -32,12 +29,7 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     let chain = Chain::of(caller.session());
     let tags = chain.session_tags(&request.tags, &request.transitive_tag_keys)?;
     let source_identity = chain.source_identity(request.source_identity)?;
-    match (request.serial_number, request.token_code) {
-        (None, None) => {}
-        // There are no MFA devices yet, so no serial number is one of the caller's.
-        (Some(_), Some(_)) => return Err(denied(NO_SUCH_DEVICE)),
-        (Some(_), None) | (None, Some(_)) => return Err(denied(MFA_HALF)),
-    }
+    let mfa_at = mfa::verified(call, request.serial_number, request.token_code).await?;
 
     let snapshot = &call.snapshot;
     let holder = call.holder()?;
@@ -49,6 +41,7 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         chain: &chain,
         tags: &tags,
         source_identity: source_identity.as_deref(),
+        mfa: mfa_at.is_some(),
     };
     let asks = AssumeRole {
         tags: !tags.is_empty(),
@@ -71,6 +64,7 @@ pub(super) fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         source_identity: source_identity.clone(),
         federation: None,
         binding: Binding::default(),
+        mfa: mfa_at.is_some(),
         depth,
         signed_with: Some(caller.verified().key_id()),
     };

@@ -17,6 +17,8 @@ pub(super) struct Facts<'a> {
     pub(super) chain: &'a Chain<'a>,
     pub(super) tags: &'a SessionTags,
     pub(super) source_identity: Option<&'a str>,
+    /// Whether the call itself came with a code of the caller's MFA device.
+    pub(super) mfa: bool,
 }
 
 impl Facts<'_> {
@@ -29,6 +31,10 @@ impl Facts<'_> {
 
     fn of_request(&self, keys: &mut policy::Context<'static>) {
         let request = self.request;
+        if self.mfa {
+            keys.set("aws:MultiFactorAuthPresent", "true");
+            keys.set("aws:MultiFactorAuthAge", "0");
+        }
         keys.set("sts:RoleSessionName", request.session_name.to_owned());
         if let Some(id) = request.external_id {
             keys.set("sts:ExternalId", id.to_owned());

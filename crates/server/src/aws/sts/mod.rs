@@ -2,6 +2,8 @@
 
 mod assume_role;
 mod context;
+mod identity_token;
+mod mfa;
 mod request;
 mod role_session;
 mod saml;
@@ -54,7 +56,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         ASSUME_ROLE,
         Rule::Own,
-        Answer::Read(assume_role::assume_role),
+        Answer::Write(|call| Box::pin(assume_role::assume_role(call))),
     ),
     sts(
         "AssumeRoleWithWebIdentity",
@@ -137,7 +139,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",

@@ -28,6 +28,8 @@ pub(super) struct NewSession<'a> {
     pub(super) source_identity: Option<Box<str>>,
     pub(super) federation: Option<Federation>,
     pub(super) binding: Binding,
+    /// Whether the call showed an MFA code.
+    pub(super) mfa: bool,
     /// Role sessions on the way here, this one included.
     pub(super) depth: u8,
     /// The key that signed the call; nothing for unsigned calls.
@@ -85,6 +87,7 @@ impl NewSession<'_> {
         record.federation = self.federation;
         record.binding = self.binding;
         record.depth = self.depth;
+        record.mfa_at = self.mfa.then_some(issued);
         record.origin = Origin {
             access_key_id: self.signed_with.map(Into::into),
             request_id: Some(call.request_id.into()),

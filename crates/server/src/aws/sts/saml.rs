@@ -164,6 +164,7 @@ impl Federated<'_> {
             }),
             binding: Binding::default(),
             depth,
+            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;
@@ -276,6 +277,7 @@ impl Federated<'_> {
             chain,
             tags,
             source_identity,
+            mfa: false,
         }
         .keys()?;
         self.set_keys(&mut keys);
