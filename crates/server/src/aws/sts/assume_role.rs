@@ -64,7 +64,6 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         source_identity: source_identity.clone(),
         federation: None,
         binding: Binding::default(),
-        mfa: mfa_at.is_some(),
         depth,
         mfa: mfa_at.is_some(),
         signed_with: Some(caller.verified().key_id()),

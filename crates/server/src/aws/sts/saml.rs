@@ -194,10 +194,7 @@ impl Federated<'_> {
             "role assumed with SAML"
         );
 
-        let mut members = vec![
-            ("Credentials", issued.credentials),
-            ("AssumedRoleUser", issued.assumed_role_user),
-        ];
+        let mut members = vec![issued.credentials, issued.assumed_role_user];
         if let Some(percent) = percent {
             members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
         }

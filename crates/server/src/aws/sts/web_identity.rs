@@ -332,7 +332,6 @@ impl Facts<'_> {
                 amr: claims.authentication_methods.clone(),
             }),
             binding,
-            mfa: false,
             depth: 1,
             mfa: false,
             signed_with: None,
