@@ -76,9 +76,10 @@ assert iam.get_role(RoleName="Reader")["Role"]["PermissionsBoundary"]["Permissio
 
 # attachments and inline policies
 iam.create_user(UserName="ana")
+iam.create_group(GroupName="devs")
 worker = "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy"
-for kind, name in (("user", "ana"), ("role", "Reader")):
-    of = {"UserName": name} if kind == "user" else {"RoleName": name}
+for kind, name in (("user", "ana"), ("role", "Reader"), ("group", "devs")):
+    of = {f"{kind.capitalize()}Name": name}
     call = lambda template: getattr(iam, template.format(kind))
     for policy in (deploy, worker, deploy):
         call("attach_{}_policy")(PolicyArn=policy, **of)
@@ -94,7 +95,8 @@ for kind, name in (("user", "ana"), ("role", "Reader")):
     assert fails("NoSuchEntity", call("get_{}_policy"), PolicyName="b", **of) == f"The {kind} policy with name b cannot be found."
 entities = iam.get_paginator("list_entities_for_policy").paginate(PolicyArn=deploy, PaginationConfig={"PageSize": 1}).build_full_result()
 assert [u["UserName"] for u in entities["PolicyUsers"]] == ["ana"] and [r["RoleName"] for r in entities["PolicyRoles"]] == ["Reader"], entities
-assert iam.get_policy(PolicyArn=deploy)["Policy"]["AttachmentCount"] == 2
+assert [g["GroupName"] for g in entities["PolicyGroups"]] == ["devs"], entities
+assert iam.get_policy(PolicyArn=deploy)["Policy"]["AttachmentCount"] == 3
 assert fails("DeleteConflict", iam.delete_policy, PolicyArn=deploy) == "Cannot delete a policy attached to entities."
 iam.put_user_permissions_boundary(UserName="ana", PermissionsBoundary=deploy)
 assert [p["PolicyName"] for p in iam.list_policies(PolicyUsageFilter="PermissionsBoundary", Scope="Local")["Policies"]] == ["Deploy"]
@@ -102,6 +104,7 @@ iam.delete_user_permissions_boundary(UserName="ana")
 for policy in (deploy, worker):
     iam.detach_user_policy(UserName="ana", PolicyArn=policy)
     iam.detach_role_policy(RoleName="Reader", PolicyArn=policy)
+    iam.detach_group_policy(GroupName="devs", PolicyArn=policy)
 assert fails("NoSuchEntity", iam.detach_role_policy, RoleName="Reader", PolicyArn=deploy) == f"Policy {deploy} was not found."
 names = [p["PolicyName"] for p in pages("list_policies", "Policies")]
 assert "AdministratorAccess" in names and names[-1] == "Deploy" and len(names) == len(set(names)), names

@@ -165,7 +165,7 @@ async fn what_cannot_be_meant_is_refused_and_nothing_is_made() {
     };
     let table = [
         (
-            "[]".to_owned(),
+            "\"text\"".to_owned(),
             "not what `aws iam get-account-authorization-details` prints",
         ),
         ("{}".to_owned(), "nothing names an account"),

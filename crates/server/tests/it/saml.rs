@@ -775,9 +775,9 @@ async fn what_iam_refuses_about_providers() {
                 ),
                 ("SAMLMetadataDocument", &metadata),
             ]),
-            404,
-            "NoSuchEntity",
-            "Manifest not found for arn arn:aws:iam::444455556666:saml-provider/corp",
+            403,
+            "AccessDenied",
+            "not authorized to perform: iam:UpdateSAMLProvider on resource: arn:aws:iam::444455556666:saml-provider/corp",
         ),
         (
             update(&[

@@ -45,7 +45,7 @@ pub(crate) struct Keys {
 }
 
 pub(crate) struct World {
-    pub(crate) store: Arc<RedbStore>,
+    pub(crate) store: Arc<TestStore>,
     pub(crate) directory: Directory,
     pub(crate) account: AccountId,
     pub(crate) ana: Keys,

@@ -65,7 +65,6 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         federation: None,
         binding: Binding::default(),
         depth,
-        mfa: mfa_at.is_some(),
         signed_with: Some(caller.verified().key_id()),
     };
     let issued = session.issue(call)?;

@@ -29,8 +29,6 @@ pub(super) struct NewSession<'a> {
     pub(super) binding: Binding,
     /// Role sessions on the way here, this one included.
     pub(super) depth: u8,
-    /// Whether the call came with a code of the caller's MFA device.
-    pub(super) mfa: bool,
     /// The key that signed the call; nothing for unsigned calls.
     pub(super) signed_with: Option<&'a str>,
 }

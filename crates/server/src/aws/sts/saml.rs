@@ -165,6 +165,7 @@ impl Federated<'_> {
             binding: Binding::default(),
             mfa: false,
             depth,
+            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;

@@ -333,7 +333,6 @@ impl Facts<'_> {
             }),
             binding,
             depth: 1,
-            mfa: false,
             signed_with: None,
         };
         let issued = session.issue(call)?;

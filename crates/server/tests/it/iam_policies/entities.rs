@@ -12,7 +12,9 @@ async fn policies_are_attached_listed_and_detached() {
     add_role(&world, "dev").await;
     let user = ("UserName", "BOB");
     let role = ("RoleName", "Dev");
-    for (kind, entity) in [("User", user), ("Role", role)] {
+    let group = ("GroupName", "Ops");
+    ok(&world, "CreateGroup", &[("GroupName", "ops")]).await;
+    for (kind, entity) in [("User", user), ("Role", role), ("Group", group)] {
         let attach = format!("Attach{kind}Policy");
         let detach = format!("Detach{kind}Policy");
         let list = format!("ListAttached{kind}Policies");
@@ -99,7 +101,7 @@ async fn policies_are_attached_listed_and_detached() {
     let bounded = [role, ("PermissionsBoundary", ADMIN)];
     ok(&world, "PutRolePermissionsBoundary", &bounded).await;
     let got = ok(&world, "GetPolicy", &[("PolicyArn", POLICY)]).await;
-    assert_eq!(part(&got, "AttachmentCount"), "2");
+    assert_eq!(part(&got, "AttachmentCount"), "3");
     assert!(got.contains("<Tags/>"), "{got}");
     let got = ok(&world, "GetPolicy", &[("PolicyArn", ADMIN)]).await;
     assert_eq!(part(&got, "AttachmentCount"), "0");
@@ -107,6 +109,8 @@ async fn policies_are_attached_listed_and_detached() {
     let users = ok(&world, "ListEntitiesForPolicy", &[("PolicyArn", POLICY)]).await;
     assert_eq!(parts(&users, "UserName"), ["bob"]);
     assert_eq!(parts(&users, "RoleName"), ["dev"]);
+    assert_eq!(parts(&users, "GroupName"), ["ops"]);
+    let users = ok(&world, "ListEntitiesForPolicy", &[("PolicyArn", ADMIN)]).await;
     assert!(users.contains("<PolicyGroups/>"), "{users}");
     for (filter, usage, expected) in [
         (Some("Role"), None, ["", "dev"]),
@@ -126,7 +130,7 @@ async fn policies_are_attached_listed_and_detached() {
         pages(&world, "ListEntitiesForPolicy", &given, "member")
             .await
             .len(),
-        2
+        3
     );
 }
 
@@ -134,9 +138,11 @@ async fn policies_are_attached_listed_and_detached() {
 async fn inline_policies_are_put_read_listed_and_deleted() {
     let world = World::new().await;
     add_role(&world, "dev").await;
+    ok(&world, "CreateGroup", &[("GroupName", "ops")]).await;
     for (kind, entity, canonical, limit) in [
         ("User", ("UserName", "BOB"), "bob", 2048),
         ("Role", ("RoleName", "DEV"), "dev", 10_240),
+        ("Group", ("GroupName", "OPS"), "ops", 5120),
     ] {
         let [put, get, list, delete] = [
             format!("Put{kind}Policy"),

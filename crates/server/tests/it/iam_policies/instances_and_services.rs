@@ -4,7 +4,7 @@ use countersign_store::NewCluster;
 use countersign_store::records::{AuthenticationMode, Creator};
 
 use super::{ADMIN, DOCUMENT, OF_SERVICE, add_role, decoded, ok, pages, part, parts, refused};
-use crate::world::{ACCOUNT, ASSUME, World, now, trusts};
+use crate::world::{ACCOUNT, ASSUME, Given, World, now, trusts};
 
 #[tokio::test]
 async fn instance_profiles_hold_a_role() {
@@ -167,7 +167,7 @@ async fn service_linked_roles_are_made_protected_and_deleted() {
         &[("InstanceProfileName", "nodes")],
     )
     .await;
-    let table: &[(&str, &[(&str, &str)])] = &[
+    let table: &[(&str, Given<'_>)] = &[
         ("DeleteRole", &[role]),
         ("UpdateRole", &[role]),
         (

@@ -2,8 +2,10 @@
 
 use countersign_store::records::{AwsPolicy, PolicyVersion};
 
-use super::{ADMIN, DOCUMENT, POLICY, decoded, ok, pages, part, parts, refused, with_policy};
-use crate::world::{World, now};
+use super::{
+    ADMIN, DOCUMENT, POLICY, Refusal, decoded, ok, pages, part, parts, refused, with_policy,
+};
+use crate::world::{Given, World, now};
 
 #[tokio::test]
 async fn policies_have_versions_and_come_back_byte_for_byte() {
@@ -143,7 +145,7 @@ async fn policies_that_may_not_be_made_or_changed_are_refused_in_iams_words() {
     let world = with_policy().await;
     let malformed = |text: &'static str| (400, "MalformedPolicyDocument", text);
     let large = DOCUMENT.replace("s3:Get*", &format!("s3:{}", "x".repeat(6144)));
-    let documents: &[(&str, (u16, &str, &str))] = &[
+    let documents: &[(&str, Refusal<'_>)] = &[
         ("x", malformed("Syntax errors in policy.")),
         (
             r#"{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#,
@@ -234,7 +236,7 @@ async fn policies_that_may_not_be_made_or_changed_are_refused_in_iams_words() {
     let admin = ("PolicyArn", ADMIN);
     let tag = [("Tags.member.1.Key", "a"), ("Tags.member.1.Value", "")];
     let update = "Cannot update policies outside your own account.";
-    let table: &[(&str, &[(&str, &str)], &str)] = &[
+    let table: &[(&str, Given<'_>, &str)] = &[
         (
             "DeletePolicy",
             &[admin],

@@ -9,6 +9,9 @@ mod roles;
 
 use crate::world::{ACCOUNT, ASSUME, Given, Keys, World, trusts};
 
+/// Status, code and message.
+type Refusal<'a> = (u16, &'a str, &'a str);
+
 const POLICY: &str = "arn:aws:iam::111122223333:policy/p";
 const ADMIN: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 const OF_SERVICE: &str = "arn:aws:iam::aws:policy/aws-service-role/AmazonEKSServiceRolePolicy";
@@ -55,7 +58,7 @@ async fn ok(world: &World, action: &str, more: Given<'_>) -> String {
 }
 
 /// An answer that must be this error.
-async fn refused(world: &World, action: &str, more: Given<'_>, expected: (u16, &str, &str)) {
+async fn refused(world: &World, action: &str, more: Given<'_>, expected: Refusal<'_>) {
     let (status, body) = send(world, &world.ana, action, more).await;
     let message = part(&body, "Message")
         .replace("&quot;", "\"")

@@ -3,6 +3,9 @@
 use super::{POLICY, part, send};
 use crate::world::World;
 
+/// Operation, parameters, and the resource that is asked for.
+type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 /// Every operation, called by somebody who may do nothing: refused before it is looked whether anything exists.
 #[tokio::test]
 async fn nothing_is_done_without_permission() {
@@ -29,7 +32,7 @@ async fn nothing_is_done_without_permission() {
     );
     let device = ("SerialNumber", "arn:aws:iam::111122223333:mfa/m");
     let slr = "arn:aws:iam::111122223333:role/aws-service-role/eks.amazonaws.com/AWSServiceRoleForAmazonEKS";
-    let table: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    let table: Vec<Row<'_>> = vec![
         ("CreateRole", vec![role, trust], ROLE),
         ("GetRole", vec![role], ROLE),
         ("ListRoles", vec![], "*"),

@@ -1,9 +1,10 @@
 //! Roles.
 
 use super::{
-    DOCUMENT, OF_SERVICE, POLICY, add_role, decoded, ok, pages, part, parts, refused, with_policy,
+    DOCUMENT, OF_SERVICE, POLICY, Refusal, add_role, decoded, ok, pages, part, parts, refused,
+    with_policy,
 };
-use crate::world::{ACCOUNT, ASSUME, trusts};
+use crate::world::{ACCOUNT, ASSUME, Given, trusts};
 
 #[tokio::test]
 async fn roles_are_made_read_listed_changed_and_deleted() {
@@ -117,7 +118,7 @@ async fn what_no_role_may_be_is_refused_in_iams_words() {
     let nobody = trusts("arn:aws:iam::111122223333:user/nobody", ASSUME, "");
     let other_action = trusts(ACCOUNT, r#""s3:Get""#, "");
     let resource = good.replace(r#""Effect""#, r#""Resource":"*","Effect""#);
-    let cases: &[(&[(&str, &str)], (u16, &str, &str))] = &[
+    let cases: &[(Given<'_>, Refusal<'_>)] = &[
         (
             &[("RoleName", "DEV"), ("AssumeRolePolicyDocument", "x")],
             (
