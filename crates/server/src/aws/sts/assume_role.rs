@@ -64,6 +64,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         source_identity: source_identity.clone(),
         federation: None,
         binding: Binding::default(),
+        mfa: mfa_at.is_some(),
         depth,
         signed_with: Some(caller.verified().key_id()),
     };

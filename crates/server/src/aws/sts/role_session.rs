@@ -27,6 +27,8 @@ pub(super) struct NewSession<'a> {
     pub(super) source_identity: Option<Box<str>>,
     pub(super) federation: Option<Federation>,
     pub(super) binding: Binding,
+    /// Whether the call showed an MFA code.
+    pub(super) mfa: bool,
     /// Role sessions on the way here, this one included.
     pub(super) depth: u8,
     /// The key that signed the call; nothing for unsigned calls.

@@ -332,6 +332,7 @@ impl Facts<'_> {
                 amr: claims.authentication_methods.clone(),
             }),
             binding,
+            mfa: false,
             depth: 1,
             signed_with: None,
         };
