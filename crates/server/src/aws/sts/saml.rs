@@ -163,7 +163,6 @@ impl Federated<'_> {
                 name_qualifier: Some(qualifier.as_str().into()),
             }),
             binding: Binding::default(),
-            mfa: false,
             depth,
             signed_with: None,
         };
