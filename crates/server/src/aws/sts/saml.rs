@@ -163,6 +163,7 @@ impl Federated<'_> {
                 name_qualifier: Some(qualifier.as_str().into()),
             }),
             binding: Binding::default(),
+            mfa: false,
             depth,
             signed_with: None,
         };
