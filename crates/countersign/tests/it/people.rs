@@ -123,7 +123,12 @@ fn an_export_is_what_the_aws_cli_prints_and_is_imported_into_another_store() {
         return;
     };
     let server = Running::up(&[]);
-    let environment = server.aws_environment();
+    // Version 2 of the AWS CLI prints times so by default, version 1 when it is told to.
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), "[default]\ncli_timestamp_format = iso8601\n").unwrap();
+    let mut environment = server.aws_environment();
+    let config_path = config.path().display().to_string();
+    environment.insert("AWS_CONFIG_FILE".into(), config_path);
     let run = |args: &[&str]| {
         let output = client(&aws, args, &environment);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
