@@ -174,7 +174,7 @@ async fn delete(call: &Call<'_>) -> Result<Member, ApiError> {
         .delete_service_linked_role(
             call.account()?,
             call.input.required("RoleName"),
-            &by,
+            by,
             call.now,
         )
         .await?;
