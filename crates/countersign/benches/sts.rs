@@ -173,7 +173,7 @@ async fn main() {
     let target = Target::plain(&server.field("endpointUrl"));
     let client = Client {
         key_id: server.field("admin.accessKeyId"),
-        secret: SecretKey::new(&server.field("admin.secretAccessKey")),
+        secret: SecretKey::new(server.field("admin.secretAccessKey")),
         host: target.address().to_owned(),
         service: "sts",
     };
@@ -286,7 +286,7 @@ async fn large_account() {
     let target = Target::plain(&server.field("endpointUrl"));
     let client = Client {
         key_id,
-        secret: SecretKey::new(&secret),
+        secret: SecretKey::new(secret),
         host: target.address().to_owned(),
         service: "iam",
     };
