@@ -669,6 +669,9 @@ async fn providers_are_made_shown_changed_tagged_and_deleted() {
     assert_eq!(get().await.0, 404);
 }
 
+/// Parameters of a call, and the status, code and part of the message it is refused with.
+type Refused = (Vec<(&'static str, String)>, u16, &'static str, &'static str);
+
 #[tokio::test]
 async fn what_iam_refuses_about_providers() {
     let saml = Saml::new().await;
@@ -697,7 +700,7 @@ async fn what_iam_refuses_about_providers() {
         );
         given
     };
-    let cases: Vec<(Vec<(&str, String)>, u16, &str, &str)> = vec![
+    let cases: Vec<Refused> = vec![
         (
             create(&[("Name", "corp")], &metadata),
             409,
