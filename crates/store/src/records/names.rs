@@ -220,7 +220,7 @@ pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
             && !alias.starts_with('-')
             && !alias.ends_with('-')
             && !alias.contains("--")
-            && !(alias.len() == 12 && alias.bytes().all(|b| b.is_ascii_digit())),
+            && (alias.len() != 12 || !alias.bytes().all(|b| b.is_ascii_digit())),
         "the account alias",
         "3 to 63 lower-case letters, digits or single hyphens between them, and not the 12 digits of an account",
     )

@@ -326,7 +326,7 @@ fn inline(policies: &[InlinePolicy]) -> Member {
 }
 
 fn attached(call: &Call<'_>, arns: &[Box<str>]) -> Member {
-    let policy = |arn: &Box<str>| {
+    let policy = |arn: &str| {
         // A policy that is gone is still attached, under the last part of its ARN.
         let name = call.snapshot.policy_by_arn(arn).map_or_else(
             || arn.rsplit('/').next().unwrap_or_default(),
@@ -334,8 +334,8 @@ fn attached(call: &Call<'_>, arns: &[Box<str>]) -> Member {
         );
         Member::Structure(vec![
             ("PolicyName", Member::Text(name.to_owned())),
-            ("PolicyArn", Member::Text(arn.to_string())),
+            ("PolicyArn", Member::Text(arn.to_owned())),
         ])
     };
-    Member::List(arns.iter().map(policy).collect())
+    Member::List(arns.iter().map(|arn| policy(arn)).collect())
 }
