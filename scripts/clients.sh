@@ -35,6 +35,13 @@ install_javascript_clients() {
   npm install --prefix "$CLIENTS/javascript" --silent --no-audit --no-fund >/dev/null
 }
 
+# What the feature `etcd` needs: the protocol compiler with its include files to build, and a server to test against.
+install_etcd() {
+  debian protoc protobuf-compiler
+  [ -e /usr/include/google/protobuf/descriptor.proto ] || debian no-such-command-libprotobuf-dev libprotobuf-dev
+  debian etcd etcd-server
+}
+
 install_clients() {
   debian cc gcc
   debian curl curl

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use common::{Server, Target, cpu_model, exchange, paced, saturate};
 use countersign_arn::unique_id::{self, Kind};
 use countersign_arn::{AccountId, Partition};
-use countersign_sigv4::{Credentials, Payload, Request, Signer};
+use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
 use countersign_store::records::{
     AccessKey, AccessKeyStatus, RecordKey, Role, SECRET_FIELD, TrustPolicy, User,
 };
@@ -44,7 +44,7 @@ const TRUST: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Pr
 
 struct Client {
     key_id: String,
-    secret: String,
+    secret: SecretKey,
     host: String,
     service: &'static str,
 }
@@ -173,7 +173,7 @@ async fn main() {
     let target = Target::plain(&server.field("endpointUrl"));
     let client = Client {
         key_id: server.field("admin.accessKeyId"),
-        secret: server.field("admin.secretAccessKey"),
+        secret: SecretKey::new(&server.field("admin.secretAccessKey")),
         host: target.address().to_owned(),
         service: "sts",
     };
@@ -213,7 +213,7 @@ async fn moto_rates() -> Vec<(&'static str, f64)> {
     let target = Target::plain(&format!("http://{}", moto.address));
     let client = |service| Client {
         key_id: "AKIAIOSFODNN7EXAMPLE".into(),
-        secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+        secret: SecretKey::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
         host: moto.address.clone(),
         service,
     };
@@ -286,7 +286,7 @@ async fn large_account() {
     let target = Target::plain(&server.field("endpointUrl"));
     let client = Client {
         key_id,
-        secret,
+        secret: SecretKey::new(&secret),
         host: target.address().to_owned(),
         service: "iam",
     };

@@ -54,7 +54,7 @@ enum Command {
     /// Access keys of the root user. On the server's machine, and nowhere else.
     #[command(subcommand, name = "root-key")]
     RootKey(commands::root_key::RootKeyCommand),
-    /// All of IAM in an account as one document, out and in. On the server's machine.
+    /// All of IAM in an account as one document, out and in; managed policies of AWS. On the server's machine.
     #[command(subcommand)]
     Iam(commands::iam::IamCommand),
     /// Back up, restore, export and move the store. On the server's machine.

@@ -4,20 +4,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_store::Directory;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{Audit, reopen_on_hangup};
 use crate::aws::AwsApi;
 use crate::listen::tls::{ClientAuth, ServingCertificate, TlsError, server_config};
 use crate::listen::{Answer, Handler, Limits, ListenerCounters, Peer, serve};
 use crate::metrics::Metrics;
+use crate::usage::{Usage, keep_usage};
 use crate::webhook::{Readiness, Webhook, health_and_metrics, plain};
 
 /// How often certificate files are looked at. Mounted volumes change by swapping links, which only looking finds everywhere.
 const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
+
+/// How long the process waits at its end for what is left to write.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// A certificate and its key on disk.
 #[derive(Debug, Clone)]
@@ -66,6 +73,10 @@ pub struct App {
     pub readiness: Readiness,
     /// The caps.
     pub limits: Limits,
+    /// The audit log of the AWS APIs.
+    pub audit: Audit,
+    /// What was used when, and the directory it is stored in.
+    pub usage: Option<(Arc<Usage>, Directory)>,
 }
 
 /// A running [`App`].
@@ -73,6 +84,9 @@ pub struct App {
 pub struct Running {
     tasks: TaskTracker,
     shutdown: watch::Sender<bool>,
+    /// Ends after the last call, and waits for what it has to store.
+    usage: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+    audit: Audit,
 }
 
 impl App {
@@ -114,6 +128,7 @@ impl App {
                 api,
                 metrics: Arc::clone(&self.metrics),
                 readiness: Arc::clone(&self.readiness),
+                calls: tasks.clone(),
             };
             let tls = match certificate {
                 None => None,
@@ -158,15 +173,37 @@ impl App {
             ));
         }
         tasks.close();
-        Ok(Running { tasks, shutdown })
+        tokio::spawn(reopen_on_hangup(self.audit.clone()));
+        let usage = self.usage.map(|(usage, directory)| {
+            let (end, ended) = watch::channel(false);
+            (end, tokio::spawn(keep_usage(usage, directory, ended)))
+        });
+        Ok(Running {
+            tasks,
+            shutdown,
+            usage,
+            audit: self.audit,
+        })
     }
 }
 
 impl Running {
-    /// Stops accepting, lets requests under way finish, and returns when all are done or their grace is over.
+    /// Stops accepting, lets requests under way finish, and returns when all are done or their grace is over. What calls leave
+    /// behind, audit records and last uses, is written after the last of them.
     pub async fn stop(self) {
         let _ = self.shutdown.send(true);
         self.tasks.wait().await;
+        if let Some((end, task)) = self.usage {
+            let _ = end.send(true);
+            if tokio::time::timeout(LAST_WRITES, task).await.is_err() {
+                tracing::warn!("what was used last could not be stored in time");
+            }
+        }
+        let audit = self.audit;
+        let written = tokio::task::spawn_blocking(move || audit.stop(LAST_WRITES)).await;
+        if !written.is_ok_and(|written| written) {
+            tracing::error!("the audit log could not be written to its end in time");
+        }
     }
 }
 
@@ -175,13 +212,24 @@ struct AwsHandler {
     api: Arc<AwsApi>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    calls: TaskTracker,
 }
 
 impl Handler for AwsHandler {
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Answer {
         match health_and_metrics(&request, &self.metrics, &self.readiness) {
             Some(answer) => answer,
-            None => self.api.handle(peer, request).await,
+            None => {
+                // In a task of its own: a client who goes away must not cut off a call between its write and its record.
+                let api = Arc::clone(&self.api);
+                let call = self
+                    .calls
+                    .spawn(async move { api.handle(peer, request).await });
+                call.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "a call broke off");
+                    plain(StatusCode::INTERNAL_SERVER_ERROR, "internal failure")
+                })
+            }
         }
     }
 }

@@ -61,6 +61,43 @@ pub fn query(data: &[u8]) {
     }
 }
 
+/// A request as the audit log records it. The first line is service, operation, user agent and message, with `|` between.
+pub fn audit_record(data: &[u8]) {
+    use crate::audit::{Decision, Event, Identity, MAX_RECORD, record};
+    let mut parts = data.splitn(2, |byte| *byte == b'\n');
+    let head = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let mut words = head.split('|');
+    let mut word = || words.next().unwrap_or_default();
+    let (service, operation, user_agent, message) = (word(), word(), word(), word());
+    let Ok(parameters) = Parameters::parse("", parts.next().unwrap_or_default()) else {
+        return;
+    };
+    let line = record(&Event {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        request_id: "",
+        event_id: "",
+        service,
+        operation,
+        region: user_agent,
+        identity: Identity::Unknown {
+            access_key_id: Some(message),
+        },
+        recipient: None,
+        source: std::net::Ipv4Addr::LOCALHOST.into(),
+        user_agent,
+        parameters: Some(&parameters),
+        response: None,
+        error: Some((message, message)),
+        decision: Decision::default(),
+        resources: &[message],
+        tls: None,
+        host: user_agent,
+    });
+    assert!(line.len() <= MAX_RECORD);
+    assert!(!line.contains(&b'\n'));
+    assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
+}
+
 /// A request on the socket of local administration.
 pub fn admin_request(data: &[u8]) {
     crate::admin::read_request(data);

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod aws;
 pub mod config;
 pub mod events;
@@ -12,9 +13,14 @@ mod limiter;
 pub mod listen;
 pub mod metrics;
 mod outbound;
+mod rate;
 mod request_id;
+pub mod store_health;
+pub mod usage;
 pub mod web_identity;
 pub mod webhook;
+
+pub use rate::StsLimits;
 
 /// Makes aws-lc-rs the process' cryptography; the first thing a process that uses TLS does.
 pub fn install_crypto() {

@@ -1,5 +1,6 @@
 //! Entry points for fuzzing: any bytes in, no panic.
 
+use crate::EtcdOptions;
 use crate::records::AnyRecord;
 use crate::{Key, RootKey, SealedSecret, Sealer};
 
@@ -40,6 +41,31 @@ pub fn sealed_secret(data: &[u8]) {
         sealer.open(&key, "secret", &sealed).is_err(),
         "nobody seals without the root key"
     );
+}
+
+/// The address of an etcd.
+pub fn etcd_url(data: &[u8]) {
+    let Ok((options, _)) = EtcdOptions::parse(&String::from_utf8_lossy(data), || {
+        jiff::Timestamp::UNIX_EPOCH
+    }) else {
+        return;
+    };
+    let again = EtcdOptions::new(&options.endpoints, &options.prefix, options.clock);
+    assert!(
+        again.is_ok_and(
+            |again| again.endpoints == options.endpoints && again.prefix == options.prefix
+        ),
+        "an address that was read is read the same"
+    );
+}
+
+/// What others may write below our prefix in etcd: key, newline, value.
+#[cfg(feature = "etcd")]
+pub fn etcd_key(data: &[u8]) {
+    let end = data.iter().position(|b| *b == b'\n').unwrap_or(data.len());
+    let (key, value) = data.split_at_checked(end).unwrap_or((data, &[]));
+    let key = [b"/p/".as_slice(), key].concat();
+    crate::etcd_store::read_foreign(&key, value.get(1..).unwrap_or_default());
 }
 
 /// A backup.

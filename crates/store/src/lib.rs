@@ -12,6 +12,7 @@
 //!
 //! * [`Store`] is the seam: its contract is in the trait's documentation, its tests in `conformance`.
 //! * [`RedbStore`] is the embedded implementation; [`DataDir`] opens it together with its root key.
+//! * `EtcdStore` (feature `etcd`) is the one that several machines share; [`EtcdOptions`] says where it is.
 //! * [`Sealer`] keeps secrets unreadable at rest and bound to the record that holds them.
 //! * [`records`] says what is stored under which key, in which form.
 //! * [`Directory`] writes, [`DirectorySnapshot`] answers, [`SnapshotFeed`] connects the two.
@@ -19,8 +20,10 @@
 pub mod backup;
 mod data_dir;
 mod directory;
+mod etcd_store;
 mod feed;
 mod key;
+mod metrics;
 mod random;
 pub mod records;
 mod redb_store;
@@ -41,11 +44,18 @@ pub use directory::{
     AccessKeyMetadata, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity,
     GroupChange, IamRecords, ImportedPolicies, LoginChange, MfaOwner, NewAccount, NewCluster,
     NewGroup, NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole,
-    NewUser, OpenDirectoryError, PasswordFault, PasswordState, Quotas, ROOT_USER_NAME, RoleChanges,
-    Taggable, Thing, UserChange, check_password, password_state, totp_code,
+    NewSamlProvider, NewUser, OpenDirectoryError, PackedMetadata, PasswordFault, PasswordState,
+    Quotas, ROOT_USER_NAME, RoleChanges, Taggable, Thing, UserChange, check_password,
+    password_state, totp_code,
+};
+#[cfg(feature = "etcd")]
+pub use etcd_store::EtcdStore;
+pub use etcd_store::{
+    DEFAULT_PREFIX, EtcdOptions, EtcdPassword, EtcdTls, EtcdUser, InvalidEtcdUrl,
 };
 pub use feed::{FeedState, FeedStopped, SnapshotFeed};
 pub use key::{InvalidKey, Key, Revision, Value};
+pub use metrics::LagHistogram;
 pub use random::{Random, RandomUnavailable};
 pub use redb_store::{OpenStoreError, RedbOptions, RedbStore};
 pub use root_key::{RootKey, RootKeyError};
@@ -54,8 +64,9 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, PolicyVersionRef,
-    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, TryStreamExt};
 
-use crate::{InvalidTransaction, Key, Revision, Transaction, Value};
+use crate::{InvalidTransaction, Key, LagHistogram, Revision, Transaction, Value};
 
 /// Durable records with atomic, conditional writes and an ordered feed of changes.
 ///
@@ -59,6 +59,17 @@ pub trait Store: Send + Sync + 'static {
     /// that `after` is ahead of this store (as when a backup was put back); the reader has to load again. A reader that
     /// is slow gets the same answer; it never slows down writers and never makes the store keep unbounded history.
     fn watch(&self, after: Revision) -> WatchStream;
+
+    /// What keeps the records, for people: `redb`, `etcd`.
+    fn kind(&self) -> &'static str {
+        "other"
+    }
+
+    /// How late watches of this handle see what others commit, from the beginning of the commit, by the writers' clocks;
+    /// none where there are no others.
+    fn lag(&self) -> Option<Arc<LagHistogram>> {
+        None
+    }
 }
 
 /// What an asynchronous operation of [`Store`] returns; boxed, so that the product can hold an `Arc<dyn Store>`.
@@ -145,6 +156,13 @@ pub enum LoadError {
     /// The store does not answer now; asking again may help.
     #[error("the store could not be read")]
     Unavailable(#[source] Source),
+    /// The view at a revision is gone, as when the store's history was compacted while a slow reader was on the way; another
+    /// load succeeds.
+    #[error("the view of the store at revision {at} is gone, it has to be loaded again")]
+    Superseded {
+        /// The revision of the load.
+        at: Revision,
+    },
     /// What is stored is not what this implementation writes; asking again does not help.
     #[error("the store holds something that is no record: {what}")]
     Damaged {

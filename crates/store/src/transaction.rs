@@ -6,15 +6,15 @@ use crate::{Key, Revision, Value};
 
 /// Limits that every implementation enforces before it looks at its data.
 ///
-/// They fit inside etcd's defaults (128 operations and 1.5 MiB for one request), so that a transaction which the
-/// embedded store takes is taken by a cluster as well.
+/// They fit inside etcd's defaults (128 operations and 1.5 MiB for one request, one operation of which is the store's own),
+/// so that a transaction which the embedded store takes is taken by a cluster as well.
 pub mod limits {
     /// Bytes of one key.
     pub const KEY_BYTES: usize = 1024;
     /// Bytes of one value.
     pub const VALUE_BYTES: usize = 512 * 1024;
     /// Compares in one transaction; separately, writes in one transaction.
-    pub const OPERATIONS: usize = 128;
+    pub const OPERATIONS: usize = 127;
     /// Bytes of all keys and values in one transaction, those of compares included.
     pub const TRANSACTION_BYTES: usize = 1024 * 1024;
 }

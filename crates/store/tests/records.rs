@@ -30,6 +30,7 @@ fn cases() -> Vec<Case> {
 fn kind(key: &Key) -> &str {
     match key.as_str() {
         "meta/session-keys" => "session-keys",
+        "meta/outbound-keys" => "outbound-keys",
         other => other.split('/').next().unwrap(),
     }
 }
@@ -281,4 +282,28 @@ fn hostile_root_keys_and_sealed_secrets_do_not_panic() {
     seeds.push(b"paWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaU=\n".to_vec());
     fuzzed(fuzz::sealed_secret, &seeds);
     fuzzed(fuzz::root_key, &seeds);
+}
+
+#[test]
+fn hostile_addresses_do_not_panic() {
+    let seeds = [
+        "etcd://a:2379,b/prefix",
+        "etcds://[::1]:1,10.0.0.1/x/y/",
+        "etcd://",
+        "",
+    ];
+    let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
+    fuzzed(fuzz::etcd_url, &seeds);
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn keys_that_others_write_do_not_panic() {
+    let seeds = [
+        "r/account/111122223333\n{}",
+        "head\n1 000102030405060708090a0b0c0d0e0f 1780000000000",
+        "",
+    ];
+    let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
+    fuzzed(fuzz::etcd_key, &seeds);
 }

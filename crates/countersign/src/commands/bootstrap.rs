@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use countersign_arn::{AccountId, Arn};
+use countersign_oidc::IssuerUrl;
 use countersign_policy::validate::{
     Existence, NoDirectory, PrincipalDirectory, Quota, Rejection, Validated, check_quota, validate,
 };
 use countersign_policy::{Lines, PolicyKind};
 use countersign_server::config::{Bootstrap, BootstrapRole, BootstrapUser};
 use countersign_store::records::{InlinePolicy, TrustPolicy, TrustedPrincipal};
-use countersign_store::{Directory, DirectorySnapshot, NewRole, NewUser};
+use countersign_store::{Directory, DirectorySnapshot, NewOidcProvider, NewRole, NewUser};
 use jiff::Timestamp;
 
 use super::settings::write_atomically;
@@ -72,6 +73,33 @@ pub(super) async fn run(
             trust,
             policy,
         });
+    }
+    let mut providers = Vec::new();
+    for provider in &bootstrap.oidc_providers {
+        let url: IssuerUrl = provider
+            .url
+            .parse()
+            .map_err(|error| Failure::usage(anyhow!("provider `{}`: {error}", provider.url)))?;
+        if snapshot
+            .oidc_provider(account, url.without_scheme())
+            .is_none()
+        {
+            providers.push((provider, url));
+        }
+    }
+    for (provider, url) in providers {
+        let texts = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let new = NewOidcProvider {
+            account,
+            url: url.without_scheme().into(),
+            client_ids: texts(&provider.client_ids),
+            thumbprints: texts(&provider.thumbprints),
+            tags: Vec::new(),
+        };
+        directory
+            .create_oidc_provider(new, now)
+            .await
+            .map_err(Failure::usage)?;
     }
     for (user, policy) in users {
         make_user(directory, account, user, policy, now).await?;

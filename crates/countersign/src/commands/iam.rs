@@ -19,6 +19,9 @@ const MAX_DOCUMENT: u64 = 48 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IamCommand {
+    /// The managed policies of AWS.
+    #[command(subcommand, name = "managed-policies")]
+    ManagedPolicies(super::managed_policies::ManagedPoliciesCommand),
     /// Print all users, groups, roles and policies of an account, as `aws iam get-account-authorization-details` does.
     Export(ExportArgs),
     /// Make the users, groups, roles and policies that such a document describes.
@@ -81,6 +84,7 @@ pub(crate) enum DocumentFormat {
 
 pub(crate) fn run(command: &IamCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
+        IamCommand::ManagedPolicies(command) => super::managed_policies::run(command, out),
         IamCommand::Export(args) => {
             let DocumentFormat::Json = args.output;
             let op = AdminOp::ExportIam {

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use countersign_arn::Partition;
 use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
+use countersign_server::audit::Audit;
 use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
@@ -15,11 +17,13 @@ use countersign_server::health::{Report, State};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
+use countersign_server::store_health::{DEFAULT_MAX_STALENESS, StoreHealth};
+use countersign_server::usage::Usage;
 use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::{Clusters, Readiness, Webhook};
 use countersign_sources::Mappings;
-use countersign_store::{Directory, FeedState};
+use countersign_store::Directory;
 use countersign_token::Rules;
 use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
@@ -40,6 +44,12 @@ pub(super) struct Launch<'a> {
     pub(super) partition: Partition,
     /// The embedded IAM, if there is one.
     pub(super) directory: Option<Directory>,
+    /// Where the store is, and the audit log unless it is configured to be elsewhere.
+    pub(super) data_dir: Option<&'a Path>,
+    /// Region of the AWS APIs, if a flag says it.
+    pub(super) region: Option<&'a str>,
+    /// Calls whose audit record cannot be kept are refused, whatever the configuration says.
+    pub(super) audit_strict: bool,
     pub(super) upstream: Option<StsVerifier>,
     pub(super) nodes: Option<InstanceLookup>,
     pub(super) aws: Option<TcpListener>,
@@ -74,7 +84,32 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     )?;
     let (deny_mode, upstream_failure_status) = launch.deny;
 
-    let metrics = Arc::new(launch.metrics);
+    let max_staleness = own
+        .max_store_staleness
+        .map_or(DEFAULT_MAX_STALENESS, Duration::from_secs);
+    let store = launch
+        .directory
+        .clone()
+        .map(|directory| StoreHealth::new(directory, max_staleness));
+    let audit = start_audit(
+        own,
+        launch.data_dir,
+        launch.audit_strict,
+        launch.aws.is_some(),
+    )?;
+    let mut metrics = launch.metrics;
+    if let Some(counters) = audit.counters() {
+        metrics.register_audit(counters);
+    }
+    if let Some(store) = &store {
+        metrics.register_store(store.clone());
+    }
+    let metrics = Arc::new(metrics);
+    let usage = Arc::new(Usage::default());
+    let used = launch
+        .directory
+        .clone()
+        .map(|directory| (Arc::clone(&usage), directory));
     let events = Events::start(
         &event_target(launch.events.or(own.events.as_deref())),
         metrics.events_lost().clone(),
@@ -100,6 +135,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
             verifiers: verifiers.clone(),
             mappings: cluster.mappings,
             nodes: launch.nodes.clone(),
+            store: store.clone(),
             deny_mode,
             upstream_failure_status,
         }))
@@ -109,8 +145,10 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     )));
     let readiness = readiness(
         launch.directory.clone(),
+        store.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
+        audit.clone(),
     );
     let webhook = Webhook::new(
         clusters,
@@ -120,7 +158,13 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.upstream,
     );
 
+    let region = launch
+        .region
+        .or(own.region.as_deref())
+        .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -128,13 +172,22 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 cert: files.certfile.clone(),
                 key: files.keyfile.clone(),
             }),
-            api: Arc::new(AwsApi::new(
-                keys,
-                directory,
-                Arc::clone(&metrics),
-                failures,
-                own.debug_signatures,
-            )),
+            api: Arc::new({
+                let api = AwsApi::new(
+                    keys,
+                    directory,
+                    Arc::clone(&metrics),
+                    failures,
+                    own.debug_signatures,
+                )
+                .limited_to(own.limits.sts())
+                .recorded_in(audit.clone(), usage, region)
+                .with_web_identity(web_identity);
+                match store {
+                    Some(store) => api.with_store_health(store),
+                    None => api,
+                }
+            }),
         }),
         _ => None,
     };
@@ -154,6 +207,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         metrics,
         readiness,
         limits: Limits::default(),
+        audit,
+        usage: used,
     };
     app.start().map_err(Failure::usage)
 }
@@ -186,6 +241,24 @@ pub(super) async fn until_told_to_stop() -> Result<(), Failure> {
     }
     tracing::info!("stopping");
     Ok(())
+}
+
+/// The audit log of the AWS APIs; off where there are none.
+fn start_audit(
+    own: &OwnConfig,
+    data_dir: Option<&Path>,
+    strict: bool,
+    served: bool,
+) -> Result<Audit, Failure> {
+    let mut options = own.audit.clone();
+    if strict {
+        options.on_failure = Some("refuse".into());
+    }
+    let settings = options.settings(data_dir).map_err(Failure::usage)?;
+    match settings {
+        Some(settings) if served => Audit::start(settings).map_err(Failure::usage),
+        _ => Ok(Audit::off()),
+    }
 }
 
 fn token_rules(
@@ -247,20 +320,17 @@ fn event_target(text: Option<&str>) -> EventTarget {
 
 fn readiness(
     directory: Option<Directory>,
+    store: Option<StoreHealth>,
     clusters: Arc<ArcSwap<Clusters>>,
     upstream: Option<StsVerifier>,
+    audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
         let mut report = Report::default();
+        if let Some(store) = &store {
+            store.report(&mut report);
+        }
         if let Some(directory) = &directory {
-            match &*directory.feed().state() {
-                FeedState::Live => report.add("store", State::Ok, String::new()),
-                FeedState::Behind { since, reason } => report.add(
-                    "store",
-                    State::Warning,
-                    format!("behind for {} s: {reason}", since.elapsed().as_secs()),
-                ),
-            }
             let unusable = directory.snapshot().unusable_count();
             if unusable > 0 {
                 report.add(
@@ -285,6 +355,7 @@ fn readiness(
             );
             report.add("sts", State::Ok, detail);
         }
+        audit.report(&mut report);
         report
     })
 }

@@ -12,12 +12,13 @@ use countersign_server::admin::{
     AdminAnswer, AdminClient, AdminError, AdminErrorKind, AdminOp, AskError, ConnectError, execute,
 };
 use countersign_store::{
-    DataDir, Directory, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions, RedbStore,
-    RootKeySource, Sealer, Store,
+    DataDir, Directory, EtcdOptions, OpenDataDirError, OpenStoreError, Quotas, Random, RedbOptions,
+    RedbStore, RootKeySource, Sealer, Store,
 };
 use jiff::Timestamp;
 
 use super::settings;
+use super::storage::{self, StoreChoice};
 use crate::report::Failure;
 
 /// How long a server that holds the store but does not listen yet is waited for.
@@ -41,12 +42,25 @@ pub(crate) struct LocalArgs {
 }
 
 /// A store, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum StoreUrl {
     /// The data directory of an embedded store.
     Redb(PathBuf),
-    /// An etcd cluster.
+    /// The address of an etcd.
     Etcd(String),
+    /// The etcd of a configuration file.
+    Configured(Box<EtcdOptions>),
+}
+
+impl StoreUrl {
+    /// Whether both are certainly the same store.
+    pub(super) fn is_spelt_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Redb(one), Self::Redb(two)) => one == two,
+            (Self::Etcd(one), Self::Etcd(two)) => one == two,
+            _ => false,
+        }
+    }
 }
 
 impl FromStr for StoreUrl {
@@ -68,7 +82,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Redb(directory) => write!(f, "redb:{}", directory.display()),
             // A URL may have a password in it.
-            Self::Etcd(_) => f.write_str("etcd"),
+            Self::Etcd(_) | Self::Configured(_) => f.write_str("etcd"),
         }
     }
 }
@@ -77,29 +91,37 @@ impl fmt::Display for StoreUrl {
 pub(super) struct Place {
     pub(super) store: StoreUrl,
     root_key_file: Option<PathBuf>,
+    /// Where the configuration says that a root key may be.
+    data_dir: Option<PathBuf>,
 }
 
 impl LocalArgs {
     pub(super) fn place(&self) -> Result<Place, Failure> {
         let mut root_key_file = self.root_key_file.clone();
+        let mut data_dir = None;
         let store = match (&self.store, &self.config, &self.data_dir) {
             (Some(store), _, _) => store.clone(),
             (None, _, Some(directory)) => StoreUrl::Redb(directory.clone()),
             (None, Some(config), None) => {
                 let own = settings::read_config(Some(config))?.config.countersign;
                 root_key_file = root_key_file.or(own.root_key_file);
-                StoreUrl::Redb(own.data_dir.ok_or_else(|| {
-                    Failure::usage(anyhow!(
-                        "`{}` has no `dataDir` in the section `countersign`",
-                        config.display()
-                    ))
-                })?)
+                data_dir.clone_from(&own.data_dir);
+                match storage::choose(None, own.store.as_ref())? {
+                    StoreChoice::Etcd(options) => StoreUrl::Configured(options),
+                    StoreChoice::Redb => StoreUrl::Redb(own.data_dir.ok_or_else(|| {
+                        Failure::usage(anyhow!(
+                            "`{}` has no `dataDir` in the section `countersign`",
+                            config.display()
+                        ))
+                    })?),
+                }
             }
             (None, None, None) => StoreUrl::Redb(settings::platform_data_dir()?),
         };
         Ok(Place {
             store,
             root_key_file,
+            data_dir,
         })
     }
 
@@ -114,7 +136,12 @@ impl Place {
         let deadline = tokio::time::Instant::now() + STARTING;
         let directory = match &self.store {
             StoreUrl::Redb(directory) => directory,
-            StoreUrl::Etcd(_) => return Err(no_etcd()),
+            StoreUrl::Etcd(_) | StoreUrl::Configured(_) => {
+                let opened = self.open_shared().await?;
+                return execute(&opened, op, Timestamp::now())
+                    .await
+                    .map_err(refused);
+            }
         };
         loop {
             if let Some(server) = server_of(directory).await? {
@@ -134,6 +161,18 @@ impl Place {
                 Err(error) => return Err(in_use_hint(error, directory)),
             }
         }
+    }
+}
+
+impl Place {
+    /// The directory on an etcd, beside the servers that work on it.
+    async fn open_shared(&self) -> Result<Directory, Failure> {
+        let source = settings::root_key_source(self.root_key_file.as_deref())?;
+        let root_key = storage::shared_root_key(source, self.data_dir.as_deref())?;
+        let store = etcd(&self.store)?;
+        let directory = storage::open_shared(store, &root_key, Random::system()).await?;
+        directory.maintain_session_keys(Timestamp::now()).await?;
+        Ok(directory)
     }
 }
 
@@ -174,7 +213,7 @@ pub(super) async fn open_store(store: &StoreUrl) -> Result<Arc<dyn Store>, Failu
             existing(directory)?;
             open_redb(directory).await
         }
-        StoreUrl::Etcd(_) => Err(no_etcd()),
+        StoreUrl::Etcd(_) | StoreUrl::Configured(_) => etcd(store),
     }
 }
 
@@ -185,7 +224,7 @@ pub(super) async fn open_target(store: &StoreUrl) -> Result<Arc<dyn Store>, Fail
             settings::make_private_dir(directory)?;
             open_redb(directory).await
         }
-        StoreUrl::Etcd(_) => Err(no_etcd()),
+        StoreUrl::Etcd(_) | StoreUrl::Configured(_) => etcd(store),
     }
 }
 
@@ -200,8 +239,24 @@ async fn open_redb(directory: &Path) -> Result<Arc<dyn Store>, Failure> {
     }
 }
 
-fn no_etcd() -> Failure {
-    Failure::usage(anyhow!("this binary has no etcd store in it"))
+/// The store on etcd, which is not asked yet.
+fn etcd(store: &StoreUrl) -> Result<Arc<dyn Store>, Failure> {
+    let options = match store {
+        StoreUrl::Configured(options) => options.clone(),
+        StoreUrl::Redb(directory) => {
+            return Err(Failure::usage(anyhow!(
+                "`{}` is no etcd",
+                directory.display()
+            )));
+        }
+        StoreUrl::Etcd(address) => match storage::choose(Some(address), None)? {
+            StoreChoice::Etcd(options) => options,
+            StoreChoice::Redb => {
+                return Err(Failure::usage(anyhow!("the address names no etcd")));
+            }
+        },
+    };
+    storage::etcd(*options, Random::system())
 }
 
 /// A slip of the pen must not make a new store, and then find nothing in it.

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
+use super::storage::{self, StoreChoice};
 use super::{bootstrap, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
@@ -91,9 +92,15 @@ pub(crate) struct ServeArgs {
     /// The reference's feature gates; accepted, and always on here.
     #[arg(long, hide = true, value_name = "GATES")]
     feature_gates: Option<String>,
+    /// Where the records of the embedded IAM are: `redb`, or `etcd://HOST:2379,.../PREFIX`.
+    #[arg(long, env = "COUNTERSIGN_STORE", value_name = "STORE")]
+    store: Option<String>,
     /// Write a JSON object here, atomically, once every listener answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Refuse calls whose audit record cannot be written.
+    #[arg(long)]
+    audit_strict: bool,
     /// Start beside a running instance, and take over its addresses when it stops.
     #[arg(long)]
     takeover: bool,
@@ -249,6 +256,9 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition,
         directory,
+        data_dir: own.data_dir.as_deref(),
+        region: None,
+        audit_strict: args.audit_strict,
         upstream: sts.clone(),
         nodes,
         aws,
@@ -373,16 +383,20 @@ async fn open_embedded(
     partition: Partition,
 ) -> Result<(Option<countersign_store::Directory>, Option<TcpListener>), Failure> {
     let own = &loaded.config.countersign;
-    let data_dir = own.data_dir.clone().ok_or_else(|| {
-        Failure::usage(anyhow::anyhow!(
-            "`identity: embedded` needs `dataDir` in the section `countersign`"
-        ))
-    })?;
+    let store = storage::choose(args.store.as_deref(), own.store.as_ref())?;
+    if matches!(store, StoreChoice::Redb) && own.data_dir.is_none() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`identity: embedded` needs `dataDir` in the section `countersign`, or `store`"
+        )));
+    }
     let address = own.aws_listen.as_deref().unwrap_or("127.0.0.1:4600");
     let listener = bind(address, args.takeover).await.map_err(Failure::usage)?;
     let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
-    settings::make_private_dir(&data_dir)?;
-    let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
+    if let Some(data_dir) = &own.data_dir {
+        settings::make_private_dir(data_dir)?;
+    }
+    let directory =
+        settings::open_directory(&store, own.data_dir.as_deref(), root_key, args.takeover).await?;
     let account: AccountId = own
         .account_id
         .as_deref()

@@ -19,6 +19,7 @@ use countersign_store::{
 };
 use jiff::Timestamp;
 
+use super::storage::{self, StoreChoice};
 use crate::report::Failure;
 
 /// How long `--takeover` waits for the running instance to let go of its store.
@@ -233,8 +234,37 @@ pub(super) fn root_key_source(file: Option<&Path>) -> Result<RootKeySource, Fail
     }
 }
 
-/// Opens store and directory; with `takeover`, waits while another process has them.
+/// Opens the chosen store and the directory on it, and looks after the keys of session tokens. `data_dir` is where redb is,
+/// and where a root key may be.
 pub(super) async fn open_directory(
+    store: &StoreChoice,
+    data_dir: Option<&Path>,
+    root_key: RootKeySource,
+    takeover: bool,
+) -> Result<Directory, Failure> {
+    let directory = match (store, data_dir) {
+        (StoreChoice::Etcd(options), data_dir) => {
+            let root_key = storage::shared_root_key(root_key, data_dir)?;
+            let random = Random::system();
+            let store = storage::etcd((**options).clone(), random.clone())?;
+            storage::open_shared(store, &root_key, random).await?
+        }
+        (StoreChoice::Redb, Some(data_dir)) => open_redb(data_dir, root_key, takeover).await?,
+        (StoreChoice::Redb, None) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "the embedded store needs `dataDir` in the section `countersign`"
+            )));
+        }
+    };
+    directory
+        .maintain_session_keys(Timestamp::now())
+        .await
+        .map_err(Failure::usage)?;
+    Ok(directory)
+}
+
+/// Opens the embedded store and the directory on it; with `takeover`, waits while another process has them.
+async fn open_redb(
     data_dir: &Path,
     root_key: RootKeySource,
     takeover: bool,
@@ -272,14 +302,9 @@ pub(super) async fn open_directory(
     };
     let sealer = Sealer::new(&opened.root_key, &[])?;
     let store = Arc::new(opened.store);
-    let directory = Directory::open(store, sealer, random, Quotas::default())
+    Directory::open(store, sealer, random, Quotas::default())
         .await
-        .map_err(Failure::usage)?;
-    directory
-        .maintain_session_keys(Timestamp::now())
-        .await
-        .map_err(Failure::usage)?;
-    Ok(directory)
+        .map_err(Failure::usage)
 }
 
 /// The same source once more, for the next attempt.

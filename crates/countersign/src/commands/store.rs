@@ -207,7 +207,7 @@ async fn take(local: &LocalArgs, file: File) -> Result<(), Failure> {
     let place = local.place()?;
     let server = match &place.store {
         StoreUrl::Redb(directory) => server_of(directory).await?,
-        StoreUrl::Etcd(_) => None,
+        StoreUrl::Etcd(_) | StoreUrl::Configured(_) => None,
     };
     let mut file = tokio::fs::File::from_std(file);
     match server {
@@ -236,7 +236,7 @@ async fn restore_file(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Fai
 }
 
 async fn migrate(args: &MigrateArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    if args.from == args.to {
+    if args.from.is_spelt_as(&args.to) {
         return Err(Failure::usage(anyhow!("source and target are one store")));
     }
     // Opened as a server opens it: of an embedded store this says that none runs, so that nothing is written behind our back.
@@ -324,7 +324,7 @@ async fn export_all(args: &ExportArgs, out: &mut dyn Write) -> Result<(), Failur
     let place = args.local.place()?;
     let server = match &place.store {
         StoreUrl::Redb(directory) => server_of(directory).await?,
-        StoreUrl::Etcd(_) => None,
+        StoreUrl::Etcd(_) | StoreUrl::Configured(_) => None,
     };
     // Checked before it is printed; it may be larger than memory.
     let temporary = Temporary::beside(&std::env::temp_dir().join("countersign-export"))?;

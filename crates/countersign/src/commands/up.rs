@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
-use super::{bootstrap, settings, upstream};
+use super::{bootstrap, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -71,9 +71,15 @@ pub(crate) struct UpArgs {
     /// Configuration file: mappings under `server`, options under `countersign`.
     #[arg(short, long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where the records are: `redb`, a file in the data directory, or `etcd://HOST:2379,.../PREFIX`.
+    #[arg(long, env = "COUNTERSIGN_STORE", value_name = "STORE")]
+    store: Option<String>,
     /// Write a JSON object here, atomically, once every listener answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Refuse calls whose audit record cannot be written.
+    #[arg(long)]
+    audit_strict: bool,
     /// Start beside a running instance with the same data directory, and take over its addresses when it stops.
     #[arg(long)]
     takeover: bool,
@@ -149,7 +155,9 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         .map_err(Failure::usage)?;
 
     let root_key = settings::root_key_source(own.root_key_file.as_deref())?;
-    let directory = settings::open_directory(&data_dir, root_key, args.takeover).await?;
+    let store = storage::choose(args.store.as_deref(), own.store.as_ref())?;
+    let directory =
+        settings::open_directory(&store, Some(&data_dir), root_key, args.takeover).await?;
     let _admin_socket = launch::administer(&data_dir, &directory);
     let now = Timestamp::now();
     settings::ensure_account(&directory, args.account, Partition::Aws, now).await?;
@@ -197,6 +205,9 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition: Partition::Aws,
         directory: Some(directory.clone()),
+        data_dir: Some(&data_dir),
+        region: Some(&args.region),
+        audit_strict: args.audit_strict,
         upstream: None,
         nodes,
         aws: Some(aws),

@@ -216,6 +216,12 @@ impl Running {
         }
     }
 
+    /// Asks the process to end, and waits until it has.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        self.child.wait().unwrap();
+    }
+
     /// Sends a signal, such as `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
         assert!(

@@ -11,13 +11,22 @@
     reason = "tests fail by panicking"
 )]
 
+mod admin;
 mod assume_role;
+mod audit;
 mod cluster;
 mod cluster_suite;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod harness;
+mod iam_policies;
+#[path = "../../../saml/tests/common/mod.rs"]
+mod identity_provider;
 mod people;
 mod policy;
+mod saml;
 mod serve;
 mod sts_wire;
 mod tokens;
+mod web_identity;
 mod webhook;

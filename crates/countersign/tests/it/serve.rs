@@ -253,3 +253,25 @@ fn serve_refuses_configurations_that_cannot_be_meant() {
         assert!(stderr.contains(message), "{text}\n{stderr}");
     }
 }
+
+/// A build without etcd says how to get one that has it.
+#[cfg(not(feature = "etcd"))]
+#[test]
+fn serve_without_etcd_says_how_to_get_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yaml");
+    let (dir, key) = (dir.path().display(), "a5".repeat(32));
+    let text = format!(
+        "clusterID: a\nserver: {{stateDir: {dir}/state, port: 0}}\n\
+         countersign: {{identity: embedded, healthListen: \"off\", awsListen: \"127.0.0.1:0\", store: \"etcd://127.0.0.1:1/x\"}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let environment = [("COUNTERSIGN_ROOT_KEY".to_owned(), key)].into();
+    let output = countersign(&["serve", "--config", path.to_str().unwrap()], &environment);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("cargo build --release --features etcd"),
+        "{stderr}"
+    );
+}

@@ -117,11 +117,17 @@ pub(super) fn protected(request: &Request<'_>) -> Option<SpecialRule> {
     }
     if special.has(Special::ROLE_WRITE) && service == "iam" {
         let reserved = resource.starts_with("role/aws-reserved/");
-        // Service-linked roles are made and deleted through actions of their own, and may be passed.
+        // Service-linked roles are made and deleted through actions of their own, may be passed, and have tags and a
+        // description of their customers (IAM API spec, section 4.4).
         let linked = resource.starts_with("role/aws-service-role/")
             && !matches!(
                 request.action().name(),
-                "createservicelinkedrole" | "deleteservicelinkedrole" | "passrole"
+                "createservicelinkedrole"
+                    | "deleteservicelinkedrole"
+                    | "passrole"
+                    | "tagrole"
+                    | "untagrole"
+                    | "updateroledescription"
             );
         if reserved || linked {
             return Some(SpecialRule::ProtectedRole);

@@ -10,5 +10,6 @@ pub use api::{ApiActions, ApiService, Needs, api_actions};
 pub(crate) use keys::global_keys;
 pub use keys::{ConditionKeyInfo, KeyType, condition_key, is_list_key};
 pub use managed::{ManagedPolicy, managed_policies};
-pub(crate) use services::known_services;
-pub use services::{ActionInfo, ResourceType, ServiceTable, is_known_service, service, services};
+pub use services::{
+    ActionInfo, ResourceType, ServiceTable, is_known_service, known_services, service, services,
+};

@@ -89,8 +89,8 @@ pub fn is_known_service(prefix: &str) -> bool {
     KNOWN.contains(&prefix.to_ascii_lowercase())
 }
 
-/// All known action prefixes.
-pub(crate) fn known_services() -> impl Iterator<Item = &'static str> {
+/// All known action prefixes, in order.
+pub fn known_services() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(String::as_str)
 }
 

@@ -115,6 +115,16 @@ pub async fn execute(
             }
             Ok(AdminAnswer::IamImported(report))
         }
+        AdminOp::ImportAwsPolicies { policies } => {
+            let done = directory
+                .import_aws_policies(policies)
+                .await
+                .map_err(refused)?;
+            Ok(AdminAnswer::PoliciesImported {
+                written: done.written,
+                unchanged: done.unchanged,
+            })
+        }
         AdminOp::Backup {} => Ok(AdminAnswer::BackupFollows {}),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use countersign_arn::AccountId;
 use countersign_session::RevocationRow;
+use countersign_store::records::AwsPolicy;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -72,6 +73,11 @@ pub enum AdminOp {
         /// How.
         options: ImportOptions,
     },
+    /// Takes over managed policies of AWS. What cannot be sent at once is sent in several operations.
+    ImportAwsPolicies {
+        /// The policies.
+        policies: Vec<AwsPolicy>,
+    },
     /// A backup of the store; its bytes follow the answer until the end of the stream.
     Backup {},
 }
@@ -90,6 +96,7 @@ impl AdminOp {
             Self::DeleteRootKey { .. } => "delete-root-key",
             Self::ExportIam { .. } => "export-iam",
             Self::ImportIam { .. } => "import-iam",
+            Self::ImportAwsPolicies { .. } => "import-aws-policies",
             Self::Backup {} => "backup",
         }
     }
@@ -219,6 +226,13 @@ pub enum AdminAnswer {
     },
     /// To `ImportIam`.
     IamImported(ImportReport),
+    /// To `ImportAwsPolicies`.
+    PoliciesImported {
+        /// Policies that were not there before, or got another version or default.
+        written: usize,
+        /// Policies that were there as they are.
+        unchanged: usize,
+    },
     /// To `Backup`: the backup follows.
     BackupFollows {},
 }

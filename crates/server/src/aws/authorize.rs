@@ -165,7 +165,19 @@ pub(crate) fn ask(
             outcome = decision.outcome.as_str(),
             "call denied"
         );
-        let mut error = ApiError::new(403, "AccessDenied", message);
+        let may_read = || {
+            let role = "iam:GetRole";
+            let keys = conditions::of_action(call, role, resource, None).ok()?;
+            let action = Action::parse(role).ok()?;
+            let request = Request::new(&holder.principal, &action, &resource.arn, &keys).ok()?;
+            Some(decide(&request, &layers).is_allowed())
+        };
+        let mut error = decision
+            .special
+            .and_then(|rule| {
+                super::iam::ruled_out(call, rule, &resource.arn, || may_read() == Some(true))
+            })
+            .unwrap_or_else(|| ApiError::new(403, "AccessDenied", message));
         error.denial = explanation(call, &request, &decision, statement.as_ref());
         denied = Some(error);
     }

@@ -71,9 +71,31 @@ pub(crate) fn of_action(
                     keys.set("iam:AWSServiceName", service.to_owned());
                 }
             }
+            "sts:TaskPolicyArn" => {
+                let policy = input.get("TaskPolicyArn");
+                if let Some(arn) = policy.and_then(|policy| policy.member("arn")) {
+                    keys.set("sts:TaskPolicyArn", arn.to_owned());
+                }
+            }
             "iam:PassedToService" => {
                 if let Some(service) = passed_to {
                     keys.set("iam:PassedToService", service.to_owned());
+                }
+            }
+            "sts:IdentityTokenAudience" => {
+                let audiences = input.texts("Audience").into_iter().map(str::to_owned);
+                keys.set_list("sts:IdentityTokenAudience", audiences);
+            }
+            "sts:DurationSeconds" => {
+                let range = countersign_session::duration::DurationOf::WebIdentityToken;
+                let seconds = input
+                    .integer("DurationSeconds")
+                    .unwrap_or_else(|| i64::from(range.default_seconds()));
+                keys.set("sts:DurationSeconds", seconds.to_string());
+            }
+            "sts:SigningAlgorithm" => {
+                if let Some(algorithm) = input.text("SigningAlgorithm") {
+                    keys.set("sts:SigningAlgorithm", algorithm.to_owned());
                 }
             }
             _ => {}

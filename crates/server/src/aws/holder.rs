@@ -37,9 +37,17 @@ impl Holder {
             .filter(|session| !session.policies.is_empty())
             .map(|session| session_limits(&session.policies, snapshot, cache));
         if identity.caller().kind() == CallerKind::Root {
+            let credentials = match session {
+                Some(session) => Credentials::SessionToken {
+                    mfa: session.mfa_at.is_some(),
+                },
+                None => Credentials::LongTerm,
+            };
             return Ok(Self {
                 user: None,
-                principal: Principal::root(identity.arn()).map_err(|_| gone())?,
+                principal: Principal::root(identity.arn())
+                    .map_err(|_| gone())?
+                    .with_credentials(credentials),
                 compiled: Arc::default(),
                 session: limits,
             });

@@ -8,6 +8,7 @@
 //! The (version, action) pair names service and operation, and the credential scope must be that service's: a request is never
 //! authenticated for one service and dispatched to another. A [`Caller`] is made by verification only.
 
+mod authenticate;
 mod authorize;
 mod conditions;
 mod documents;
@@ -20,40 +21,48 @@ mod own_password;
 mod page;
 mod policies;
 pub mod query;
+mod record;
 mod respond;
+mod service;
 mod shape;
 mod sts;
 mod table;
 mod target;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
-use countersign_sigv4::{
-    AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
-};
+use countersign_sigv4::{Offered, Parsed, ServicePolicy};
 use countersign_store::{Directory, Random};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use authenticate::{headers_of, signed_request};
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
 use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
-use query::{Format, Member, Parameters};
+use query::{Member, Parameters};
 use respond::{answer, query_error, rest_error};
+pub use service::Service;
 use shape::{Input, Style};
+use sts::SamlTrust;
 
+use crate::audit::{Audit, Place};
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::Metrics;
+use crate::outbound;
+use crate::rate::{StsLimits, StsRates};
 use crate::request_id;
+use crate::store_health::StoreHealth;
+use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
 /// Reads the parameters of AssumeRole and drops them, for the fuzzer.
@@ -80,10 +89,13 @@ pub fn operation_catalogue() -> serde_json::Value {
 /// How often the keys of session tokens are looked after.
 const KEY_MAINTENANCE: Duration = Duration::from_secs(3600);
 
-/// Rotates the keys of session tokens when they are due, for as long as the process runs. Every replica does; the store
+/// Rotates the keys of session tokens and of outbound tokens when they are due, for as long as the process runs. Every replica does; the store
 /// lets one of them through.
 pub async fn keep_session_keys(directory: Directory) {
     loop {
+        if let Err(error) = directory.maintain_outbound_keys(Timestamp::now()).await {
+            tracing::error!(%error, "the keys of outbound tokens could not be looked after; trying again in an hour");
+        }
         tokio::time::sleep(KEY_MAINTENANCE).await;
         if let Err(error) = directory.maintain_session_keys(Timestamp::now()).await {
             tracing::error!(%error, "the keys of session tokens could not be looked after; trying again in an hour");
@@ -97,78 +109,6 @@ const MAX_BODY: usize = 256 << 10;
 const MAX_LARGE_BODY: usize = 11 << 20;
 /// Large bodies in memory at once.
 const LARGE_BODIES: usize = 4;
-
-/// The services with the Query protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Service {
-    /// Security Token Service.
-    Sts,
-    /// Identity and Access Management.
-    Iam,
-}
-
-impl Service {
-    const ALL: [Self; 2] = [Self::Sts, Self::Iam];
-
-    /// Name in credential scopes, metrics and logs.
-    #[must_use]
-    pub const fn signing_name(self) -> &'static str {
-        match self {
-            Self::Sts => "sts",
-            Self::Iam => "iam",
-        }
-    }
-
-    const fn version(self) -> &'static str {
-        match self {
-            Self::Sts => keys::STS_VERSION,
-            Self::Iam => "2010-05-08",
-        }
-    }
-
-    const fn namespace(self) -> &'static str {
-        match self {
-            Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
-            Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
-        }
-    }
-
-    /// How it words the faults of parameters.
-    const fn style(self) -> Style {
-        match self {
-            Self::Sts => Style::WithValue,
-            Self::Iam => Style::WithoutValue,
-        }
-    }
-
-    /// IAM answers in XML only.
-    fn format(self, head: &http::request::Parts) -> Format {
-        match self {
-            Self::Sts => Format::of_accept(
-                head.headers
-                    .get(header::ACCEPT)
-                    .and_then(|value| value.to_str().ok()),
-            ),
-            Self::Iam => Format::Xml,
-        }
-    }
-
-    /// The service of the credential scope, as far as it can be told before the signature is read. It only chooses who
-    /// words an error; the scope itself is checked with the signature.
-    fn signed_for(head: &http::request::Parts) -> Option<Self> {
-        let authorization = head
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let query = head.uri.query().unwrap_or_default();
-        Self::ALL.into_iter().find(|service| {
-            let name = service.signing_name();
-            authorization.contains(&format!("/{name}/aws4_request"))
-                || query.contains(&format!("%2F{name}%2Faws4_request"))
-        })
-    }
-}
 
 /// An error as the wire has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +144,11 @@ impl From<SessionRefusal> for ApiError {
     }
 }
 
+/// What is answered over a limit (STS spec, section 10).
+fn throttled() -> ApiError {
+    ApiError::new(400, "Throttling", "Rate exceeded")
+}
+
 /// A fault of ours, of which the log says more.
 fn internal_failure() -> ApiError {
     ApiError::new(
@@ -219,14 +164,20 @@ pub struct AwsApi {
     keys: Arc<KeyRing>,
     directory: Directory,
     limiter: FailureLimiter,
+    rates: StsRates,
     metrics: Arc<Metrics>,
     debug_signatures: bool,
     sts: ServicePolicy,
     iam: ServicePolicy,
     policies: PolicyCache,
+    saml: SamlTrust,
     random: Random,
+    store: Option<StoreHealth>,
     large_bodies: Semaphore,
     observer: Option<Arc<dyn CallObserver>>,
+    audit: Audit,
+    usage: Arc<Usage>,
+    region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
 }
 
@@ -244,22 +195,66 @@ impl AwsApi {
             keys,
             directory,
             limiter: FailureLimiter::new(failures_per_second),
+            rates: StsRates::new(StsLimits::OFF),
             metrics,
             debug_signatures,
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             policies: PolicyCache::default(),
+            saml: SamlTrust::default(),
             random: Random::system(),
             large_bodies: Semaphore::new(LARGE_BODIES),
             observer: None,
+            audit: Audit::off(),
+            usage: Arc::default(),
+            region: "us-east-1".into(),
             web_identity: None,
+            store: None,
         }
+    }
+
+    /// Answers only while this store may be answered from.
+    #[must_use]
+    pub fn with_store_health(mut self, store: StoreHealth) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Whether the snapshot may be answered from.
+    fn check_store(&self) -> Result<(), ApiError> {
+        match self.store.as_ref().map(StoreHealth::check) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(away)) => {
+                tracing::debug!(%away, "AWS API request not answered");
+                Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    "The request has failed due to a temporary failure of the server.",
+                ))
+            }
+        }
+    }
+
+    /// The same, with every call in the audit log, and what it used in `usage`. `region` is written where a request names none.
+    #[must_use]
+    pub fn recorded_in(mut self, audit: Audit, usage: Arc<Usage>, region: &str) -> Self {
+        self.audit = audit;
+        self.usage = usage;
+        self.region = region.into();
+        self
     }
 
     /// The same with web identities: AssumeRoleWithWebIdentity and our own tokens.
     #[must_use]
     pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
         self.web_identity = Some(web_identity);
+        self
+    }
+
+    /// The same with at most so many calls of STS a second; without it, there is no limit.
+    #[must_use]
+    pub fn limited_to(mut self, limits: StsLimits) -> Self {
+        self.rates = StsRates::new(limits);
         self
     }
 
@@ -270,11 +265,21 @@ impl AwsApi {
         self
     }
 
+    /// The same with other SAML endpoints and audiences than those of AWS.
+    #[must_use]
+    pub fn with_saml(mut self, options: SamlOptions) -> Self {
+        self.saml = SamlTrust::new(options);
+        self
+    }
+
     /// Answers one request whose path is not a health path.
     pub async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Answer {
         let request_id = request_id::fresh();
         let (head, body) = request.into_parts();
         let now = Timestamp::now();
+        if let Some(answer) = self.document(&head, now) {
+            return answer;
+        }
         if !matches!(head.uri.path(), "" | "/") {
             let error = ApiError::new(
                 404,
@@ -292,7 +297,7 @@ impl AwsApi {
         if body.size_hint().lower() > MAX_BODY as u64 && self.may_be_large(&head, peer, now) {
             match self.large_bodies.try_acquire() {
                 Ok(acquired) => permit = Some(acquired),
-                Err(_) => return refuse(&ApiError::new(400, "Throttling", "Rate exceeded")),
+                Err(_) => return refuse(&throttled()),
             }
             limit = MAX_LARGE_BODY;
         }
@@ -316,6 +321,14 @@ impl AwsApi {
         let answer = self.answer(&head, &body, peer, now, &request_id).await;
         drop(permit);
         answer
+    }
+
+    /// A document of an issuer of our own tokens, if the request is for one.
+    #[must_use]
+    pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
+        let public_url = self.web_identity.as_ref()?.public_url();
+        let asked = (&head.method, head.uri.path(), &head.headers);
+        outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
     /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.
@@ -359,8 +372,10 @@ impl AwsApi {
             input: None,
             decision: None,
             allow: None,
+            place: None,
         };
         let ended = self.call(&received, &parameters, &mut trace).await;
+        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -409,11 +424,13 @@ impl AwsApi {
         parameters: &'p Result<Parameters<'p>, query::ParameterError>,
         trace: &mut Trace<'p>,
     ) -> Result<Member, ApiError> {
+        self.check_store()?;
         let snapshot = self.directory.snapshot();
         let anonymous = trace
             .operation
             .is_some_and(|operation| operation.access == Access::Anonymous);
         trace.caller = self.authenticate(received, parameters, trace, &snapshot, anonymous)?;
+        self.check_rate(received, trace)?;
         let parameters = parameters
             .as_ref()
             .map_err(|error| ApiError::new(400, "ValidationError", error.to_string()))?;
@@ -439,6 +456,20 @@ impl AwsApi {
                 "Calls cannot be recorded at the moment.",
             ));
         }
+        match self
+            .audit
+            .admit(operation.service.signing_name(), operation.name)
+        {
+            Ok(place) => trace.place = Some(place),
+            Err(unavailable) => {
+                trace.input = Some(input);
+                return Err(ApiError::new(
+                    503,
+                    "ServiceUnavailable",
+                    unavailable.to_string(),
+                ));
+            }
+        }
         let call = Call {
             operation,
             input,
@@ -447,6 +478,8 @@ impl AwsApi {
             snapshot,
             directory: &self.directory,
             policies: &self.policies,
+            usage: &self.usage,
+            saml: &self.saml,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
@@ -477,109 +510,28 @@ impl AwsApi {
         ended
     }
 
-    /// Who signed. An anonymous operation may come without a signature; one that is there is not looked at, because
-    /// nothing follows from it.
-    fn authenticate(
-        &self,
-        received: &Received<'_>,
-        parameters: &Result<Parameters<'_>, query::ParameterError>,
-        trace: &mut Trace<'_>,
-        snapshot: &countersign_store::DirectorySnapshot,
-        anonymous: bool,
-    ) -> Result<Option<Caller>, ApiError> {
-        let headers = headers_of(received.head);
-        let signed = signed_request(received.head, &headers, received.peer, received.body);
-        let policy = self.policy(trace.service);
-        if anonymous || Offered::by(&signed) == Offered::Nothing {
-            check_request(&signed, policy)
-                .map_err(|error| self.refused(received, trace, &error))?;
-            if anonymous {
-                return Ok(None);
+    /// Counts a call of STS: a signed one for its key and account, an unsigned one for the address it came from. Requests
+    /// whose signature is not good have a limit of their own, and take nothing from the key they name.
+    fn check_rate(&self, received: &Received<'_>, trace: &Trace<'_>) -> Result<(), ApiError> {
+        if trace.service != Service::Sts {
+            return Ok(());
+        }
+        let counted = match &trace.caller {
+            Some(caller) => {
+                let account = caller.identity().account();
+                let key_id = caller.verified().key_id();
+                self.rates.signed(account, key_id, received.now)
             }
-            let no_action = parameters
-                .as_ref()
-                .is_ok_and(|parameters| parameters.get("Action").is_none());
-            if received.head.method == Method::GET && no_action {
-                return Err(ApiError::new(
-                    404,
-                    "InvalidAction",
-                    "A request needs an Action and a signature.",
-                ));
+            None => {
+                let address = received.peer.address.ip();
+                self.rates.unsigned(address, received.now)
             }
-            return Err(self.refused(received, trace, &AuthError::Missing));
-        }
-        match self.caller(received, &signed, policy, snapshot) {
-            Ok(caller) => Ok(Some(caller)),
-            Err(AuthFailure::Throttled) => Err(ApiError::new(400, "Throttling", "Rate exceeded")),
-            Err(AuthFailure::Refused(error)) => Err(self.refused(received, trace, &error)),
-            Err(AuthFailure::Mismatch(error, strings)) => {
-                let mut refusal = self.refused(received, trace, &error);
-                if let Some(strings) = strings {
-                    refusal.message = strings;
-                }
-                Err(refusal)
-            }
-        }
+        };
+        counted.map_err(|limit| {
+            self.metrics.aws_throttled(limit.label());
+            throttled()
+        })
     }
-
-    fn caller(
-        &self,
-        received: &Received<'_>,
-        signed: &countersign_sigv4::Request<'_>,
-        policy: &ServicePolicy,
-        snapshot: &countersign_store::DirectorySnapshot,
-    ) -> Result<Caller, AuthFailure> {
-        let address = received.peer.address.ip();
-        let second = received.now.as_second();
-        if self.limiter.is_exhausted(address, second) {
-            return Err(AuthFailure::Throttled);
-        }
-        let parsed =
-            Parsed::from_request(signed, policy, received.now).map_err(AuthFailure::Refused)?;
-        self.keys
-            .verify_on(snapshot, &parsed, received.now)
-            .map_err(|error| {
-                self.limiter.record(address, second);
-                let explain = error == AuthError::SignatureMismatch
-                    && (self.debug_signatures || is_loopback(received.peer.address));
-                let strings = explain.then(|| {
-                    countersign_sigv4::mismatch_with_strings(
-                        &parsed.canonical_request(signed.body),
-                        &parsed.string_to_sign(signed.body),
-                    )
-                });
-                AuthFailure::Mismatch(error, strings)
-            })
-    }
-
-    fn policy(&self, service: Service) -> &ServicePolicy {
-        match service {
-            Service::Sts => &self.sts,
-            Service::Iam => &self.iam,
-        }
-    }
-
-    fn refused(
-        &self,
-        received: &Received<'_>,
-        trace: &mut Trace<'_>,
-        error: &AuthError,
-    ) -> ApiError {
-        let operation = trace
-            .operation
-            .map_or("unknown", |operation| operation.name);
-        tracing::debug!(peer = %received.peer.address, operation, %error, "request not authenticated");
-        let wire = error.wire(Protocol::Query);
-        trace.allow = wire.allow;
-        ApiError::new(wire.status, wire.code, wire.message)
-    }
-}
-
-enum AuthFailure {
-    Throttled,
-    Refused(AuthError),
-    /// Refused by key or signature; the text replaces the message where the caller may see what we computed.
-    Mismatch(AuthError, Option<String>),
 }
 
 /// A request as it came.
@@ -599,39 +551,8 @@ struct Trace<'p> {
     input: Option<Input<'p>>,
     decision: Option<Decided>,
     allow: Option<&'static str>,
-}
-
-fn headers_of(head: &http::request::Parts) -> Vec<Header<'_>> {
-    let authority = head
-        .uri
-        .authority()
-        .map(|authority| (":authority", authority.as_str().as_bytes()));
-    head.headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .chain(authority)
-        .collect()
-}
-
-fn signed_request<'a>(
-    head: &'a http::request::Parts,
-    headers: &'a [Header<'a>],
-    peer: Peer,
-    body: &'a [u8],
-) -> countersign_sigv4::Request<'a> {
-    countersign_sigv4::Request {
-        method: head.method.as_str(),
-        path: head.uri.path().as_bytes(),
-        query: head.uri.query().map(str::as_bytes),
-        headers,
-        forwarded_host: None,
-        tls: peer.tls,
-        body: if body.is_empty() {
-            Payload::Empty
-        } else {
-            Payload::Bytes(body)
-        },
-    }
+    /// Of the call's record in the audit log.
+    place: Option<Place>,
 }
 
 /// The operation as the rules for temporary credentials know it.
@@ -643,8 +564,4 @@ fn session_call(operation: &Operation) -> Option<SessionCall> {
             .find(|call| call.name() == operation.name)
             .map(SessionCall::Sts),
     }
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }

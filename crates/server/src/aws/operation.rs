@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use countersign_arn::{AccountId, CallerKind, Partition};
+use countersign_store::records::LastUsed;
 use countersign_store::{Directory, DirectorySnapshot, Random};
 use jiff::Timestamp;
 
@@ -17,8 +18,10 @@ use super::holder::Holder;
 use super::policies::PolicyCache;
 use super::query::Member;
 use super::shape::{Input, Parameter, Value};
+use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
+use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
 /// An operation of an AWS API.
@@ -123,6 +126,9 @@ pub(crate) struct Call<'a> {
     /// For writes, which look at the newest state by themselves.
     pub(crate) directory: &'a Directory,
     pub(crate) policies: &'a PolicyCache,
+    /// What was used when.
+    pub(super) usage: &'a Usage,
+    pub(crate) saml: &'a SamlTrust,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,
@@ -160,6 +166,11 @@ impl Call<'_> {
         }
         let holder = Holder::of(self.caller()?, &self.snapshot, self.policies)?;
         Ok(self.holder.get_or_init(|| holder))
+    }
+
+    /// What the user, role, access key or root user with this id used last, within the 400 days that are remembered.
+    pub(crate) fn last_used(&self, id: &str) -> Option<LastUsed> {
+        self.usage.last_used(&self.snapshot, id, self.now)
     }
 
     /// Notes what policies said, for the record of the call; the last one stays.

@@ -350,7 +350,8 @@ fn is_empty(member: &Member) -> bool {
     }
 }
 
-fn percent_encoded(text: &str) -> String {
+/// All but the unreserved characters of RFC 3986 escaped.
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -86,7 +86,13 @@ impl Target {
     /// # Errors
     /// What is wrong with the parameter that names it.
     pub(crate) fn resource(self, call: &Call<'_>, creates: bool) -> Result<Resource, ApiError> {
-        let found = if creates { None } else { self.existing(call)? };
+        // Only the operation itself can name what it makes then.
+        let named_by_call = matches!(self, Self::Custom(_));
+        let found = if creates && !named_by_call {
+            None
+        } else {
+            self.existing(call)?
+        };
         if let Some(resource) = found {
             return Ok(resource);
         }

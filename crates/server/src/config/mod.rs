@@ -14,6 +14,7 @@
 
 mod fold;
 mod own;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -21,9 +22,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    Bootstrap, BootstrapRole, BootstrapUser, IdentityMode, MappingOptions, OwnConfig, PerCluster,
-    PrivilegedGroup, TlsFiles, UpstreamOptions,
+    Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, IdentityMode, IssuerConfig,
+    MappingOptions, OwnConfig, PerCluster, PrivilegedGroup, TlsFiles, UpstreamOptions,
+    WebIdentityConfig,
 };
+pub use store::{EtcdTable, StoreOption};
 
 /// Largest configuration file read.
 const MAX_FILE: u64 = 4 << 20;

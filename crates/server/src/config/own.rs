@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::store::StoreOption;
+use crate::StsLimits;
+use crate::audit::AuditOptions;
+
 /// Who verifies tokens and issues identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +29,11 @@ pub struct OwnConfig {
     /// Where the embedded store lives; needed for `identity: embedded`.
     #[serde(rename = "datadir")]
     pub data_dir: Option<PathBuf>,
+    /// Where the records are, embedded mode only; `redb`, a file in `dataDir`.
+    pub store: Option<StoreOption>,
+    /// Seconds that this replica answers from its snapshot while the store is away; 300.
+    #[serde(rename = "maxstorestaleness")]
+    pub max_store_staleness: Option<u64>,
     /// File with the 32-byte root key in hex or base64; generated in the data directory when absent.
     #[serde(rename = "rootkeyfile")]
     pub root_key_file: Option<PathBuf>,
@@ -80,6 +89,8 @@ pub struct OwnConfig {
     pub webhook_client_certificate: Option<TlsFiles>,
     /// Where decision events go: `stderr`, `off`, or a file's path.
     pub events: Option<String>,
+    /// The audit log of the AWS APIs; on in embedded mode, in the data directory.
+    pub audit: AuditOptions,
     /// Address of plain-HTTP `/healthz`; the reference's `0.0.0.0:21363` unless `off`.
     #[serde(rename = "healthlisten")]
     pub health_listen: Option<String>,
@@ -89,13 +100,48 @@ pub struct OwnConfig {
     /// Failed authentications a second and address before `Throttling`; 20, 0 switches it off.
     #[serde(rename = "failurespersecond")]
     pub failures_per_second: Option<u32>,
+    /// Calls of the embedded STS a second before `Throttling`.
+    pub limits: LimitOptions,
     /// Whether a signature mismatch is explained to callers who are not on loopback.
     #[serde(rename = "debugsignatures")]
     pub debug_signatures: bool,
     /// Further clusters, each under `/clusters/NAME/authenticate`.
     pub clusters: BTreeMap<String, PerCluster>,
-    /// Users and roles made once at start, embedded mode only.
+    /// Tokens of OpenID Connect issuers and our own, embedded mode only.
+    #[serde(rename = "webidentity")]
+    pub web_identity: WebIdentityConfig,
+    /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
+}
+
+/// Calls of the embedded STS a second (STS spec, section 10); 0 switches a limit off.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct LimitOptions {
+    /// Signed calls for one account; 600.
+    #[serde(rename = "stsperaccount")]
+    pub sts_per_account: Option<u32>,
+    /// Signed calls with one access key; 100.
+    #[serde(rename = "stsperkey")]
+    pub sts_per_key: Option<u32>,
+    /// Unsigned calls from one address; 50.
+    #[serde(rename = "webidentityperaddress")]
+    pub web_identity_per_address: Option<u32>,
+}
+
+impl LimitOptions {
+    /// The limits, with the defaults of those that are not set.
+    #[must_use]
+    pub fn sts(&self) -> StsLimits {
+        let default = StsLimits::default();
+        StsLimits {
+            per_account: self.sts_per_account.unwrap_or(default.per_account),
+            per_key: self.sts_per_key.unwrap_or(default.per_key),
+            web_identity_per_address: self
+                .web_identity_per_address
+                .unwrap_or(default.web_identity_per_address),
+        }
+    }
 }
 
 /// A certificate and its key, PEM.
@@ -163,6 +209,57 @@ pub struct MappingOptions {
     pub privileged_groups: Vec<PrivilegedGroup>,
 }
 
+/// Tokens of OpenID Connect issuers for AssumeRoleWithWebIdentity, and the issuers of our own tokens (IRSA spec,
+/// section 11).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct WebIdentityConfig {
+    /// URL under which the outside world reaches the AWS listener; issuers of our own tokens begin with it. The listener's
+    /// address when absent.
+    #[serde(rename = "publicurl")]
+    pub public_url: Option<String>,
+    /// Seconds that clocks may differ; 300, at most 600.
+    #[serde(rename = "clockskew")]
+    pub clock_skew: Option<u32>,
+    /// Seconds after its issue at which a token is too old whatever its end; 605,100.
+    #[serde(rename = "maxtokenage")]
+    pub max_token_age: Option<u32>,
+    /// Milliseconds for an issuer to answer both documents; 5,000, at most 30,000.
+    #[serde(rename = "issuertimeoutms")]
+    pub issuer_timeout_ms: Option<u64>,
+    /// PEM file of authorities to trust for issuers instead of the public ones.
+    #[serde(rename = "cafile")]
+    pub ca_file: Option<PathBuf>,
+    /// Host names of issuers and key sets that may be at addresses that are not public.
+    #[serde(rename = "allowprivateissuers")]
+    pub allow_private_issuers: Vec<String>,
+    /// Whether the thumbprints of a provider are trusted where no public authority vouches for its certificate.
+    #[serde(rename = "thumbprinttrust")]
+    pub thumbprint_trust: bool,
+    /// Whether trust policies see the claims of Kubernetes of issuers with a `keysFile`. Not portable to AWS.
+    #[serde(rename = "kubernetesclaims")]
+    pub kubernetes_claims: bool,
+    /// Settings of single issuers.
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// How the keys of one issuer are had.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct IssuerConfig {
+    /// The issuer's URL, exactly as in its tokens.
+    pub url: String,
+    /// PEM file of authorities to trust for it alone.
+    #[serde(rename = "cafile")]
+    pub ca_file: Option<PathBuf>,
+    /// Address to connect to, whatever its host name resolves to; names and TLS stay those of the host.
+    #[serde(rename = "connectto")]
+    pub connect_to: Option<String>,
+    /// File with its public keys, PEM or a JSON key set. Nobody is asked then: for clusters of our own.
+    #[serde(rename = "keysfile")]
+    pub keys_file: Option<PathBuf>,
+}
+
 /// A group and the backends that may give it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -198,6 +295,22 @@ pub struct Bootstrap {
     pub users: Vec<BootstrapUser>,
     /// IAM roles.
     pub roles: Vec<BootstrapRole>,
+    /// OpenID Connect providers.
+    #[serde(rename = "openidconnectproviders")]
+    pub oidc_providers: Vec<BootstrapProvider>,
+}
+
+/// An OpenID Connect provider made at the first start.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BootstrapProvider {
+    /// The issuer's URL, exactly as in its tokens.
+    pub url: String,
+    /// Audiences that are accepted.
+    #[serde(rename = "clientids")]
+    pub client_ids: Vec<String>,
+    /// SHA-1 of CA certificates, 40 hexadecimal digits each.
+    pub thumbprints: Vec<String>,
 }
 
 /// An IAM user made at the first start.

@@ -31,6 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::audit::TlsFacts;
+
 /// The answer of every handler: whole bodies, never streams.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -139,7 +141,7 @@ pub async fn serve<H: Handler>(
                 tls: tls.is_some(),
             };
             let outcome = match tls {
-                None => connection(stream, false, peer, handler, limits, shutdown).await,
+                None => connection(stream, false, (peer, None), handler, limits, shutdown).await,
                 Some(config) => {
                     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
                     let Ok(Ok(stream)) = tokio::time::timeout(limits.handshake, handshake).await
@@ -148,7 +150,8 @@ pub async fn serve<H: Handler>(
                         return;
                     };
                     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    connection(stream, h2, peer, handler, limits, shutdown).await
+                    let facts = TlsFacts::of(stream.get_ref().1);
+                    connection(stream, h2, (peer, facts), handler, limits, shutdown).await
                 }
             };
             if outcome.is_err() {
@@ -172,12 +175,15 @@ pub async fn serve<H: Handler>(
 async fn connection<H: Handler, T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
     h2: bool,
-    peer: Peer,
+    (peer, facts): (Peer, Option<TlsFacts>),
     handler: H,
     limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error> {
-    let service = hyper::service::service_fn(move |request| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(facts) = facts {
+            request.extensions_mut().insert(facts);
+        }
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(handler.handle(peer, request).await) }
     });

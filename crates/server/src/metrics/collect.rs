@@ -14,6 +14,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::audit::{Counters, DropReason};
+
 /// Mapping sources by cluster.
 #[derive(Debug)]
 pub(super) struct Sources(pub(super) Vec<(String, Arc<Mappings>)>);
@@ -23,6 +25,49 @@ pub(super) struct Sources(pub(super) Vec<(String, Arc<Mappings>)>);
 pub(super) struct Upstream {
     pub(super) sts: Option<StsVerifier>,
     pub(super) nodes: Option<InstanceLookup>,
+}
+
+/// The audit log.
+#[derive(Debug)]
+pub(super) struct AuditLog(pub(super) Arc<Counters>);
+
+impl Collector for AuditLog {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counters = &self.0;
+        let dropped = DropReason::ALL.map(|reason| (reason.as_str(), counters.dropped(reason)));
+        let mut out = Writer(&mut encoder);
+        out.counter(
+            "countersign_audit_records",
+            "Audit records written",
+            counters.written(),
+        )?;
+        out.counter(
+            "countersign_audit_bytes",
+            "Bytes of audit records written",
+            counters.bytes(),
+        )?;
+        out.labelled(
+            "countersign_audit_dropped",
+            "Audit records dropped by reason",
+            "reason",
+            &dropped,
+        )?;
+        out.counter(
+            "countersign_audit_refused_calls",
+            "Calls refused because their audit record could not be kept",
+            counters.refused(),
+        )?;
+        out.counter(
+            "countersign_audit_rotations",
+            "Audit log files finished",
+            counters.rotations(),
+        )?;
+        out.gauge(
+            "countersign_audit_queue_length",
+            "Audit records waiting to be written",
+            counters.queued(),
+        )
+    }
 }
 
 impl Collector for Sources {

@@ -3,6 +3,7 @@
 //! Label values come from closed sets only; a peer cannot make a new one.
 
 mod collect;
+mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::store_health::StoreHealth;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -84,6 +87,12 @@ pub struct Metrics {
     token_age: Histogram,
     events_lost: Counter,
     aws_requests: Family<AwsLabel, Counter>,
+    aws_throttled: Family<LimitLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +127,7 @@ impl Metrics {
         let token_age = Histogram::new(AGE_BUCKETS);
         let events_lost = Counter::default();
         let aws_requests = Family::default();
+        let aws_throttled = Family::default();
 
         let reference = registry.sub_registry_with_prefix("aws_iam_authenticator");
         reference.register(
@@ -142,6 +152,11 @@ impl Metrics {
             "AWS API requests by operation and error code",
             aws_requests.clone(),
         );
+        ours.register(
+            "aws_throttled",
+            "Calls of STS over a limit: of an account, a key, or an address",
+            aws_throttled.clone(),
+        );
         Self {
             registry,
             latency,
@@ -149,6 +164,7 @@ impl Metrics {
             token_age,
             events_lost,
             aws_requests,
+            aws_throttled,
         }
     }
 
@@ -162,6 +178,18 @@ impl Metrics {
     pub fn register_upstream(&mut self, sts: Option<StsVerifier>, nodes: Option<InstanceLookup>) {
         self.registry
             .register_collector(Box::new(collect::Upstream { sts, nodes }));
+    }
+
+    /// Adds the numbers of the audit log.
+    pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
+        self.registry
+            .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
+    /// Adds the numbers of the store.
+    pub fn register_store(&mut self, store: StoreHealth) {
+        self.registry
+            .register_collector(Box::new(store::Store(store)));
     }
 
     /// Counts one review.
@@ -195,6 +223,13 @@ impl Metrics {
                 operation,
                 code,
             })
+            .inc();
+    }
+
+    /// Counts a call of STS that was over a limit: `account`, `key` or `address`.
+    pub fn aws_throttled(&self, limit: &'static str) {
+        self.aws_throttled
+            .get_or_create(&LimitLabel { limit })
             .inc();
     }
 

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use super::denial::{Denial, DenialClass, DenyMode};
 use super::wire::{Extra, User};
 use crate::aws::KeyRing;
+use crate::store_health::{StoreAway, StoreHealth};
 
 /// Who verifies tokens.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct ClusterOptions {
     pub mappings: Arc<Mappings>,
     /// Where names of nodes are looked up.
     pub nodes: Option<InstanceLookup>,
+    /// The store behind the embedded STS, if there is one.
+    pub store: Option<StoreHealth>,
     /// How refusals are answered.
     pub deny_mode: DenyMode,
     /// Status when STS cannot be asked: 500, or 403 for strict parity with the reference.
@@ -257,6 +260,9 @@ impl ClusterAuthenticator {
             match (verifier, token.endpoint()) {
                 (Verifier::Embedded(keys), EndpointKind::Trusted) => {
                     review.cache = Some("embedded");
+                    if let Some(store) = &self.0.store {
+                        store.check().map_err(|away| by_store(&away))?;
+                    }
                     return keys
                         .verify_token(token, &self.0.cluster_id, now)
                         .map_err(|error| {
@@ -353,6 +359,17 @@ fn rejected(code: &str, label: &'static str, message: &str) -> Denial {
         reason: Cow::Owned(format!("sts_rejected:{code}")),
         label,
         text: format!("{code}: {message}"),
+        nearest: Vec::new(),
+    }
+}
+
+/// The embedded STS cannot be asked, because what it knows is too old.
+fn by_store(away: &StoreAway) -> Denial {
+    Denial {
+        class: DenialClass::StsUnreachable,
+        reason: Cow::Borrowed("store_away"),
+        label: "store_away",
+        text: away.to_string(),
         nearest: Vec::new(),
     }
 }

@@ -9,10 +9,9 @@ use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOpt
 use countersign_server::webhook::denial::{DenialAnswer, DenialClass, DenyMode};
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_sources::{Mappings, MappingsOptions};
+use countersign_store::conformance::TestStore;
 use countersign_store::records::AccessKeyStatus;
-use countersign_store::{
-    Directory, NewAccount, NewUser, Quotas, Random, RedbStore, RootKey, Sealer,
-};
+use countersign_store::{Directory, NewAccount, NewUser, Quotas, Random, RootKey, Sealer};
 use countersign_token::{Options, Rules, mint};
 use jiff::{SignedDuration, Timestamp};
 
@@ -37,7 +36,7 @@ fn now() -> Timestamp {
 impl World {
     async fn new() -> Self {
         let account: AccountId = "111122223333".parse().unwrap();
-        let store = Arc::new(RedbStore::in_memory().unwrap());
+        let store = Arc::new(TestStore::in_memory().unwrap());
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();
         let directory = Directory::open(store, sealer, Random::system(), Quotas::default())
             .await
@@ -99,6 +98,7 @@ impl World {
             verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
             mappings,
             nodes: None,
+            store: None,
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
         })

@@ -100,3 +100,17 @@ fn shapes_of_all_operations_never_panic() {
         ],
     );
 }
+
+#[test]
+fn requests_for_local_administration_never_panic() {
+    run(
+        fuzz::admin_request,
+        &[
+            r#"{"op":"inspect-session","token":"CS1.k7.AAAA","accessKeyId":"ASIARTX3GSDS7RSUJJ3G"}"#,
+            r#"{"op":"revoke-sessions","sessions":{"by":"role","role":"Dev"},"before":"2026-03-14T09:26:53Z"}"#,
+            r#"{"op":"revoke-sessions","sessions":{"by":"source-identity","account":"111122223333","sourceIdentity":"ana"}}"#,
+            r#"{"op":"rotate-session-keys","revoke":true}"#,
+            r#"{"op":"backup"}"#,
+        ],
+    );
+}

@@ -3,21 +3,7 @@
 use countersign_store::Entity;
 use countersign_store::records::InlinePolicy;
 
-use crate::world::{Keys, World, now};
-
-fn part<'t>(text: &'t str, name: &str) -> &'t str {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    text.split_once(&open)
-        .and_then(|(_, rest)| rest.split_once(&close))
-        .map_or("", |(inner, _)| inner)
-}
-
-fn refusal((status, _, body): &(u16, http::HeaderMap, String)) -> (u16, String, String) {
-    let unescaped = part(body, "Message")
-        .replace("&quot;", "\"")
-        .replace("&amp;", "&");
-    (*status, part(body, "Code").to_owned(), unescaped)
-}
+use crate::world::{Keys, World, now, part, refusal};
 
 async fn allow(world: &World, user: &str, document: &str) {
     let policy = InlinePolicy {
@@ -95,7 +81,8 @@ async fn users_and_keys_are_made_listed_renamed_and_deleted() {
             ],
         )
         .await;
-    assert_eq!(part(&last.2, "Region"), "N/A");
+    assert_eq!(part(&last.2, "Region"), "us-east-1");
+    assert_eq!(part(&last.2, "ServiceName"), "iam");
     let conflict = world
         .iam(ana, &[("Action", "DeleteUser"), ("UserName", "Carla")])
         .await;

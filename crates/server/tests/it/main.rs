@@ -10,13 +10,26 @@
     reason = "tests fail by panicking"
 )]
 
+mod admin;
 mod assume_role;
 mod embedded;
 mod fuzz;
 mod iam_dump;
 mod iam_framework;
+mod iam_policies;
+#[path = "../../../saml/tests/common/mod.rs"]
+mod identity_provider;
+mod identity_token;
 mod models;
+mod operations;
 mod people;
+mod permissions;
+mod rates;
 mod role_session;
+mod saml;
+mod store_away;
+mod sts_lookups;
+mod user_session;
+mod web_identity;
 mod wire;
 mod world;

@@ -278,6 +278,7 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
         verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
         mappings,
         nodes: None,
+        store: None,
         deny_mode: DenyMode::Review,
         upstream_failure_status: 500,
     });

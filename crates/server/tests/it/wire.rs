@@ -166,7 +166,7 @@ fn parameters_are_decoded_once_and_conflicts_refused() {
 #[test]
 fn configuration_keys_fold_and_unknown_ones_are_named() {
     let text = "ClusterID: demo\nserver:\n  BackendMode: [EKSConfigMap]\n  oldKey: 1\n  mapRoles:\n  - roleARN: x\n    anything: 1\nlog-verbosity: debug\n\
-                COUNTERSIGN:\n  denyMode: review\n  accountId: 012345678901\n";
+                COUNTERSIGN:\n  denyMode: review\n  accountId: 012345678901\n  Limits: {stsPerKey: 7}\n";
     let loaded = config::parse(text.to_owned(), std::path::Path::new("f.yaml")).unwrap();
     assert_eq!(loaded.config.cluster_id.as_deref(), Some("demo"));
     assert_eq!(
@@ -180,6 +180,15 @@ fn configuration_keys_fold_and_unknown_ones_are_named() {
     assert_eq!(
         loaded.config.countersign.account_id.as_deref(),
         Some("012345678901")
+    );
+    let limits = loaded.config.countersign.limits.sts();
+    assert_eq!(
+        (
+            limits.per_account,
+            limits.per_key,
+            limits.web_identity_per_address
+        ),
+        (600, 7, 50)
     );
     assert_eq!(loaded.unknown_keys, ["server.oldKey"]);
     let error = config::parse(

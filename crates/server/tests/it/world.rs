@@ -9,10 +9,9 @@ use countersign_server::aws::{AwsApi, KeyRing};
 use countersign_server::listen::Peer;
 use countersign_server::metrics::Metrics;
 use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
+use countersign_store::conformance::TestStore;
 use countersign_store::records::{InlinePolicy, TrustPolicy};
-use countersign_store::{
-    Directory, NewAccount, NewRole, NewUser, Quotas, Random, RedbStore, RootKey, Sealer,
-};
+use countersign_store::{Directory, NewAccount, NewRole, NewUser, Quotas, Random, RootKey, Sealer};
 use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 
@@ -46,6 +45,7 @@ pub(crate) struct Keys {
 }
 
 pub(crate) struct World {
+    pub(crate) store: Arc<TestStore>,
     pub(crate) directory: Directory,
     pub(crate) account: AccountId,
     pub(crate) ana: Keys,
@@ -79,11 +79,16 @@ impl World {
     /// `ana` may do everything, `bob` nothing.
     pub(crate) async fn new() -> Self {
         let account: AccountId = "111122223333".parse().unwrap();
-        let store = Arc::new(RedbStore::in_memory().unwrap());
+        let store = Arc::new(TestStore::in_memory().unwrap());
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();
-        let directory = Directory::open(store, sealer, Random::system(), Quotas::default())
-            .await
-            .unwrap();
+        let directory = Directory::open(
+            Arc::clone(&store) as _,
+            sealer,
+            Random::system(),
+            Quotas::default(),
+        )
+        .await
+        .unwrap();
         directory.maintain_session_keys(now()).await.unwrap();
         for id in ["111122223333", "444455556666"] {
             let organization_id = (id == "111122223333").then(|| "o-exampleorg1".into());
@@ -132,6 +137,7 @@ impl World {
         );
         let bob = users.pop().unwrap();
         Self {
+            store,
             directory,
             account,
             ana: users.pop().unwrap(),
@@ -291,6 +297,32 @@ impl World {
         }
     }
 
+    /// A long-term key of the root user.
+    pub(crate) async fn root(&self) -> Keys {
+        let key = self
+            .directory
+            .create_root_key(self.account, now())
+            .await
+            .unwrap();
+        Keys {
+            id: key.metadata.id.to_string(),
+            secret: key.secret.expose().to_owned(),
+            token: None,
+        }
+    }
+
+    /// Makes `document` the one inline policy of a user.
+    pub(crate) async fn allow_user(&self, name: &str, document: &str) {
+        let policy = InlinePolicy {
+            name: "p".into(),
+            document: document.into(),
+        };
+        self.directory
+            .put_user_policy(self.account, name, policy)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn whoami(&self, keys: &Keys, when: Timestamp) -> Answered {
         self.call(keys, &[("Action", "GetCallerIdentity")], when)
             .await
@@ -310,6 +342,40 @@ pub(crate) fn escape(text: &str) -> String {
 
 pub(crate) fn result(answer: &serde_json::Value) -> &serde_json::Value {
     &answer["AssumeRoleResponse"]["AssumeRoleResult"]
+}
+
+/// The result of any operation, from its answer in JSON.
+pub(crate) fn result_of<'a>(
+    answer: &'a serde_json::Value,
+    operation: &str,
+) -> &'a serde_json::Value {
+    &answer[format!("{operation}Response")][format!("{operation}Result")]
+}
+
+/// The member `Credentials` of a result.
+pub(crate) fn credentials(result: &serde_json::Value) -> Keys {
+    let text = |name: &str| result["Credentials"][name].as_str().unwrap().to_owned();
+    Keys {
+        id: text("AccessKeyId"),
+        secret: text("SecretAccessKey"),
+        token: Some(text("SessionToken")),
+    }
+}
+
+/// An element of an answer in XML; empty when it is not there.
+pub(crate) fn part<'t>(text: &'t str, name: &str) -> &'t str {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    text.split_once(&open)
+        .and_then(|(_, rest)| rest.split_once(&close))
+        .map_or("", |(inner, _)| inner)
+}
+
+/// Status, code and message of an error in XML.
+pub(crate) fn refusal((status, _, body): &(u16, http::HeaderMap, String)) -> (u16, String, String) {
+    let unescaped = part(body, "Message")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&");
+    (*status, part(body, "Code").to_owned(), unescaped)
 }
 
 pub(crate) fn error(answered: &Answered) -> (u16, &str, &str) {

@@ -12,6 +12,7 @@
 )]
 
 mod commits;
+mod test_store;
 mod watches;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
+pub use self::test_store::TestStore;
 use crate::{
     Batch, Change, CommitError, Key, Record, Revision, Store, Transaction, WatchError, WatchStream,
 };

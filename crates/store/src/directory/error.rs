@@ -192,6 +192,9 @@ pub enum DirectoryError {
     /// The keys of session tokens.
     #[error(transparent)]
     SessionKeys(#[from] RingError),
+    /// The keys of tokens for outside services.
+    #[error("the signing keys of outbound tokens could not be made")]
+    OutboundKeys,
     /// No session has the name that is to be revoked.
     #[error(transparent)]
     RevocationTarget(#[from] InvalidRevocationTarget),
@@ -221,6 +224,19 @@ pub enum DirectoryError {
     /// A name does not fit into a key.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+}
+
+impl DirectoryError {
+    /// Whether the store is away and nothing was written, so that the same write may succeed later: `ServiceUnavailable`.
+    ///
+    /// False for a write of which nobody knows whether it happened: trying again might do it twice.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Behind | Self::Store(CommitError::Unavailable(_))
+        )
+    }
 }
 
 /// Why the directory could not be opened.

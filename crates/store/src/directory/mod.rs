@@ -12,16 +12,20 @@ mod error;
 mod groups;
 mod import;
 mod instance_profiles;
+mod last_used;
 mod login;
 mod managed_policies;
 mod mfa;
 mod oidc_providers;
+mod outbound;
 mod password_hash;
 mod password_rules;
 mod policies;
+mod reports;
 mod revocations;
 mod roles;
 mod root_keys;
+mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
 mod tags;
@@ -29,10 +33,13 @@ mod totp;
 mod users;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_arn::AccountId;
 use countersign_arn::unique_id::{self, Kind};
+
+use tokio::time::Instant;
 
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
@@ -50,13 +57,14 @@ pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
+pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
 pub use self::tags::Taggable;
 pub use self::totp::totp_code;
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, Random, RandomUnavailable, Revision, Sealer, SecretString,
-    SnapshotFeed, Store, Transaction,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer,
+    SecretString, SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.
@@ -92,6 +100,9 @@ struct Inner {
     quotas: Quotas,
     passwords: password_hash::Passwords,
     wrong_codes: mfa::WrongCodes,
+    /// The newest revision that was acknowledged before it was visible here.
+    unseen: AtomicU64,
+    write_lag: LagHistogram,
 }
 
 /// How many of a thing there may be; the defaults are those of AWS.
@@ -189,6 +200,8 @@ impl Directory {
             quotas,
             passwords: password_hash::Passwords::default(),
             wrong_codes: mfa::WrongCodes::default(),
+            unseen: AtomicU64::new(0),
+            write_lag: LagHistogram::default(),
         };
         Ok(Self(Arc::new(inner), Protection::On))
     }
@@ -224,6 +237,32 @@ impl Directory {
         &self.0.feed
     }
 
+    /// What keeps the records, for people: `redb`, `etcd`.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.0.store.kind()
+    }
+
+    /// How late this replica sees what others commit; none where there are no others.
+    #[must_use]
+    pub fn store_lag(&self) -> Option<Arc<LagHistogram>> {
+        self.0.store.lag()
+    }
+
+    /// How long writes of this replica took, from the beginning of the commit until they were visible in its snapshot.
+    #[must_use]
+    pub fn write_lag(&self) -> &LagHistogram {
+        &self.0.write_lag
+    }
+
+    /// The newest write that this replica has acknowledged and does not see yet, if there is one. Whoever answers from the
+    /// snapshot meanwhile may let in what that write has revoked.
+    #[must_use]
+    pub fn unseen(&self) -> Option<Revision> {
+        let unseen = Revision::new(self.0.unseen.load(Ordering::Acquire));
+        (unseen > Revision::ZERO && unseen > self.0.feed.revision()).then_some(unseen)
+    }
+
     /// Plans a transaction on the snapshot and commits it, again and again until nobody interferes.
     async fn write<T>(
         &self,
@@ -235,10 +274,15 @@ impl Directory {
                 return Err(DirectoryError::Restoring);
             }
             let (transaction, planned) = plan(&snapshot)?;
+            let begun = Instant::now();
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {
-                    if !self.visible(revision).await {
-                        // It is durable, and a secret that was made with it cannot be made again: it is no failure.
+                    if self.visible(revision).await {
+                        self.0.write_lag.observe(begun.elapsed());
+                    } else {
+                        // It is durable, and a secret that was made with it cannot be made again: it is no failure. But
+                        // nobody may be let in meanwhile by what it has changed.
+                        self.0.unseen.fetch_max(revision.get(), Ordering::AcqRel);
                         tracing::warn!(%revision, "a write is durable but not visible on this replica yet");
                     }
                     return Ok(planned);

@@ -186,8 +186,12 @@ impl Directory {
                 limit,
             });
         }
-        let fits = |id: &Box<str>| (1..=255).contains(&id.chars().count());
-        check(ids.iter().all(fits), "the client id", "1 to 255 characters")
+        let fits = |id: &str| (1..=255).contains(&id.chars().count());
+        check(
+            ids.iter().all(|id| fits(id)),
+            "the client id",
+            "1 to 255 characters",
+        )
     }
 }
 
@@ -240,9 +244,9 @@ fn check_url(url: &str) -> Result<(), DirectoryError> {
 }
 
 fn check_thumbprints(thumbprints: &[Box<str>]) -> Result<(), DirectoryError> {
-    let is_sha1 = |text: &Box<str>| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_sha1 = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     check(
-        thumbprints.len() <= THUMBPRINTS && thumbprints.iter().all(is_sha1),
+        thumbprints.len() <= THUMBPRINTS && thumbprints.iter().all(|text| is_sha1(text)),
         "the thumbprint list",
         "at most 5 of 40 hexadecimal digits",
     )

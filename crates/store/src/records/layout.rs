@@ -14,6 +14,8 @@ pub enum RecordKey<'a> {
     SealCheck,
     /// `meta/session-keys`
     SessionKeys,
+    /// `meta/outbound-keys`
+    OutboundKeys,
     /// `meta/restore`
     Restore,
     /// `account/ACCOUNT`
@@ -127,6 +129,7 @@ impl<'a> RecordKey<'a> {
         Ok(match kind {
             "meta" if rest == "seal-check" => Self::SealCheck,
             "meta" if rest == "session-keys" => Self::SessionKeys,
+            "meta" if rest == "outbound-keys" => Self::OutboundKeys,
             "meta" if rest == "restore" => Self::Restore,
             "account" => Self::Account(account(rest)?),
             "account-alias" => Self::AccountAlias(part(rest)?),
@@ -219,6 +222,7 @@ impl<'a> RecordKey<'a> {
         Key::new(match self {
             Self::SealCheck => "meta/seal-check".to_owned(),
             Self::SessionKeys => "meta/session-keys".to_owned(),
+            Self::OutboundKeys => "meta/outbound-keys".to_owned(),
             Self::Restore => "meta/restore".to_owned(),
             Self::Account(id) => format!("account/{id}"),
             Self::AccountAlias(alias) => format!("account-alias/{alias}"),

@@ -1,5 +1,6 @@
 //! Managed policies: those of customers, and those of AWS that were imported.
 
+use aws_lc_rs::digest;
 use countersign_arn::{AccountId, Partition, Tag};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,24 @@ impl Plain for ManagedPolicy {
 }
 
 impl AwsPolicy {
+    /// An id for a policy of AWS whose own id is not known. It follows from the name and is the same everywhere.
+    #[must_use]
+    pub fn stand_in_id(name: &str) -> String {
+        const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        let digest = digest::digest(&digest::SHA256, name.as_bytes());
+        let letters = digest.as_ref().iter().take(17).filter_map(|byte| {
+            let letter = ALPHABET.get(usize::from(byte % 32))?;
+            Some(char::from(*letter))
+        });
+        "ANPA".chars().chain(letters).collect()
+    }
+
+    /// When AWS made its first managed policies: the date of a policy of AWS whose own date is not known.
+    #[must_use]
+    pub fn unknown_date() -> Timestamp {
+        Timestamp::from_second(1_423_247_986).unwrap_or_default()
+    }
+
     /// `policy/path/Name`, what follows `arn:P:iam::aws:`.
     #[must_use]
     pub fn resource(&self) -> String {

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `meta/seal-check` | [`SealCheck`] | tells a wrong root key at start |
 //! | `meta/session-keys` | [`SessionKeys`] | there is one deployment |
+//! | `meta/outbound-keys` | [`OutboundKeys`] | there is one deployment |
 //! | `meta/restore` | [`RestoreMark`] | there only while a restore is under way |
 //! | `account/ACCOUNT` | [`Account`] | account ids are |
 //! | `account-alias/ALIAS` | [`AccountAlias`] | aliases are, over all accounts |
@@ -36,6 +37,7 @@ mod layout;
 mod managed_policy;
 mod mfa_device;
 mod names;
+mod outbound;
 mod plain;
 mod provider;
 mod revocation;
@@ -61,6 +63,7 @@ pub use self::names::{
     check_policy_tags, check_policy_text, check_region, check_role_name, check_tags,
     check_user_name, fold_name,
 };
+pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::provider::{OidcProvider, SamlProvider};
 pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
@@ -83,6 +86,8 @@ pub enum AnyRecord {
     SealCheck(SealCheck),
     /// `meta/session-keys`
     SessionKeys(SessionKeys),
+    /// `meta/outbound-keys`
+    OutboundKeys(OutboundKeys),
     /// `meta/restore`
     Restore(RestoreMark),
     /// `account/…`
@@ -154,6 +159,7 @@ impl AnyRecord {
         Ok(match RecordKey::parse(key)? {
             RecordKey::SealCheck => Self::SealCheck(SealCheck::decode(value)?),
             RecordKey::SessionKeys => Self::SessionKeys(SessionKeys::decode(value)?),
+            RecordKey::OutboundKeys => Self::OutboundKeys(OutboundKeys::decode(value)?),
             RecordKey::Restore => Self::Restore(RestoreMark::decode(value)?),
             RecordKey::Account(id) => Self::Account(Account::decode(id, value)?),
             RecordKey::AccountAlias(alias) => {
@@ -200,6 +206,7 @@ impl AnyRecord {
         match self {
             Self::SealCheck(record) => record.encode(),
             Self::SessionKeys(record) => record.encode(),
+            Self::OutboundKeys(record) => record.encode(),
             Self::Account(record) => record.encode(),
             Self::AccountAlias(record) => record.encode(),
             Self::User(record) => record.encode(),

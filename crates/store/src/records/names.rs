@@ -214,13 +214,14 @@ pub fn check_region(region: &str) -> Result<(), InvalidField> {
 /// When it is not.
 pub fn check_account_alias(alias: &str) -> Result<(), InvalidField> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_account_id = alias.len() == 12 && alias.bytes().all(|b| b.is_ascii_digit());
     check(
         (3..=63).contains(&alias.len())
             && alias.bytes().all(allowed)
             && !alias.starts_with('-')
             && !alias.ends_with('-')
             && !alias.contains("--")
-            && (alias.len() != 12 || !alias.bytes().all(|b| b.is_ascii_digit())),
+            && !is_account_id,
         "the account alias",
         "3 to 63 lower-case letters, digits or single hyphens between them, and not the 12 digits of an account",
     )

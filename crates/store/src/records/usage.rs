@@ -59,6 +59,30 @@ impl LastUsed {
             .map(|(service, used)| (&**service, used))
     }
 
+    /// Takes over what `other` knows later. Replicas may merge in any order and any number of times: of every use the
+    /// latest stays, and of two at the same instant the one with the greater region.
+    pub fn merge(&mut self, other: &Self) {
+        self.password = self.password.max(other.password);
+        for (service, used) in &other.services {
+            match self.services.get_mut(service) {
+                None => {
+                    self.services.insert(service.clone(), used.clone());
+                }
+                Some(known) => known.merge(used),
+            }
+        }
+    }
+
+    /// Forgets every use before `time`. Says whether anything is left.
+    pub fn forget_before(&mut self, time: Timestamp) -> bool {
+        self.password = self.password.filter(|at| *at >= time);
+        for used in self.services.values_mut() {
+            used.actions.retain(|_, used| used.at >= time);
+        }
+        self.services.retain(|_, used| used.at >= time);
+        self.password.is_some() || !self.services.is_empty()
+    }
+
     pub(super) fn decode(account: AccountId, id: &str, value: &[u8]) -> Result<Self, DecodeError> {
         plain::decode(Some(account), id, value)
     }
@@ -67,6 +91,26 @@ impl LastUsed {
     #[must_use]
     pub fn encode(&self) -> Value {
         plain::encode(self)
+    }
+}
+
+impl ServiceUse {
+    fn merge(&mut self, other: &Self) {
+        if (other.at, &other.region) > (self.at, &self.region) {
+            self.at = other.at;
+            self.region.clone_from(&other.region);
+        }
+        for (action, used) in &other.actions {
+            match self.actions.get_mut(action) {
+                None => {
+                    self.actions.insert(action.clone(), used.clone());
+                }
+                Some(known) if (used.at, &used.region) > (known.at, &known.region) => {
+                    known.clone_from(used);
+                }
+                Some(_) => {}
+            }
+        }
     }
 }
 

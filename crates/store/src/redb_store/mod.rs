@@ -186,6 +186,10 @@ impl Store for RedbStore {
     fn watch(&self, after: Revision) -> WatchStream {
         self.history.watch(after)
     }
+
+    fn kind(&self) -> &'static str {
+        "redb"
+    }
 }
 
 impl Drop for RedbStore {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
+use countersign_oidc::{DecodeKeysError, IssuerKeys};
 use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeploymentId};
 use jiff::Timestamp;
 
@@ -176,6 +177,15 @@ pub struct SessionKeysEntry {
     pub modified: Revision,
 }
 
+/// What tokens of GetWebIdentityToken are signed with.
+#[derive(Debug)]
+pub struct OutboundKeysEntry {
+    /// The keys.
+    pub keys: IssuerKeys,
+    /// When they last changed.
+    pub modified: Revision,
+}
+
 /// An access key. Its secret is in memory as it is, so that verifying a signature opens nothing.
 #[derive(Debug)]
 pub struct AccessKeyEntry {
@@ -259,6 +269,9 @@ pub enum UnusableRecord {
     /// The session keys were sealed here and are no ring.
     #[error("the session keys are not base64")]
     SessionKeys,
+    /// The keys of outbound tokens cannot be read.
+    #[error(transparent)]
+    OutboundKeys(#[from] DecodeKeysError),
     /// The session keys are no ring.
     #[error(transparent)]
     Ring(#[from] DecodeRingError),

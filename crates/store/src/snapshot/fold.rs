@@ -5,17 +5,19 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use countersign_arn::AccountId;
+use countersign_oidc::{DecodeKeysError, IssuerKeys};
 use countersign_session::KeyRing;
 use zeroize::Zeroizing;
 
 use super::{
     AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, EntityKind, Entry,
-    MfaDeviceEntry, PolicyUser, Principal, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OutboundKeysEntry, PolicyUser, Principal, SessionKeysEntry, UnusableRecord,
+    UserEntry,
 };
 use crate::records::{
     AccessKey, AnyRecord, AwsPolicy, Cluster, Group, InstanceProfile, ManagedPolicy, MfaDevice,
-    OidcProvider, RecordKey, Role, SECRET_FIELD, SEED_FIELD, SESSION_KEYS_FIELD, SamlProvider,
-    SessionKeys, User, fold_name,
+    OUTBOUND_KEYS_FIELD, OidcProvider, OutboundKeys, RecordKey, Role, SECRET_FIELD, SEED_FIELD,
+    SESSION_KEYS_FIELD, SamlProvider, SessionKeys, User, fold_name,
 };
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
@@ -30,6 +32,7 @@ enum Content {
     AccessKey(AccessKeyEntry),
     MfaDevice(MfaDeviceEntry),
     SessionKeys(SessionKeysEntry),
+    OutboundKeys(OutboundKeysEntry),
     Plain(AnyRecord),
 }
 
@@ -46,6 +49,7 @@ impl ReadRecord {
                 AnyRecord::AccessKey(record) => open(key, record, *modified, sealer),
                 AnyRecord::MfaDevice(record) => open_device(key, record, *modified, sealer),
                 AnyRecord::SessionKeys(record) => open_ring(key, &record, *modified, sealer),
+                AnyRecord::OutboundKeys(record) => open_keys(key, &record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
         Self {
@@ -114,6 +118,22 @@ fn open_ring(
     }))
 }
 
+fn open_keys(
+    key: &Key,
+    record: &OutboundKeys,
+    modified: Revision,
+    sealer: &Sealer,
+) -> Result<Content, UnusableRecord> {
+    let text = sealer.open(key, OUTBOUND_KEYS_FIELD, &record.keys)?;
+    let bytes = STANDARD_NO_PAD
+        .decode(text.expose())
+        .map_err(|_| DecodeKeysError)?;
+    Ok(Content::OutboundKeys(OutboundKeysEntry {
+        keys: IssuerKeys::decode(&Zeroizing::new(bytes))?,
+        modified,
+    }))
+}
+
 impl DirectorySnapshot {
     /// Makes this the state after `batch`. O(log n) for each change.
     pub fn apply(&mut self, batch: &Batch, sealer: &Sealer) {
@@ -157,6 +177,7 @@ impl DirectorySnapshot {
                 slot.mfa_devices.insert(name, Arc::new(entry));
             }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
+            Ok(Content::OutboundKeys(entry)) => self.outbound_keys = Some(Arc::new(entry)),
             Ok(Content::Plain(record)) => self.add(&key, record, modified),
             Err(reason) => {
                 self.put_unreadable(&key, modified);
@@ -235,7 +256,10 @@ impl DirectorySnapshot {
                     .insert(id, entry);
             }
             // Read into contents of their own, with their secrets opened.
-            AnyRecord::AccessKey(_) | AnyRecord::SessionKeys(_) | AnyRecord::MfaDevice(_) => {}
+            AnyRecord::AccessKey(_)
+            | AnyRecord::SessionKeys(_)
+            | AnyRecord::OutboundKeys(_)
+            | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
             AnyRecord::Revocation(record) => self.revocations.put(key, record.row, modified),
@@ -336,6 +360,7 @@ impl DirectorySnapshot {
         match RecordKey::parse(key) {
             Ok(RecordKey::SealCheck) => self.seal_check = None,
             Ok(RecordKey::SessionKeys) => self.session_keys = None,
+            Ok(RecordKey::OutboundKeys) => self.outbound_keys = None,
             Ok(RecordKey::Restore) => self.restore = None,
             Ok(RecordKey::Revocation(_)) => self.revocations.remove(key),
             Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),

@@ -303,4 +303,9 @@ impl DirectorySnapshot {
     pub fn last_used(&self, id: &str) -> Option<&Arc<LastUsed>> {
         self.last_used.get(id)
     }
+
+    /// What every user, role and access key used last, in no particular order.
+    pub fn all_last_used(&self) -> impl Iterator<Item = &Arc<LastUsed>> {
+        self.last_used.values()
+    }
 }

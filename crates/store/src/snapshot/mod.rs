@@ -20,8 +20,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 pub use self::entry::{
     AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
@@ -31,6 +31,8 @@ use crate::{Key, Load, LoadError, Record, Revision, SealedSecret, Sealer, Store}
 
 /// Names longer than this are no names; bounds the buffer that lookups fold into.
 const NAME_BYTES: usize = 128;
+/// How often a load begins before it is given up.
+const LOADS: usize = 4;
 
 /// Everything the directory holds, as of one revision.
 ///
@@ -58,6 +60,7 @@ pub struct DirectorySnapshot {
     unusable: OrdMap<Key, UnusableRecord>,
     seal_check: Option<(SealedSecret, Revision)>,
     session_keys: Option<Arc<SessionKeysEntry>>,
+    outbound_keys: Option<Arc<OutboundKeysEntry>>,
     revocations: Revocations,
     restore: Option<Arc<RestoreMark>>,
 }
@@ -109,12 +112,25 @@ struct PolicyUsers {
 }
 
 impl DirectorySnapshot {
-    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors.
+    /// Reads the whole store. Records are decoded, and their secrets opened, on all processors. A view that is gone before it
+    /// was read is read again, a few times.
     ///
     /// # Errors
     /// When the store cannot be read. Records that cannot be used are no error, see
     /// [`unusable_records`](Self::unusable_records).
     pub async fn load(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
+        for _ in 1..LOADS {
+            match Self::load_once(store, sealer).await {
+                Err(LoadError::Superseded { at }) => {
+                    tracing::warn!(%at, "the store's history was compacted while it was loaded; loading again");
+                }
+                other => return other,
+            }
+        }
+        Self::load_once(store, sealer).await
+    }
+
+    async fn load_once(store: &dyn Store, sealer: &Arc<Sealer>) -> Result<Self, LoadError> {
         let Load { revision, pages } = store.load().await?;
         let mut snapshot = Self {
             revision,
@@ -228,6 +244,12 @@ impl DirectorySnapshot {
     #[must_use]
     pub const fn session_keys(&self) -> Option<&Arc<SessionKeysEntry>> {
         self.session_keys.as_ref()
+    }
+
+    /// What tokens of GetWebIdentityToken are signed with; none before an account has switched them on.
+    #[must_use]
+    pub const fn outbound_keys(&self) -> Option<&Arc<OutboundKeysEntry>> {
+        self.outbound_keys.as_ref()
     }
 
     /// A restore that was begun and is not at its end; the records are a part of something then.
@@ -355,6 +377,7 @@ impl DirectorySnapshot {
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
             && self.session_keys.is_none()
+            && self.outbound_keys.is_none()
             && self.revocations.is_empty()
             && self.restore.is_none()
             && self.aws_policies.is_empty()

@@ -1,14 +1,13 @@
 //! What a managed policy is, wherever it comes from.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
-use aws_lc_rs::digest;
 use countersign_arn::Partition;
 use countersign_policy::tables;
 use jiff::Timestamp;
 
 use super::{DirectorySnapshot, PolicyRef};
+use crate::records::AwsPolicy;
 
 /// A version of a managed policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +19,6 @@ pub struct PolicyVersionRef<'s> {
     /// The text as it is kept: for policies of AWS, that of partition `aws`.
     pub document: &'s str,
 }
-
-/// When AWS made its first managed policies, in place of dates that are not known for those that are shipped.
-static SHIPPED_CREATED: LazyLock<Timestamp> =
-    LazyLock::new(|| Timestamp::from_second(1_423_247_986).unwrap_or_default());
 
 impl<'s> PolicyRef<'s> {
     /// The ARN; for policies of AWS, that in the given partition.
@@ -45,7 +40,7 @@ impl<'s> PolicyRef<'s> {
         match self {
             Self::Customer(policy) => (&*policy.record.id).into(),
             Self::Imported(policy) => (&*policy.record.id).into(),
-            Self::Shipped(policy) => shipped_id(&policy.name).into(),
+            Self::Shipped(policy) => AwsPolicy::stand_in_id(&policy.name).into(),
         }
     }
 
@@ -65,7 +60,7 @@ impl<'s> PolicyRef<'s> {
         match self {
             Self::Customer(policy) => policy.record.created,
             Self::Imported(policy) => policy.record.created,
-            Self::Shipped(_) => *SHIPPED_CREATED,
+            Self::Shipped(_) => AwsPolicy::unknown_date(),
         }
     }
 
@@ -75,7 +70,7 @@ impl<'s> PolicyRef<'s> {
         match self {
             Self::Customer(policy) => policy.record.updated,
             Self::Imported(policy) => policy.record.updated,
-            Self::Shipped(_) => *SHIPPED_CREATED,
+            Self::Shipped(_) => AwsPolicy::unknown_date(),
         }
     }
 
@@ -102,7 +97,7 @@ impl<'s> PolicyRef<'s> {
             Self::Shipped(policy) => {
                 return vec![PolicyVersionRef {
                     number: self.default_version(),
-                    created: *SHIPPED_CREATED,
+                    created: AwsPolicy::unknown_date(),
                     document: policy.document(),
                 }];
             }
@@ -161,15 +156,4 @@ fn in_partition(of_aws: bool, partition: Partition, document: &str) -> Cow<'_, s
         return Cow::Borrowed(document);
     }
     Cow::Owned(document.replace("arn:aws:", &format!("arn:{partition}:")))
-}
-
-/// 17 characters of base32 from the digest of the name.
-fn shipped_id(name: &str) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = digest::digest(&digest::SHA256, name.as_bytes());
-    let letters = digest.as_ref().iter().take(17).filter_map(|byte| {
-        let letter = ALPHABET.get(usize::from(byte % 32))?;
-        Some(char::from(*letter))
-    });
-    "ANPA".chars().chain(letters).collect()
 }

@@ -472,6 +472,7 @@ fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
             .map(|entry| format!("clusters {entry:?}")),
     );
     all.insert(format!("session keys {:?}", snapshot.session_keys));
+    all.insert(format!("outbound keys {:?}", snapshot.outbound_keys));
     all.extend(
         snapshot
             .unusable

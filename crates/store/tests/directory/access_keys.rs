@@ -1,7 +1,8 @@
 //! Access keys.
 
+use countersign_store::conformance::TestStore;
 use countersign_store::records::AccessKeyStatus;
-use countersign_store::{Directory, DirectoryError, NewUser, Principal, Quotas, Random, RedbStore};
+use countersign_store::{Directory, DirectoryError, NewUser, Principal, Quotas, Random};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +173,7 @@ async fn taken_key_ids_are_not_given_again() {
         bytes.fill(if n < 12 { 7 } else { (n % 251) as u8 });
         Ok(())
     });
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = Directory::open(store, sealer(1), random, Quotas::default())
         .await
         .unwrap();

@@ -1,9 +1,10 @@
 //! Accounts and users.
 
 use countersign_arn::Tag;
+use countersign_store::conformance::TestStore;
 use countersign_store::records::AccessKeyStatus;
 use countersign_store::{
-    Directory, DirectoryError, NewAccount, NewCluster, NewUser, Quotas, Random, RedbStore, Store,
+    Directory, DirectoryError, NewAccount, NewCluster, NewUser, Quotas, Random, Store,
 };
 use std::sync::Arc;
 
@@ -229,7 +230,7 @@ async fn aliases_are_unique_and_free_again_with_their_account() {
 
 #[tokio::test]
 async fn quotas_are_kept() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let quotas = Quotas {
         users_per_account: 2,
         access_keys_per_user: 1,

@@ -19,10 +19,12 @@ mod managed_policies;
 mod mfa;
 mod oidc_providers;
 mod open;
+mod outbound;
 mod races;
 mod revocations;
 mod roles;
 mod root_keys;
+mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
 mod tags;
@@ -31,10 +33,11 @@ mod trust;
 use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
+use countersign_store::conformance::TestStore;
 use countersign_store::records::{AuthenticationMode, Creator, Group, RecordKey, TrustPolicy};
 use countersign_store::{
-    Directory, NewAccount, NewCluster, NewManagedPolicy, NewRole, NewUser, Quotas, Random,
-    RedbStore, RootKey, Sealer, Store, Transaction,
+    Directory, NewAccount, NewCluster, NewManagedPolicy, NewRole, NewUser, Quotas, Random, RootKey,
+    Sealer, Store, Transaction,
 };
 use jiff::Timestamp;
 
@@ -52,15 +55,15 @@ pub(crate) fn sealer(byte: u8) -> Sealer {
     Sealer::new(&RootKey::from_bytes([byte; 32]), &[]).unwrap()
 }
 
-pub(crate) async fn open(store: &Arc<RedbStore>) -> Directory {
+pub(crate) async fn open<S: Store>(store: &Arc<S>) -> Directory {
     let store = Arc::clone(store) as Arc<dyn Store>;
     Directory::open(store, sealer(1), Random::system(), Quotas::default())
         .await
         .unwrap()
 }
 
-pub(crate) async fn with_account() -> (Arc<RedbStore>, Directory) {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+pub(crate) async fn with_account() -> (Arc<TestStore>, Directory) {
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     directory
         .create_account(new_account(0), now())
@@ -115,7 +118,7 @@ pub(crate) fn new_policy(name: &str) -> NewManagedPolicy {
 }
 
 /// Puts a group there as another replica would.
-pub(crate) async fn add_group(store: &Arc<RedbStore>, directory: &Directory, name: &str) {
+pub(crate) async fn add_group<S: Store>(store: &Arc<S>, directory: &Directory, name: &str) {
     let key = RecordKey::Group {
         account: account(0),
         name,

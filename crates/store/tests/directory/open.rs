@@ -1,8 +1,9 @@
 //! Opening: the root key, and what is there already.
 
+use countersign_store::conformance::TestStore;
 use countersign_store::{
-    Directory, DirectoryError, Key, OpenDirectoryError, Quotas, Random, RedbStore, RootKey, Sealer,
-    Store, Transaction,
+    Directory, DirectoryError, Key, OpenDirectoryError, Quotas, Random, RootKey, Sealer, Store,
+    Transaction,
 };
 use futures::future::join_all;
 use std::sync::Arc;
@@ -150,7 +151,7 @@ async fn damaged_check_record_is_refused() {
 
 #[tokio::test]
 async fn racing_first_starts_share_one_check_record() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let starts = (0..6).map(|_| open(&store));
     for directory in join_all(starts).await {
         directory.create_account(new_account(0), now()).await.ok();

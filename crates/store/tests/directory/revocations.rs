@@ -6,8 +6,9 @@ use countersign_arn::Partition;
 use countersign_session::{
     RevocationTarget, Revoked, SessionKind, SessionPrincipal, SessionRecord,
 };
+use countersign_store::conformance::TestStore;
 use countersign_store::records::RecordKey;
-use countersign_store::{Directory, DirectoryError, Key, RedbStore, Store, Transaction, Value};
+use countersign_store::{Directory, DirectoryError, Key, Store, Transaction, Value};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{account, now, open};
@@ -44,7 +45,7 @@ fn revoked(directory: &Directory, role: &str, issued: Timestamp) -> bool {
         .is_some()
 }
 
-async fn put(store: &RedbStore, key: &str, value: &str) {
+async fn put(store: &TestStore, key: &str, value: &str) {
     let key = Key::new(key).unwrap();
     let transaction = Transaction::new().put(&key, Value::from(value.as_bytes()));
     store.commit(transaction).await.unwrap();
@@ -52,7 +53,7 @@ async fn put(store: &RedbStore, key: &str, value: &str) {
 
 #[tokio::test]
 async fn a_revocation_is_in_force_when_it_is_answered_and_on_every_replica_and_after_a_restart() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let (here, there) = (open(&store).await, open(&store).await);
     let before = now() - SignedDuration::from_secs(1);
     assert!(!revoked(&here, "Dev", before));
@@ -74,7 +75,7 @@ async fn a_revocation_is_in_force_when_it_is_answered_and_on_every_replica_and_a
 
 #[tokio::test]
 async fn of_two_revocations_of_one_target_the_later_moment_counts() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     let later = now() + SignedDuration::from_secs(100);
     directory
@@ -92,7 +93,7 @@ async fn of_two_revocations_of_one_target_the_later_moment_counts() {
 
 #[tokio::test]
 async fn writers_that_revoke_at_once_lose_nothing() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let replicas = [open(&store).await, open(&store).await];
     let revocations = (0..40).map(|n| {
         let directory = replicas[n % 2].clone();
@@ -111,7 +112,7 @@ async fn writers_that_revoke_at_once_lose_nothing() {
 
 #[tokio::test]
 async fn rows_are_dropped_when_no_session_can_be_meant_any_more() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     for n in 0..300 {
         let name = format!("role-{n}");
@@ -137,7 +138,7 @@ async fn rows_are_dropped_when_no_session_can_be_meant_any_more() {
 
 #[tokio::test]
 async fn what_cannot_be_meant_is_refused() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     let nobody = RevocationTarget::AccessKey {
         id: "AKIARTX3GSDS7RSUJJ3G".into(),
@@ -158,7 +159,7 @@ async fn what_cannot_be_meant_is_refused() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_ends_every_session_of_its_target() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     let far = now() + SignedDuration::from_hours(1000);
     for value in ["nonsense", r#"{"v":2,"until":7}"#] {
@@ -195,7 +196,7 @@ async fn a_row_that_cannot_be_read_ends_every_session_of_its_target() {
 
 #[tokio::test]
 async fn a_row_whose_target_cannot_be_read_ends_every_session() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     put(&store, "revocation/moon-phase/full", r#"{"v":1}"#).await;
     directory
@@ -218,7 +219,7 @@ async fn a_row_whose_target_cannot_be_read_ends_every_session() {
 
 #[tokio::test]
 async fn a_key_that_is_revoked_stays_dead_whenever_it_was_issued() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     let target = RevocationTarget::AccessKey { id: KEY_ID.into() };
     directory
@@ -236,7 +237,7 @@ async fn a_key_that_is_revoked_stays_dead_whenever_it_was_issued() {
 
 #[tokio::test]
 async fn rotation_keeps_sessions_and_retiring_ends_them() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     directory.maintain_session_keys(now()).await.unwrap();
     let opening = |at: Timestamp| {

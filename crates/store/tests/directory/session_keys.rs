@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use countersign_session::KeyState;
+use countersign_store::conformance::TestStore;
 use countersign_store::records::RecordKey;
-use countersign_store::{DirectoryError, RedbStore, Store, Transaction, Value};
+use countersign_store::{DirectoryError, Store, Transaction, Value};
 use jiff::SignedDuration;
 
 use crate::{now, open};
 
 #[tokio::test]
 async fn first_start_makes_one_key_and_a_deployment_that_later_starts_keep() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     assert!(directory.snapshot().session_keys().is_none());
     directory.maintain_session_keys(now()).await.unwrap();
@@ -29,7 +30,7 @@ async fn first_start_makes_one_key_and_a_deployment_that_later_starts_keep() {
 
 #[tokio::test]
 async fn a_key_is_replaced_after_a_week_and_opens_on() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     directory.maintain_session_keys(now()).await.unwrap();
     let later = now() + SignedDuration::from_hours(7 * 24);
@@ -55,7 +56,7 @@ async fn a_key_is_replaced_after_a_week_and_opens_on() {
 
 #[tokio::test]
 async fn replicas_that_start_at_once_agree_on_one_key() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let replicas = [open(&store).await, open(&store).await, open(&store).await];
     let made = replicas
         .iter()
@@ -76,7 +77,7 @@ async fn replicas_that_start_at_once_agree_on_one_key() {
 
 #[tokio::test]
 async fn a_ring_that_cannot_be_read_is_reported_and_never_replaced() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
     let key = RecordKey::SessionKeys.to_key().unwrap();
     let record = Value::from(br#"{"v":2,"later":true}"#.as_slice());

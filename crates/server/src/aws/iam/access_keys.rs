@@ -139,7 +139,7 @@ fn get_access_key_last_used(call: &Call<'_>) -> Result<Member, ApiError> {
         .access_key(id)
         .and_then(|found| found.owner.user())
         .map(|user| user.record.name.to_string());
-    let used = call.snapshot.last_used(id);
+    let used = call.last_used(id);
     let used = used.as_ref().and_then(|used| used.latest());
     let last = match used {
         Some((service, last)) => vec![

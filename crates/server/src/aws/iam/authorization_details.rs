@@ -232,14 +232,6 @@ fn role_detail(call: &Call<'_>, role: &RoleEntry, profiles: &[&InstanceProfileEn
         }
         Member::Structure(members)
     });
-    let used = call.snapshot.last_used(&record.id);
-    let used = used.as_ref().and_then(|used| used.latest());
-    let used = used.map_or_else(Vec::new, |(_, used)| {
-        vec![
-            ("LastUsedDate", Member::Time(used.at)),
-            ("Region", Member::Text(used.region.to_string())),
-        ]
-    });
     let mut members = basic_role(call, record);
     members.extend([
         ("InstanceProfileList", Member::List(profiles.collect())),
@@ -249,7 +241,7 @@ fn role_detail(call: &Call<'_>, role: &RoleEntry, profiles: &[&InstanceProfileEn
     members.extend(boundary_member(record.boundary.as_deref()));
     members.extend([
         ("Tags", tag_list(&record.tags)),
-        ("RoleLastUsed", Member::Structure(used)),
+        ("RoleLastUsed", super::roles::last_used(call, record)),
     ]);
     Member::Structure(members)
 }

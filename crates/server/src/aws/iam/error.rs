@@ -130,6 +130,11 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::Store(CommitError::Invalid(reason)) => {
                 Self::new(409, "LimitExceeded", reason.to_string())
             }
+            DirectoryError::Store(CommitError::Unavailable(_)) => Self::new(
+                503,
+                "ServiceUnavailable",
+                "The request has failed due to a temporary failure of the server.",
+            ),
             DirectoryError::DeleteConflict { what } => {
                 Self::new(409, "DeleteConflict", conflict(what))
             }

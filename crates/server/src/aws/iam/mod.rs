@@ -5,10 +5,13 @@ mod account;
 mod attachments;
 mod authorization_details;
 mod boundaries;
+mod credential_report;
 mod error;
+mod granted;
 mod groups;
 mod inline_policies;
 mod instance_profiles;
+mod last_accessed;
 mod mfa;
 mod not_offered;
 mod oidc_providers;
@@ -25,6 +28,7 @@ mod tags;
 mod users;
 
 use countersign_arn::Tag;
+use countersign_policy::SpecialRule;
 use countersign_store::{DirectoryError, Entity, EntityKind, PolicyRef, Thing};
 
 pub(super) use self::not_offered::NOT_OFFERED;
@@ -195,6 +199,41 @@ fn own_policy_arn<'a>(call: &Call<'a>, refusal: &str) -> Result<&'a str, ApiErro
     }
 }
 
+/// IAM's answer to a write that no policy can allow, in words of its own.
+///
+/// Of a protected role it speaks only to those who may read it: others would learn that it is there.
+pub(super) fn ruled_out(
+    call: &Call<'_>,
+    rule: SpecialRule,
+    arn: &str,
+    may_read: impl FnOnce() -> bool,
+) -> Option<ApiError> {
+    match (rule, call.operation.name) {
+        (SpecialRule::AwsManagedPolicy, operation) => {
+            let refusal = match operation {
+                "DeletePolicy" => NOT_YOURS_TO_DELETE,
+                "DeletePolicyVersion" => NOT_YOUR_VERSION,
+                _ => NOT_YOURS_TO_UPDATE,
+            };
+            Some(ApiError::new(403, "AccessDenied", refusal))
+        }
+        (SpecialRule::ProtectedRole, "CreateRole") => {
+            let path = call.input.text("Path").unwrap_or("/");
+            Some(invalid_input(format!(
+                "The path {path} is for roles that are made by AWS."
+            )))
+        }
+        (SpecialRule::ProtectedRole, _) if may_read() => {
+            let name = arn.rsplit('/').next().unwrap_or_default();
+            Some(error::protected(name))
+        }
+        _ => None,
+    }
+}
+
+const NOT_YOURS_TO_DELETE: &str = "Cannot delete policies outside your own account.";
+const NOT_YOUR_VERSION: &str =
+    "Cannot delete policy versions for policies outside your own account.";
 /// The refusal of operations that change a policy otherwise than by deleting it or a version of it.
 const NOT_YOURS_TO_UPDATE: &str = "Cannot update policies outside your own account.";
 

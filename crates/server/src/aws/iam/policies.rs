@@ -17,7 +17,10 @@ use countersign_store::{
     DirectoryError, EntityKind, NewManagedPolicy, PolicyRef, PolicyUser, Thing,
 };
 
-use super::{NOT_YOURS_TO_UPDATE, own_policy_arn, policy_arn, tag_list, visible_policy};
+use super::{
+    NOT_YOUR_VERSION, NOT_YOURS_TO_DELETE, NOT_YOURS_TO_UPDATE, own_policy_arn, policy_arn,
+    tag_list, visible_policy,
+};
 use crate::aws::ApiError;
 use crate::aws::documents::check_document;
 use crate::aws::operation::Call;
@@ -246,7 +249,7 @@ const OF_AWS: &str = "a";
 const OF_ACCOUNT: &str = "b";
 
 async fn delete_policy(call: &Call<'_>) -> Result<Member, ApiError> {
-    let arn = own_policy_arn(call, "Cannot delete policies outside your own account.")?;
+    let arn = own_policy_arn(call, NOT_YOURS_TO_DELETE)?;
     call.directory
         .delete_managed_policy(call.account()?, arn)
         .await?;
@@ -327,10 +330,7 @@ async fn set_default_policy_version(call: &Call<'_>) -> Result<Member, ApiError>
 }
 
 async fn delete_policy_version(call: &Call<'_>) -> Result<Member, ApiError> {
-    let arn = own_policy_arn(
-        call,
-        "Cannot delete policy versions for policies outside your own account.",
-    )?;
+    let arn = own_policy_arn(call, NOT_YOUR_VERSION)?;
     let number = version_number(call).ok_or_else(|| no_such_version(call, arn))?;
     call.directory
         .delete_policy_version(call.account()?, arn, number)

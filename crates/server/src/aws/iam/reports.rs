@@ -1,5 +1,6 @@
 //! Reports (IAM API spec, section 4.18).
 
+use super::{credential_report, last_accessed};
 use crate::aws::authorize::on;
 use crate::aws::operation::{Answer, Operation, iam};
 use crate::aws::shape::kinds::{
@@ -14,19 +15,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "GenerateCredentialReport",
         &[],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(credential_report::generate(call))),
     ),
     iam(
         "GetCredentialReport",
         &[],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Read(credential_report::get),
     ),
     iam(
         "GenerateServiceLastAccessedDetails",
         &[required("Arn", ARN), optional("Granularity", GRANULARITY)],
         on(Target::Arn("Arn")),
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(last_accessed::generate(call))),
     ),
     iam(
         "GetServiceLastAccessedDetails",
@@ -36,7 +37,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Marker", MARKER),
         ],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Read(last_accessed::get),
     ),
     iam(
         "GetServiceLastAccessedDetailsWithEntities",
@@ -47,7 +48,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Marker", MARKER),
         ],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Read(last_accessed::get_with_entities),
     ),
     iam(
         "ListPoliciesGrantingServiceAccess",
@@ -57,6 +58,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
             required("ServiceNamespaces", SERVICE_NAMESPACES),
         ],
         on(Target::Arn("Arn")),
-        Answer::NotOffered,
+        Answer::Read(last_accessed::policies_granting),
     ),
 ];

@@ -9,9 +9,8 @@ use crate::aws::shape::kinds::{
 use crate::aws::shape::{optional, required};
 use crate::aws::target::Target;
 use countersign_policy::PolicyKind;
-use countersign_store::records::{Role, TrustPolicy};
+use countersign_store::records::{LastUsed, Role, TrustPolicy};
 use countersign_store::{DirectoryError, EntityKind, NewRole, RoleChanges, RoleEntry};
-use jiff::SignedDuration;
 
 use super::error::no_such_role;
 use super::{new_tags, tag_list};
@@ -99,11 +98,6 @@ async fn create_role(call: &Call<'_>) -> Result<Member, ApiError> {
     let tags = new_tags(call)?;
     let name = input.required("RoleName");
     let path = input.text("Path").unwrap_or("/");
-    if PROTECTED_PATHS.iter().any(|kept| path.starts_with(kept)) {
-        return Err(super::invalid_input(format!(
-            "The path {path} is for roles that are made by AWS."
-        )));
-    }
     if call.snapshot.role(account, name).is_some() {
         return Err(DirectoryError::RoleExists(name.into()).into());
     }
@@ -241,11 +235,8 @@ fn listed(call: &Call<'_>, role: &Role) -> Vec<(&'static str, Member)> {
 
 /// What its sessions did last, within the time that AWS looks back.
 pub(super) fn last_used(call: &Call<'_>, role: &Role) -> Member {
-    let used = call.snapshot.last_used(&role.id);
-    let latest = used
-        .as_ref()
-        .and_then(|used| used.latest())
-        .filter(|(_, last)| call.now.duration_since(last.at) <= LOOKED_BACK);
+    let used = call.last_used(&role.id);
+    let latest = used.as_ref().and_then(LastUsed::latest);
     Member::Structure(latest.map_or_else(Vec::new, |(_, last)| {
         vec![
             ("LastUsedDate", Member::Time(last.at)),
@@ -271,5 +262,3 @@ fn trust_policy(call: &Call<'_>, text: &str) -> Result<TrustPolicy, ApiError> {
 }
 
 const DEFAULT_SESSION: u32 = 3600;
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(400 * 24);
-const PROTECTED_PATHS: [&str; 2] = ["/aws-service-role/", "/aws-reserved/"];

@@ -7,7 +7,7 @@ use countersign_store::{DirectoryError, NewRole};
 
 use super::error::no_such;
 use crate::aws::ApiError;
-use crate::aws::authorize::{creates, on};
+use crate::aws::authorize::on;
 use crate::aws::operation::Call;
 use crate::aws::operation::{Answer, Operation, iam};
 use crate::aws::query::Member;
@@ -25,7 +25,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Description", DESCRIPTION),
             optional("CustomSuffix", NAME_64),
         ],
-        creates(Target::Custom(role_to_make)),
+        on(Target::Custom(role_to_make)),
         Answer::Write(|call| Box::pin(create(call))),
     ),
     iam(
@@ -174,7 +174,7 @@ async fn delete(call: &Call<'_>) -> Result<Member, ApiError> {
         .delete_service_linked_role(
             call.account()?,
             call.input.required("RoleName"),
-            &by,
+            by,
             call.now,
         )
         .await?;

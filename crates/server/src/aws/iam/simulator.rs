@@ -489,10 +489,11 @@ impl<'a> Exclusions<'a> {
     fn identity(&self, attached: &Attached) -> bool {
         let source = &attached.source;
         self.0.iter().any(|entry| {
-            let kind = match source.kind.as_deref() {
-                Some(kind @ ("aws-managed" | "user-managed")) => kind,
-                _ => "inline",
-            };
+            let kind = source
+                .kind
+                .as_deref()
+                .filter(|kind| matches!(*kind, "aws-managed" | "user-managed"))
+                .unwrap_or("inline");
             if let Some(wanted) = entry.member("PolicyType") {
                 return wanted == kind;
             }

@@ -160,10 +160,7 @@ pub(super) fn basic(user: &User) -> Vec<(&'static str, Member)> {
 /// The same with when the password was last used, if it ever was.
 pub(super) fn listed(call: &Call<'_>, user: &User) -> Vec<(&'static str, Member)> {
     let mut members = basic(user);
-    let used = call
-        .snapshot
-        .last_used(&user.id)
-        .and_then(|used| used.password);
+    let used = call.last_used(&user.id).and_then(|used| used.password);
     members.extend(used.map(|at| ("PasswordLastUsed", Member::Time(at))));
     members
 }

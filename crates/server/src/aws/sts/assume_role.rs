@@ -64,8 +64,8 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         source_identity: source_identity.clone(),
         federation: None,
         binding: Binding::default(),
-        depth,
         mfa: mfa_at.is_some(),
+        depth,
         signed_with: Some(caller.verified().key_id()),
     };
     let issued = session.issue(call)?;
@@ -80,10 +80,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
         "role assumed"
     );
 
-    let mut members = vec![
-        ("Credentials", issued.credentials),
-        ("AssumedRoleUser", issued.assumed_role_user),
-    ];
+    let mut members = vec![issued.credentials, issued.assumed_role_user];
     if let Some(percent) = percent {
         members.push(("PackedPolicySize", Member::Number(i64::from(percent))));
     }
@@ -93,7 +90,7 @@ pub(super) async fn assume_role(call: &Call<'_>) -> Result<Member, ApiError> {
     Ok(Member::Structure(members))
 }
 
-fn denied(message: impl Into<String>) -> ApiError {
+pub(super) fn denied(message: impl Into<String>) -> ApiError {
     ApiError::new(403, "AccessDenied", message)
 }
 

@@ -1,16 +1,23 @@
 //! Security Token Service.
 
 mod assume_role;
+mod assume_root;
 mod context;
+mod identity_token;
+mod issue;
+mod lookups;
 mod mfa;
 mod request;
 mod role_session;
+mod saml;
+mod saml_trust;
+mod user_session;
 mod web_identity;
 
 use super::ApiError;
 use super::authorize::{Rule, on};
 use super::operation::{Access, Answer, Call, Operation, sts};
-use super::query::{Member, Parameters};
+use super::query::Parameters;
 use super::shape::kinds::{
     AUDIENCES, ENCODED_MESSAGE, EXTERNAL_ID, FEDERATION_NAME, POLICY_ARN, POLICY_ARNS,
     PROVIDED_CONTEXTS, PROVIDER_ID, ROLE_DURATION, ROOT_DURATION, SAML_ASSERTION, SESSION_POLICY,
@@ -20,6 +27,8 @@ use super::shape::kinds::{
 };
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
+
+pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[
     required("RoleArn", STS_ARN),
@@ -44,7 +53,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Access::Signed,
         &[],
         Rule::Own,
-        Answer::Read(get_caller_identity),
+        Answer::Read(lookups::get_caller_identity),
     ),
     sts(
         "AssumeRole",
@@ -82,7 +91,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         Rule::Own,
-        Answer::NotOffered,
+        Answer::Write(|call| Box::pin(saml::assume_role_with_saml(call))),
     ),
     sts(
         "GetSessionToken",
@@ -93,8 +102,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("TokenCode", TOKEN_CODE),
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
-        Rule::Own,
-        Answer::NotOffered,
+        on(Target::Any),
+        Answer::Write(user_session::get_session_token),
     ),
     sts(
         "GetFederationToken",
@@ -108,21 +117,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
         on(Target::Custom(federated_user)).tagging("sts:TagSession"),
-        Answer::NotOffered,
+        Answer::Read(user_session::get_federation_token),
     ),
     sts(
         "GetAccessKeyInfo",
         Access::Signed,
         &[required("AccessKeyId", STS_ACCESS_KEY_ID)],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Read(lookups::get_access_key_info),
     ),
     sts(
         "DecodeAuthorizationMessage",
         Access::Signed,
         &[required("EncodedMessage", ENCODED_MESSAGE)],
         on(Target::Any),
-        Answer::NotOffered,
+        Answer::Read(lookups::decode_authorization_message),
     ),
     sts(
         "GetWebIdentityToken",
@@ -134,7 +143,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("Tags", TAGS),
         ],
         on(Target::Any).tagging("sts:TagGetWebIdentityToken"),
-        Answer::NotOffered,
+        Answer::Read(identity_token::get_web_identity_token),
     ),
     sts(
         "AssumeRoot",
@@ -145,8 +154,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("DurationSeconds", ROOT_DURATION),
             optional("MinimumSessionTokenSize", TOKEN_SIZE),
         ],
-        Rule::Own,
-        Answer::NotOffered,
+        on(Target::Custom(assume_root::root_user)),
+        Answer::Read(assume_root::assume_root),
     ),
 ];
 
@@ -157,20 +166,6 @@ pub(super) const NOT_OFFERED: &[&str] = &["GetDelegatedAccessToken"];
 pub(super) fn read_assume_role(parameters: &Parameters<'_>) -> Result<(), ApiError> {
     let input = Input::read(ASSUME_ROLE, parameters, Style::WithValue)?;
     request::AssumeRoleRequest::of(&input).map(drop)
-}
-
-/// Needs no permission, and no policy can deny it.
-fn get_caller_identity(call: &Call<'_>) -> Result<Member, ApiError> {
-    let identity = call.caller()?.identity();
-    let user_id = match identity.session_name() {
-        "" => identity.user_id().to_owned(),
-        session => format!("{}:{session}", identity.user_id()),
-    };
-    Ok(Member::Structure(vec![
-        ("UserId", Member::Text(user_id)),
-        ("Account", Member::Text(identity.account().to_string())),
-        ("Arn", Member::Text(identity.arn().to_owned())),
-    ]))
 }
 
 fn federated_user(call: &Call<'_>) -> Result<Resource, ApiError> {

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use countersign_arn::Arn;
+use countersign_arn::{AccountId, Arn, Partition};
 use countersign_policy::PolicyKind;
 use countersign_policy::validate::{NoDirectory, validate};
 use countersign_session::{
-    Binding, Federation, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRandomness,
-    SessionRecord, SessionTags, check_plain_policy_size, issue, packed_policy_percent,
+    Binding, Federation, Origin, SessionKind, SessionPolicies, SessionPrincipal, SessionRecord,
+    SessionTags, check_plain_policy_size, packed_policy_percent,
 };
 use countersign_store::{DirectorySnapshot, RoleEntry};
-use jiff::{SignedDuration, Timestamp};
-use zeroize::Zeroizing;
 
+use super::issue::{assumed_role_user, credentials, lifetime, seal};
 use crate::aws::ApiError;
 use crate::aws::operation::Call;
 use crate::aws::query::Member;
@@ -28,10 +27,10 @@ pub(super) struct NewSession<'a> {
     pub(super) source_identity: Option<Box<str>>,
     pub(super) federation: Option<Federation>,
     pub(super) binding: Binding,
+    /// Whether the call showed an MFA code.
+    pub(super) mfa: bool,
     /// Role sessions on the way here, this one included.
     pub(super) depth: u8,
-    /// Whether the call came with a code of the caller's MFA device.
-    pub(super) mfa: bool,
     /// The key that signed the call; nothing for unsigned calls.
     pub(super) signed_with: Option<&'a str>,
 }
@@ -40,9 +39,9 @@ pub(super) struct NewSession<'a> {
 pub(super) struct Issued {
     pub(super) access_key_id: Box<str>,
     /// `Credentials`
-    pub(super) credentials: Member,
+    pub(super) credentials: (&'static str, Member),
     /// `AssumedRoleUser`
-    pub(super) assumed_role_user: Member,
+    pub(super) assumed_role_user: (&'static str, Member),
 }
 
 impl NewSession<'_> {
@@ -51,11 +50,7 @@ impl NewSession<'_> {
     /// # Errors
     /// `ServiceUnavailable` without keys, `PackedPolicyTooLarge` when the token would be too long.
     pub(super) fn issue(self, call: &Call<'_>) -> Result<Issued, ApiError> {
-        // Tokens keep whole seconds; what is answered must be what the token says.
-        let issued = Timestamp::from_second(call.now.as_second()).unwrap_or(call.now);
-        let expires = issued
-            .saturating_add(SignedDuration::from_secs(i64::from(self.seconds)))
-            .unwrap_or(Timestamp::MAX);
+        let (issued, expires) = lifetime(call.now, self.seconds);
         let role = &self.role.record;
         let principal = SessionPrincipal::Role {
             id: role.id.clone(),
@@ -63,16 +58,7 @@ impl NewSession<'_> {
             name: role.name.clone(),
             session_name: self.name.into(),
         };
-        let assumed_role_user = Member::Structure(vec![
-            (
-                "AssumedRoleId",
-                Member::Text(principal.user_id(role.account)),
-            ),
-            (
-                "Arn",
-                Member::Text(principal.caller_arn(role.partition, role.account)),
-            ),
-        ]);
+        let assumed_role_user = assumed_role_user(&principal, role.partition, role.account);
         let mut record = SessionRecord::new(
             self.kind,
             role.partition,
@@ -92,30 +78,10 @@ impl NewSession<'_> {
             access_key_id: self.signed_with.map(Into::into),
             request_id: Some(call.request_id.into()),
         };
-        let unavailable = || {
-            ApiError::new(
-                503,
-                "ServiceUnavailable",
-                "Temporary credentials cannot be issued at the moment.",
-            )
-        };
-        let keys = call.snapshot.session_keys().ok_or_else(unavailable)?;
-        let random = Zeroizing::new(call.random.bytes::<44>().map_err(|_| unavailable())?);
-        let random = SessionRandomness::from_random(&random);
-        let credentials =
-            issue(&record, &keys.ring, &keys.deployment, &random, call.now).map_err(|error| {
-                tracing::debug!(request_id = call.request_id, %error, "session not sealed");
-                error.refusal()
-            })?;
-        let text = |text: &str| Member::Text(text.to_owned());
+        let sealed = seal(call, &record)?;
         Ok(Issued {
-            credentials: Member::Structure(vec![
-                ("AccessKeyId", text(&credentials.access_key_id)),
-                ("SecretAccessKey", text(credentials.secret.expose())),
-                ("SessionToken", text(credentials.token.expose())),
-                ("Expiration", Member::Time(credentials.expires)),
-            ]),
-            access_key_id: credentials.access_key_id,
+            access_key_id: sealed.access_key_id.clone(),
+            credentials: credentials(sealed),
             assumed_role_user,
         })
     }
@@ -132,14 +98,29 @@ pub(super) fn find_role<'s>(
     (*role.arn == *arn).then_some(role)
 }
 
-/// The session policies of a call: the inline policy, minified, and managed policies that exist, of AWS or of the role's
-/// account. With them the share of the space that they and the requested tags take (STS spec, section 9).
+/// The session policies of a call that makes a session of `role`, see [`policies_in`].
 ///
 /// # Errors
-/// `MalformedPolicyDocument`, `PackedPolicyTooLarge`.
+/// As [`policies_in`].
 pub(super) fn session_policies(
     call: &Call<'_>,
     role: &RoleEntry,
+    inline: Option<&str>,
+    arns: &[&str],
+    tags: &SessionTags,
+) -> Result<(SessionPolicies, Option<u8>), ApiError> {
+    let owner = (role.record.partition, role.record.account);
+    policies_in(call, owner, inline, arns, tags)
+}
+
+/// The session policies of a call: the inline policy, minified, and managed policies that exist, of AWS or of the account
+/// in which the session is. With them the share of the space that they and the requested tags take (STS spec, section 9).
+///
+/// # Errors
+/// `MalformedPolicyDocument`, `PackedPolicyTooLarge`.
+pub(super) fn policies_in(
+    call: &Call<'_>,
+    (partition, account): (Partition, AccountId),
     inline: Option<&str>,
     arns: &[&str],
     tags: &SessionTags,
@@ -149,11 +130,8 @@ pub(super) fn session_policies(
         validate(text, PolicyKind::Session, &NoDirectory)
             .map_err(|rejection| malformed(rejection.message))?;
     }
-    let of_aws = format!("arn:{}:iam::aws:policy/", role.record.partition);
-    let own = format!(
-        "arn:{}:iam::{}:policy/",
-        role.record.partition, role.record.account
-    );
+    let of_aws = format!("arn:{partition}:iam::aws:policy/");
+    let own = format!("arn:{partition}:iam::{account}:policy/");
     for arn in arns {
         let usable = arn.starts_with(&of_aws) || arn.starts_with(&own);
         if !usable || call.snapshot.policy_by_arn(arn).is_none() {

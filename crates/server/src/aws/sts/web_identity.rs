@@ -332,8 +332,8 @@ impl Facts<'_> {
                 amr: claims.authentication_methods.clone(),
             }),
             binding,
-            depth: 1,
             mfa: false,
+            depth: 1,
             signed_with: None,
         };
         let issued = session.issue(call)?;
@@ -350,9 +350,9 @@ impl Facts<'_> {
         );
         let text = |text: &str| Member::Text(text.to_owned());
         let mut members = vec![
-            ("Credentials", issued.credentials),
+            issued.credentials,
             ("SubjectFromWebIdentityToken", text(&claims.subject)),
-            ("AssumedRoleUser", issued.assumed_role_user),
+            issued.assumed_role_user,
         ];
         if let Some(percent) = grant.percent {
             members.push(("PackedPolicySize", Member::Number(i64::from(percent))));

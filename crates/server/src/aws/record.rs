@@ -1,0 +1,191 @@
+//! What is kept of every call: its record in the audit log, and what was used when.
+
+use countersign_arn::{AccountId, Arn};
+use countersign_session::SessionKind;
+use countersign_store::{DirectorySnapshot, Principal};
+
+use super::finished::Decided;
+use super::query::{Member, Parameters};
+use super::{ApiError, AwsApi, Caller, Received, Trace};
+use crate::audit::{Decision, Event, Identity, Outcome, TlsFacts};
+use crate::request_id;
+use crate::usage::Use;
+
+impl AwsApi {
+    /// Keeps what is to be kept of a call that is over.
+    pub(super) fn record(
+        &self,
+        received: &Received<'_>,
+        parameters: Option<&Parameters<'_>>,
+        trace: &mut Trace<'_>,
+        ended: &Result<Member, ApiError>,
+    ) {
+        let service = trace.service.signing_name();
+        if let (Some(caller), Some(operation)) = (&trace.caller, trace.operation) {
+            self.usage.record(&Use::of(
+                caller.identity(),
+                caller.session(),
+                service,
+                operation.name,
+                &caller.verified().scope().region,
+                received.now,
+            ));
+        }
+        let place = trace.place.take();
+        if place.as_ref().is_some_and(|place| !place.is_wanted()) || !self.audit.is_on() {
+            return;
+        }
+        let asked = |name: &str| parameters.and_then(|parameters| parameters.get(name));
+        let header = |name| {
+            received
+                .head
+                .headers
+                .get(name)
+                .and_then(|value: &http::HeaderValue| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        let snapshot = self.directory.snapshot();
+        let issuer = trace
+            .caller
+            .as_ref()
+            .and_then(Caller::session)
+            .filter(|session| session.kind == SessionKind::Federation)
+            .and_then(|session| snapshot.principal(session.principal.unique_id()?))
+            .and_then(|principal| match principal {
+                Principal::User(user) => Some(&*user.arn),
+                _ => None,
+            });
+        let identity = match &trace.caller {
+            Some(caller) => Identity::Caller {
+                identity: caller.identity(),
+                session: caller.session(),
+                issuer,
+            },
+            None => ended
+                .as_ref()
+                .ok()
+                .and_then(bearer)
+                .unwrap_or_else(|| Identity::Unknown {
+                    access_key_id: claimed_key(header("authorization"), asked("X-Amz-Credential")),
+                }),
+        };
+        let role = asked("RoleArn");
+        let recipient: Option<AccountId> = role
+            .filter(|_| {
+                matches!(
+                    identity,
+                    Identity::WebIdentity { .. } | Identity::Saml { .. }
+                )
+            })
+            .and_then(|arn| Arn::parse(arn).ok()?.account.parse().ok());
+        let decided = trace.decision.as_ref();
+        let resource = decided
+            .map(|decided| decided.resource.as_str())
+            .or(role.filter(|_| service == "sts"));
+        let matched = decided.and_then(statement);
+        let matched = matched.as_deref();
+        let error = ended.as_ref().err();
+        // The caller is told the same as of a role that trusts somebody else.
+        let reason = role
+            .filter(|role| service == "sts" && error.is_some() && !is_role(&snapshot, role))
+            .map(|_| "there is no such role");
+        let event = Event {
+            time: received.now,
+            request_id: received.request_id,
+            event_id: &request_id::fresh(),
+            service,
+            operation: trace
+                .operation
+                .map_or_else(|| asked("Action").unwrap_or_default(), |known| known.name),
+            region: trace.caller.as_ref().map_or(&*self.region, |caller| {
+                caller.verified().scope().region.as_str()
+            }),
+            identity,
+            recipient,
+            source: received.peer.address.ip(),
+            user_agent: header("user-agent"),
+            parameters,
+            response: ended.as_ref().ok(),
+            error: error.map(|error| (error.code, &*error.message)),
+            decision: Decision {
+                outcome: decided.and_then(outcome),
+                matched: matched.as_slice(),
+                reason,
+                encoded_message: error.and_then(|error| error.denial.as_deref()),
+            },
+            resources: resource.as_slice(),
+            tls: received.head.extensions.get::<TlsFacts>().copied(),
+            host: match header("host") {
+                "" => received.head.uri.host().unwrap_or_default(),
+                host => host,
+            },
+        };
+        match place {
+            Some(place) => place.finish(&event),
+            None => self.audit.refused(&event),
+        }
+    }
+}
+
+/// Whether a role has this ARN, path and case included.
+fn is_role(snapshot: &DirectorySnapshot, text: &str) -> bool {
+    let found = Arn::parse(text).ok().and_then(|arn| {
+        let name = arn.resource.strip_prefix("role/")?.rsplit('/').next()?;
+        snapshot.role(arn.account.parse().ok()?, name)
+    });
+    found.is_some_and(|role| *role.arn == *text)
+}
+
+/// The access key id that a request claims, in its header or its query.
+fn claimed_key<'a>(authorization: &'a str, credential: Option<&'a str>) -> Option<&'a str> {
+    authorization
+        .split_once("Credential=")
+        .map(|(_, rest)| rest)
+        .or(credential)?
+        .split('/')
+        .next()
+}
+
+/// The bearer of a token or assertion, from the answer that only a verified one gets.
+fn bearer(answer: &Member) -> Option<Identity<'_>> {
+    let Member::Structure(members) = answer else {
+        return None;
+    };
+    let text = |wanted: &str| {
+        members.iter().find_map(|(name, member)| match member {
+            Member::Text(text) if *name == wanted => Some(text.as_str()),
+            _ => None,
+        })
+    };
+    match text("SubjectFromWebIdentityToken") {
+        Some(subject) => Some(Identity::WebIdentity {
+            issuer: text("Provider").unwrap_or_default(),
+            audience: text("Audience").unwrap_or_default(),
+            subject,
+        }),
+        None => Some(Identity::Saml {
+            name_qualifier: text("NameQualifier")?,
+            subject: text("Subject")?,
+        }),
+    }
+}
+
+fn outcome(decided: &Decided) -> Option<Outcome> {
+    match decided.outcome {
+        "allowed" => Some(Outcome::Allowed),
+        "explicitDeny" => Some(Outcome::ExplicitDeny),
+        "implicitDeny" => Some(Outcome::ImplicitDeny),
+        _ => None,
+    }
+}
+
+/// Layer, policy and position of the statement that decided.
+fn statement(decided: &Decided) -> Option<String> {
+    let at = decided.statement.as_ref()?;
+    Some(format!(
+        "{}:{}#{}",
+        at.layer.as_str(),
+        at.document,
+        at.statement
+    ))
+}
