@@ -326,7 +326,7 @@ fn attached(call: &Call<'_>, arns: &[Box<str>]) -> Member {
         );
         Member::Structure(vec![
             ("PolicyName", Member::Text(name.to_owned())),
-            ("PolicyArn", Member::Text(arn.to_string())),
+            ("PolicyArn", Member::Text(arn.to_owned())),
         ])
     };
     Member::List(arns.iter().map(|arn| policy(arn)).collect())
