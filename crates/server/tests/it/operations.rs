@@ -113,7 +113,7 @@ fn text(name: &str, kind: &Value) -> String {
         return choice.as_str().unwrap().to_owned();
     }
     let iam = |resource: &str| format!("arn:aws:iam::111122223333:{resource}");
-    let fixed = match name {
+    match name {
         "RoleArn" => iam("role/none"),
         "TargetPrincipal" => "444455556666".to_owned(),
         "PolicyArn" | "PermissionsBoundary" | "arn" => iam("policy/none"),
@@ -139,8 +139,7 @@ fn text(name: &str, kind: &Value) -> String {
                 [..usize::try_from(least.min(most)).unwrap()]
                 .to_owned()
         }
-    };
-    fixed
+    }
 }
 
 #[tokio::test]

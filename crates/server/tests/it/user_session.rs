@@ -219,7 +219,9 @@ async fn federation_needs_permission_for_the_name_and_for_tags() {
         {"Effect":"Allow","Action":"sts:GetFederationToken","Resource":"arn:aws:sts::111122223333:federated-user/E*"},
         {"Effect":"Allow","Action":"sts:TagSession","Resource":"*","Condition":{"StringEquals":{"aws:RequestTag/team":"blue"},"ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}}]}"#;
     world.allow_user("bob", allowed).await;
-    let table: &[(&Keys, Vec<(&str, &str)>, u16, &str, String)] = &[
+    /// Who calls with what, and the status, code and message of the answer.
+    type Case<'a> = (&'a Keys, Vec<(&'a str, &'a str)>, u16, &'a str, String);
+    let table: &[Case<'_>] = &[
         (&world.bob, vec![name], 200, "", String::new()),
         (
             &world.bob,
