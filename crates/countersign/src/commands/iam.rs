@@ -84,7 +84,9 @@ pub(crate) enum DocumentFormat {
 
 pub(crate) fn run(command: &IamCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
-        IamCommand::ManagedPolicies(command) => return super::managed_policies::run(command, out),
+        IamCommand::ManagedPolicies(command) => {
+            return super::managed_policies::run(command, out);
+        }
         IamCommand::Export(args) => {
             let DocumentFormat::Json = args.output;
             let op = AdminOp::ExportIam {

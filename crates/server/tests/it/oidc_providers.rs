@@ -6,6 +6,9 @@ const URL: &str = "https://Issuer.Example/id/AB12";
 const ARN: &str = "arn:aws:iam::111122223333:oidc-provider/issuer.example/id/AB12";
 const THUMBPRINT: &str = "9E99A48A9960B14926BB7F3B02E22DA2B0AB7280";
 
+/// The call, and status, code and message of its answer.
+type Case<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str, &'a str);
+
 async fn ok(world: &World, parameters: &[(&str, &str)]) -> String {
     let answer = world.iam(&world.ana, parameters).await;
     assert_eq!(answer.0, 200, "{parameters:?}: {}", answer.2);
@@ -89,7 +92,7 @@ async fn what_iam_refuses_about_providers() {
         .collect();
     let mut too_many = vec![create, ("Url", "https://a.example")];
     too_many.extend(six.iter().map(|(name, value)| (&**name, &**value)));
-    let cases: &[(Vec<(&str, &str)>, u16, &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (
             vec![create, ("Url", URL)],
             409,

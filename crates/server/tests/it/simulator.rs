@@ -6,6 +6,9 @@ const S3: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Acti
 const DENY: &str =
     r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"s3:*","Resource":"*"}}"#;
 
+/// The call, and status, code and message of its answer.
+type Case<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str, &'a str);
+
 async fn ok(world: &World, parameters: &[(&str, &str)]) -> String {
     let answer = world.iam(&world.ana, parameters).await;
     assert_eq!(answer.0, 200, "{parameters:?}: {}", answer.2);
@@ -136,7 +139,7 @@ async fn what_cannot_be_simulated_is_refused() {
     let all = ("PolicyInputList.member.1", ALL);
     let action = ("ActionNames.member.1", "s3:GetObject");
     let principal = ("Action", "SimulatePrincipalPolicy");
-    let cases: &[(Vec<(&str, &str)>, u16, &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (
             vec![custom, ("PolicyInputList.member.1", "{"), action],
             400,
