@@ -1,8 +1,6 @@
 //! Groups and their members.
 
-use countersign_store::{
-    DirectoryError, GroupChange, MfaOwner, NewGroup, Quotas, Random, RedbStore, Thing,
-};
+use countersign_store::{DirectoryError, GroupChange, MfaOwner, NewGroup, Quotas, Random, Thing};
 use std::sync::Arc;
 
 use super::*;
@@ -182,7 +180,7 @@ async fn quotas_of_groups_are_kept() {
         groups_per_user: 1,
         ..Quotas::default()
     };
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = Directory::open(store, sealer(1), Random::system(), quotas)
         .await
         .unwrap();

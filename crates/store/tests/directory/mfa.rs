@@ -1,8 +1,7 @@
 //! Virtual MFA devices and their codes.
 
 use countersign_store::{
-    CreatedMfaDevice, DirectoryError, MfaOwner, NewMfaDevice, Quotas, Random, RedbStore, Thing,
-    totp_code,
+    CreatedMfaDevice, DirectoryError, MfaOwner, NewMfaDevice, Quotas, Random, Thing, totp_code,
 };
 use jiff::SignedDuration;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ fn code(device: &CreatedMfaDevice, seconds: i64) -> String {
     totp_code(&device.seed, later(seconds)).unwrap()
 }
 
-async fn with_device() -> (Arc<RedbStore>, Directory, CreatedMfaDevice, String) {
+async fn with_device() -> (Arc<TestStore>, Directory, CreatedMfaDevice, String) {
     let (store, directory) = with_account().await;
     for name in ["ana", "bob"] {
         directory.create_user(new_user(name), now()).await.unwrap();
@@ -309,7 +308,7 @@ async fn root_has_devices_and_each_has_as_many_as_it_may() {
         mfa_devices_per_user: 1,
         ..Quotas::default()
     };
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = Directory::open(store, sealer(1), Random::system(), quotas)
         .await
         .unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_oidc::{Algorithm, Schedule};
 use countersign_store::records::RecordKey;
-use countersign_store::{DirectoryError, RedbStore, Store, Transaction, Value};
+use countersign_store::{DirectoryError, Store, Transaction, Value};
 use jiff::SignedDuration;
 
 use crate::{account, new_account, now, open, with_account};
@@ -115,7 +115,7 @@ async fn private_keys_are_not_in_the_store_as_they_are() {
     };
     let secret = String::from_utf8_lossy(&encoded).into_owned();
     let part = secret.split("\"pkcs8\":\"").nth(1).unwrap()[..60].to_owned();
-    let store: &RedbStore = &store;
+    let store: &crate::TestStore = &store;
     let countersign_store::Load { mut pages, .. } = store.load().await.unwrap();
     let mut seen = 0;
     while let Some(page) = futures::StreamExt::next(&mut pages).await {

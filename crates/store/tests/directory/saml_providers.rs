@@ -144,7 +144,7 @@ async fn large_metadata_is_kept_when_it_deflates() {
 
 #[tokio::test]
 async fn providers_have_their_quota() {
-    let store = Arc::new(RedbStore::in_memory().unwrap());
+    let store = Arc::new(TestStore::in_memory().unwrap());
     let quotas = Quotas {
         saml_providers_per_account: 1,
         ..Quotas::default()
