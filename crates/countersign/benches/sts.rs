@@ -1,5 +1,5 @@
-//! STS over keep-alive: GetCallerIdentity and AssumeRole, both signed, throughput, server CPU and latency; and a large
-//! account.
+//! STS over keep-alive: GetCallerIdentity and AssumeRole, both signed, and AssumeRoleWithWebIdentity with a token of RS256:
+//! throughput, server CPU and latency; and a large account.
 //!
 //! The server is the real command in its own process; the load comes from this one, on the same machine. The baseline is moto's
 //! server, in the same run, where `MOTO_SERVER` names its program; without it no ratio is printed.
@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use common::{Server, Target, cpu_model, exchange, paced, saturate};
 use countersign_arn::unique_id::{self, Kind};
 use countersign_arn::{AccountId, Partition};
+use countersign_oidc::{Algorithm, KeySet, SigningKey};
 use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
 use countersign_store::records::{
     AccessKey, AccessKeyStatus, RecordKey, Role, SECRET_FIELD, TrustPolicy, User,
@@ -40,6 +41,7 @@ use jiff::Timestamp;
 /// Requests signed beforehand for each run: the client's own work stays out of the measurement.
 const SIGNED: usize = 256;
 const ACCOUNT: &str = "111122223333";
+const ISSUER: &str = "oidc.bench.example/id/1";
 const TRUST: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"sts:AssumeRole"}}"#;
 
 struct Client {
@@ -167,7 +169,8 @@ async fn main() {
     let time = Duration::from_secs(5);
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
-    std::fs::write(&config, bootstrap(dir.path())).unwrap();
+    let issuer = SigningKey::generate(Algorithm::Rs256).unwrap();
+    std::fs::write(&config, bootstrap(dir.path(), &issuer)).unwrap();
     let config = config.display().to_string();
     let server = Server::start("up", dir, &["--events", "off", "--config", &config]);
     let target = Target::plain(&server.field("endpointUrl"));
@@ -177,12 +180,24 @@ async fn main() {
         host: target.address().to_owned(),
         service: "sts",
     };
-    let operations: [(&str, String, &'static [u8]); 2] = [
-        ("GetCallerIdentity", get_caller_identity(), b"<Arn>"),
-        ("AssumeRole", assume_role("bench"), b"<SessionToken>"),
+    let operations: [(&str, Vec<Vec<u8>>, &'static [u8]); 3] = [
+        (
+            "GetCallerIdentity",
+            client.signed(&get_caller_identity()),
+            b"<Arn>",
+        ),
+        (
+            "AssumeRole",
+            client.signed(&assume_role("bench")),
+            b"<SessionToken>",
+        ),
+        (
+            "AssumeRoleWithWebIdentity, RS256",
+            web_identity(&client.host, &issuer),
+            b"<SessionToken>",
+        ),
     ];
-    for (name, body, wanted) in operations {
-        let requests = client.signed(&body);
+    for (name, requests, wanted) in operations {
         one(&target, &requests[0], wanted).await;
         let load = saturate(|| server.cpu(), &target, 16, time, &requests, wanted).await;
         let baseline = moto.iter().find(|(known, _)| *known == name);
@@ -246,12 +261,51 @@ fn percent(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
-fn bootstrap(dir: &Path) -> String {
-    let trust = dir.join("trust.json");
+/// Unsigned requests, each with a token of its own.
+fn web_identity(host: &str, issuer: &SigningKey) -> Vec<Vec<u8>> {
+    let now = Timestamp::now().as_second();
+    (0..SIGNED)
+        .map(|n| {
+            let claims = serde_json::json!({
+                "iss": format!("https://{ISSUER}"), "sub": format!("system:serviceaccount:bench:{n}"),
+                "aud": "sts.amazonaws.com", "iat": now, "nbf": now, "exp": now + 3600,
+            });
+            let token = issuer.sign(&claims).unwrap();
+            let body = format!(
+                "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A{ACCOUNT}%3Arole%2Fpod\
+                 &RoleSessionName=bench&WebIdentityToken={token}"
+            );
+            format!(
+                "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes()
+        })
+        .collect()
+}
+
+fn bootstrap(dir: &Path, issuer: &SigningKey) -> String {
+    let (trust, pod, keys) = (
+        dir.join("trust.json"),
+        dir.join("pod.json"),
+        dir.join("keys.json"),
+    );
     std::fs::write(&trust, TRUST).unwrap();
+    let federated = format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{{"Federated":"arn:aws:iam::{ACCOUNT}:oidc-provider/{ISSUER}"}},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{{"StringLike":{{"{ISSUER}:sub":"system:serviceaccount:bench:*"}}}}}}}}"#
+    );
+    std::fs::write(&pod, federated).unwrap();
+    let set = KeySet::document([(issuer.public(), Algorithm::Rs256)]);
+    std::fs::write(&keys, set).unwrap();
     format!(
-        "countersign:\n  limits: {{stsPerAccount: 0, stsPerKey: 0}}\n  bootstrap:\n    roles:\n    - name: bench\n      trustPolicyFile: {}\n",
-        trust.display()
+        "countersign:\n  limits: {{stsPerAccount: 0, stsPerKey: 0, webIdentityPerAddress: 0}}\n  webIdentity:\n    issuers:\n\
+         \x20   - url: https://{ISSUER}\n      keysFile: {}\n  bootstrap:\n    openIdConnectProviders:\n\
+         \x20   - url: https://{ISSUER}\n      clientIds: [sts.amazonaws.com]\n    roles:\n\
+         \x20   - name: bench\n      trustPolicyFile: {}\n    - name: pod\n      trustPolicyFile: {}\n",
+        keys.display(),
+        trust.display(),
+        pod.display()
     )
 }
 

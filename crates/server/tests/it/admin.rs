@@ -474,7 +474,7 @@ async fn nonsense_on_the_socket_is_refused_and_harms_nobody() {
             "not one this version knows",
         ),
         (framed("CS1.secret.secret"), "not one this version knows"),
-        (u32::MAX.to_be_bytes().to_vec(), "at most 65536"),
+        (u32::MAX.to_be_bytes().to_vec(), "at most 67108864"),
         (vec![0, 0, 0, 9, b'{'], ""),
         (vec![0], ""),
     ] {

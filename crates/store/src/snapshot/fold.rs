@@ -218,7 +218,7 @@ impl DirectorySnapshot {
                 let (account, name) = (record.account, Arc::<str>::from(fold_name(&record.name)));
                 if let Some(role) = &record.role {
                     let profiles = self.role_profiles.entry(Arc::from(&**role)).or_default();
-                    profiles.insert(Arc::clone(&name));
+                    profiles.insert((account, Arc::clone(&name)));
                 }
                 let entry = entry(record, modified, InstanceProfile::arn);
                 let slot = self.accounts.entry(account).or_default();
@@ -273,7 +273,7 @@ impl DirectorySnapshot {
             self.members
                 .entry(group)
                 .or_default()
-                .insert(Arc::clone(&folded));
+                .insert((record.account, Arc::clone(&folded)));
         }
         let user = PolicyUser::new(record.account, EntityKind::User, &folded);
         self.add_policy_user(&user, &record.attached, record.boundary.as_deref());
@@ -409,7 +409,7 @@ impl DirectorySnapshot {
                 if let Some(role) = removed.and_then(|profile| profile.record.role.clone())
                     && let Some(profiles) = self.role_profiles.get_mut(&*role)
                 {
-                    profiles.remove(name);
+                    profiles.remove(&(account, Arc::from(name)));
                     if profiles.is_empty() {
                         self.role_profiles.remove(&*role);
                     }
@@ -454,7 +454,7 @@ impl DirectorySnapshot {
             let Some(members) = self.members.get_mut(&**group) else {
                 continue;
             };
-            members.remove(name);
+            members.remove(&(record.account, Arc::from(name)));
             if members.is_empty() {
                 self.members.remove(&**group);
             }

@@ -59,8 +59,9 @@ impl DirectorySnapshot {
             .get(&*group.record.id)
             .into_iter()
             .flatten()
-            .skip_while(move |name| after.as_deref().is_some_and(|after| ***name <= *after))
-            .filter_map(|name| self.user(group.record.account, name))
+            .filter(|(account, _)| *account == group.record.account)
+            .skip_while(move |(_, name)| after.as_deref().is_some_and(|after| **name <= *after))
+            .filter_map(|(account, name)| self.user(*account, name))
     }
 
     /// The groups a user is in, in the order it was added. Ids of groups that are not there are passed over.
@@ -212,7 +213,8 @@ impl DirectorySnapshot {
             .get(&*role.record.id)
             .into_iter()
             .flatten()
-            .filter_map(|name| self.instance_profile(role.record.account, name))
+            .filter(|(account, _)| *account == role.record.account)
+            .filter_map(|(account, name)| self.instance_profile(*account, name))
     }
 
     /// The role in an instance profile.

@@ -49,12 +49,12 @@ pub struct DirectorySnapshot {
     clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
     /// Policies of AWS that were imported, by name.
     aws_policies: OrdMap<Arc<str>, Arc<AwsPolicyEntry>>,
-    /// Folded names of the users in a group, by its unique id.
-    members: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Accounts and folded names of the users that name a group, by its unique id.
+    members: HashMap<Arc<str>, OrdSet<(AccountId, Arc<str>)>>,
     /// Who has a policy attached, or as boundary, by its ARN.
     policy_users: HashMap<Arc<str>, PolicyUsers>,
-    /// Folded names of the instance profiles that a role is in, by its unique id.
-    role_profiles: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Accounts and folded names of the instance profiles that name a role, by its unique id.
+    role_profiles: HashMap<Arc<str>, OrdSet<(AccountId, Arc<str>)>>,
     /// By id of user, role or access key.
     last_used: HashMap<Arc<str>, Arc<LastUsed>>,
     unusable: OrdMap<Key, UnusableRecord>,

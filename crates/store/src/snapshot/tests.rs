@@ -405,10 +405,14 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
 fn contents(snapshot: &DirectorySnapshot) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (group, names) in &snapshot.members {
-        all.extend(names.iter().map(|name| format!("member {group} {name}")));
+        all.extend(names.iter().map(|name| format!("member {group} {name:?}")));
     }
     for (role, names) in &snapshot.role_profiles {
-        all.extend(names.iter().map(|name| format!("profile of {role} {name}")));
+        all.extend(
+            names
+                .iter()
+                .map(|name| format!("profile of {role} {name:?}")),
+        );
     }
     for (arn, users) in &snapshot.policy_users {
         all.extend(
