@@ -44,6 +44,9 @@ const ACCOUNT: &str = "111122223333";
 const ISSUER: &str = "oidc.bench.example/id/1";
 const TRUST: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"sts:AssumeRole"}}"#;
 
+/// The name of an operation, its requests, and what an answer has in it.
+type Measured = (&'static str, Vec<Vec<u8>>, &'static [u8]);
+
 struct Client {
     key_id: String,
     secret: SecretKey,
@@ -180,7 +183,7 @@ async fn main() {
         host: target.address().to_owned(),
         service: "sts",
     };
-    let operations: [(&str, Vec<Vec<u8>>, &'static [u8]); 3] = [
+    let operations: [Measured; 3] = [
         (
             "GetCallerIdentity",
             client.signed(&get_caller_identity()),
