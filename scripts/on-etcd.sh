@@ -31,7 +31,8 @@ for program in $(grep -oE 'target/debug/deps/(directory|it)-[0-9a-f]+' "$log" | 
   if grep -q '^races::' <<< "$names"; then crate=store; elif grep -q '^store_away::' <<< "$names"; then crate=server; else continue; fi
   found=$((found + 1))
   program=$PWD/$program
-  (cd "crates/$crate" && "$program" ${filter:+"$filter"})
+  # The one test left out stops the clock of its runtime, which connections to a real etcd do not survive.
+  (cd "crates/$crate" && "$program" ${filter:+"$filter"} --skip a_rotation_costs_one_fetch_and_an_outage_none)
 done
 if [ "$found" -ne 2 ]; then
   echo "error: $log names $found of the 2 test programs" >&2

@@ -420,7 +420,8 @@ async fn the_socket_does_what_the_function_does_and_is_gone_with_its_server() {
     let file = directory.path().join("backup");
     std::fs::write(&file, &bytes).unwrap();
     let backup = BackupFile::open(&file).unwrap();
-    assert_eq!(backup.header().revision, world.directory.feed().revision());
+    // Neighbours on the same etcd may have written meanwhile.
+    assert!(backup.header().revision >= world.directory.feed().revision());
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.contains(&created.access_key_id));
     for secret in [

@@ -35,6 +35,8 @@ impl TestStore {
                     .expect("COUNTERSIGN_TEST_STORE is the address of an etcd");
             let name: u64 = u64::from_be_bytes(random.bytes().expect("random bytes"));
             options.prefix = format!("/test-{name:016x}/");
+            // All tests at once ask one etcd, on the processors that they need themselves.
+            options.request_timeout = std::time::Duration::from_secs(20);
             return Ok(Self::Etcd(crate::EtcdStore::new(options, random)));
         }
         RedbStore::in_memory().map(Self::Redb)

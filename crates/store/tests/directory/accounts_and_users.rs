@@ -48,7 +48,7 @@ async fn user_names_are_unique_ignoring_case_and_path_and_keep_their_case() {
 #[tokio::test]
 async fn invalid_names_are_refused_before_the_store_is_asked() {
     let (store, directory) = with_account().await;
-    let (before, _) = store.load().await.unwrap().collect().await.unwrap();
+    let (_, before) = store.load().await.unwrap().collect().await.unwrap();
     let tag = |key: &str| Tag {
         key: key.into(),
         value: "".into(),
@@ -99,7 +99,8 @@ async fn invalid_names_are_refused_before_the_store_is_asked() {
         directory.create_account(bad, now()).await,
         Err(DirectoryError::Invalid(_))
     ));
-    assert_eq!(store.load().await.unwrap().revision, before);
+    let (_, after) = store.load().await.unwrap().collect().await.unwrap();
+    assert_eq!(after, before);
 }
 
 #[tokio::test]
