@@ -483,7 +483,7 @@ async fn fill(data: &Path, roles: u64, keys: u64) {
     }
     let store = Arc::new(opened.store);
     let mut writes = Vec::new();
-    for chunk in records.chunks(128) {
+    for chunk in records.chunks(countersign_store::limits::OPERATIONS) {
         let transaction = chunk
             .iter()
             .fold(Transaction::new(), |transaction, (key, value)| {

@@ -237,6 +237,7 @@ pub(crate) async fn saturate(
     let mut tasks = Vec::new();
     for mut stream in streams {
         let (count, requests) = (Arc::clone(&count), requests.to_vec());
+        let target = target.clone();
         tasks.push(tokio::spawn(async move {
             let mut buffer = Vec::with_capacity(4096);
             for request in requests.iter().cycle() {
@@ -249,6 +250,13 @@ pub(crate) async fn saturate(
                     String::from_utf8_lossy(&buffer)
                 );
                 count.fetch_add(1, Ordering::Relaxed);
+                // Some baselines do not keep connections alive.
+                if buffer
+                    .windows(17)
+                    .any(|part| part.eq_ignore_ascii_case(b"connection: close"))
+                {
+                    stream = target.connect().await;
+                }
             }
         }));
     }

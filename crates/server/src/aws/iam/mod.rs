@@ -7,6 +7,7 @@ mod authorization_details;
 mod boundaries;
 mod credential_report;
 mod error;
+mod evaluation;
 mod granted;
 mod groups;
 mod inline_policies;
