@@ -165,7 +165,7 @@ impl Follower {
             pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             if reload {
                 match DirectorySnapshot::load(&*self.store, &self.sealer).await {
-                    Ok(snapshot) => self.publish(snapshot),
+                    Ok(snapshot) => self.publish(snapshot, true),
                     Err(error) => {
                         self.behind(&error);
                         continue;
@@ -212,15 +212,17 @@ impl Follower {
         for batch in batches {
             next.apply(batch, &self.sealer);
         }
-        self.publish(next);
+        self.publish(next, batches.last().is_none_or(|batch| !batch.catching_up));
     }
 
-    fn publish(&self, snapshot: DirectorySnapshot) {
+    /// `is_latest`: nothing newer was in the store when it was asked last. A replica that was cut off stays behind until then, or it
+    /// would say that it follows while it still lets in what was revoked.
+    fn publish(&self, snapshot: DirectorySnapshot, is_latest: bool) {
         let revision = snapshot.revision();
         let before = self.published.snapshot.load().unusable_count();
         report_unusable(before, &snapshot);
         self.published.snapshot.store(Arc::new(snapshot));
-        if **self.published.state.load() != FeedState::Live {
+        if is_latest && **self.published.state.load() != FeedState::Live {
             self.published.state.store(Arc::new(FeedState::Live));
         }
         self.revision.send_replace(revision);

@@ -125,6 +125,8 @@ pub struct Batch {
     pub revision: Revision,
     /// The changes, without order among themselves; none in a progress mark.
     pub changes: Arc<[Change]>,
+    /// Whether the store was further than this when the watch began: who follows it is still behind.
+    pub catching_up: bool,
 }
 
 /// The new state of one key.

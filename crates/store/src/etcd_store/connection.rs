@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
@@ -40,8 +40,16 @@ pub(super) struct Connections {
 struct Member {
     /// `host:port`.
     endpoint: String,
-    /// `None` until it is needed, and after it failed. The lock is held while a token is asked for.
-    client: tokio::sync::Mutex<Option<Client>>,
+    /// `None` until it is needed, and after it failed. Never held across a wait, so that a failure is noted at once.
+    client: Mutex<Option<Client>>,
+    /// Held by the one request that connects, which may have to ask for a token.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Member {
+    fn slot(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A client of one member.
@@ -106,7 +114,8 @@ impl Connections {
     pub(super) fn new(options: EtcdOptions) -> Self {
         let members = options.endpoints.iter().map(|endpoint| Member {
             endpoint: endpoint.clone(),
-            client: tokio::sync::Mutex::new(None),
+            client: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
         });
         Self {
             layout: Layout::new(&options.prefix),
@@ -130,33 +139,39 @@ impl Connections {
             let endpoint = String::new();
             return Err(Failure::new(Fate::Refused, Cause::Nonsense { endpoint }));
         };
-        let mut client = member.client.lock().await;
-        let client = match &*client {
-            Some(client) => client.clone(),
-            None => match self.connect(&member.endpoint).await {
-                Ok(connected) => client.insert(connected).clone(),
-                Err(failure) => {
-                    self.turn(index);
-                    return Err(failure);
-                }
-            },
-        };
-        Ok(Connected {
+        let connected = |client| Connected {
             client,
             member: index,
             endpoint: member.endpoint.clone(),
-        })
+        };
+        if let Some(client) = member.slot().clone() {
+            return Ok(connected(client));
+        }
+        let _connecting = member.connecting.lock().await;
+        if let Some(client) = member.slot().clone() {
+            return Ok(connected(client));
+        }
+        match self.connect(&member.endpoint).await {
+            Ok(client) => {
+                *member.slot() = Some(client.clone());
+                Ok(connected(client))
+            }
+            Err(failure) => {
+                self.turn(index);
+                Err(failure)
+            }
+        }
     }
 
     /// Says that a client failed: the next request makes a new connection, to the next member.
-    pub(super) async fn failed(&self, connected: &Connected, fate: Fate) {
+    pub(super) fn failed(&self, connected: &Connected, fate: Fate) {
         match fate {
             Fate::Compacted | Fate::Future | Fate::TooLarge | Fate::Refused => return,
             Fate::TokenStale => {}
             Fate::NotDone | Fate::Unknown => self.turn(connected.member),
         }
         if let Some(member) = self.members.get(connected.member) {
-            *member.client.lock().await = None;
+            *member.slot() = None;
         }
     }
 
@@ -189,7 +204,7 @@ impl Connections {
                 Ok(connected) => match request(connected.clone()).await {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => {
-                        self.failed(&connected, failure.fate).await;
+                        self.failed(&connected, failure.fate);
                         failure
                     }
                 },

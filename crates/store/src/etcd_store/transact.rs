@@ -81,7 +81,7 @@ async fn send(connections: &Connections, txn: Txn) -> Result<PbTxnResponse, Comm
                 match connected.within(limit, kv.txn(txn.clone())).await {
                     Ok(answer) => return Ok(answer.0),
                     Err(failure) => {
-                        connections.failed(&connected, failure.fate).await;
+                        connections.failed(&connected, failure.fate);
                         failure
                     }
                 }

@@ -60,6 +60,8 @@ struct Open {
     beat: BoxFuture<'static, Result<Place, Failure>>,
     /// Where etcd was when the watch began: what came before is history, and says nothing about how late it comes.
     began_at: Revision,
+    /// Whether everything that was there when the watch began has come.
+    caught_up: bool,
     /// Beats in a row without an answer.
     missed: u32,
     /// Since when the head has been ahead of the events.
@@ -109,7 +111,7 @@ impl Watcher {
             End::Failed(failure) => {
                 self.connections.lost();
                 if let Some(open) = open {
-                    self.connections.failed(&open.connected, failure.fate).await;
+                    self.connections.failed(&open.connected, failure.fate);
                 }
                 WatchError::Unavailable(failure.source)
             }
@@ -123,9 +125,10 @@ impl Watcher {
             }
             let Some(open) = &mut self.open else {
                 let open = connect(&self.connections, self.position).await?;
+                let caught_up = open.caught_up;
                 self.open = Some(open);
                 self.connections.answered();
-                return Ok(mark(self.position));
+                return Ok(mark(self.position, !caught_up));
             };
             tokio::select! {
                 biased;
@@ -135,7 +138,8 @@ impl Watcher {
                     Err(error) => return Err(open.connected.failure(&error).into()),
                 },
                 place = &mut open.beat => {
-                    open.beat = beat(&self.connections, &open.connected);
+                    let pause = self.connections.options.heartbeat;
+                    open.beat = beat(&self.connections, &open.connected, pause);
                     self.beaten(place)?;
                 }
             }
@@ -201,9 +205,14 @@ impl Watcher {
             lineage.advance(self.position, partial.revision, partial.head.as_ref());
         }
         self.position = partial.revision;
+        let caught_up = self.open.as_mut().is_some_and(|open| {
+            open.caught_up |= partial.revision >= began_at;
+            open.caught_up
+        });
         self.ready.push_back(Batch {
             revision: partial.revision,
             changes: partial.changes.into(),
+            catching_up: !caught_up,
         });
         Ok(())
     }
@@ -244,12 +253,15 @@ impl Watcher {
         if !self.connections.lineage.continues(self.position, &place) {
             return Err(End::Compacted);
         }
+        let was_behind = !std::mem::replace(&mut open.caught_up, true);
         if place.revision > self.position {
             self.connections
                 .lineage
                 .advance(self.position, place.revision, None);
             self.position = place.revision;
-            self.ready.push_back(mark(place.revision));
+            self.ready.push_back(mark(place.revision, false));
+        } else if was_behind {
+            self.ready.push_back(mark(self.position, false));
         }
         Ok(())
     }
@@ -284,7 +296,7 @@ async fn connect(connections: &Arc<Connections>, position: Revision) -> Result<O
                 Ok(open) => return Ok(open),
                 Err(End::Compacted) => return Err(End::Compacted),
                 Err(End::Failed(failure)) => {
-                    connections.failed(&connected, failure.fate).await;
+                    connections.failed(&connected, failure.fate);
                     failure
                 }
             },
@@ -331,21 +343,24 @@ async fn connect_to(
         connected: connected.clone(),
         events,
         partial: Partial::default(),
-        beat: beat(connections, connected),
+        // Whether there is anything to catch up on is known at the first beat, which therefore comes at once.
+        beat: beat(connections, connected, Duration::ZERO),
+        caught_up: place.revision <= position,
         began_at: place.revision,
         missed: 0,
         behind: None,
     })
 }
 
-/// The next heartbeat.
+/// The next heartbeat, after a pause.
 fn beat(
     connections: &Arc<Connections>,
     connected: &Connected,
+    pause: Duration,
 ) -> BoxFuture<'static, Result<Place, Failure>> {
     let (connections, connected) = (Arc::clone(connections), connected.clone());
     Box::pin(async move {
-        sleep(connections.options.heartbeat).await;
+        sleep(pause).await;
         connections.place(&connected, None).await
     })
 }
@@ -366,9 +381,10 @@ fn refused(answer: &PbWatchResponse, connected: &Connected) -> Result<(), End> {
     Ok(())
 }
 
-fn mark(revision: Revision) -> Batch {
+fn mark(revision: Revision, catching_up: bool) -> Batch {
     Batch {
         revision,
         changes: Arc::default(),
+        catching_up,
     }
 }

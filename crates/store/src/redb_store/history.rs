@@ -145,6 +145,7 @@ impl Reader {
                 return Some(Ok(Batch {
                     revision: self.after,
                     changes: Arc::default(),
+                    catching_up: !self.ready.is_empty(),
                 }));
             }
             if self.ready.is_empty() && self.history.reached.changed().await.is_err() {

@@ -148,6 +148,7 @@ impl Writer {
                 batches.push(Batch {
                     revision,
                     changes: changes.into(),
+                    catching_up: false,
                 });
             }
             outcomes.push(Outcome::Done(revision));

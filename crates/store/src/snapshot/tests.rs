@@ -665,5 +665,6 @@ fn batch(revision: u64, change: Change) -> crate::Batch {
     crate::Batch {
         revision: Revision::new(revision),
         changes: [change].into(),
+        catching_up: false,
     }
 }
