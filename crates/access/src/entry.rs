@@ -6,6 +6,7 @@ use countersign_arn::{AccountId, Partition};
 
 use crate::entry_type::EntryType;
 use crate::limits::Limits;
+use crate::projection::ENTRY_GROUP_PREFIX;
 use crate::principal::{Principal, PrincipalKind};
 use crate::username::{TemplateFault, check_template};
 
@@ -262,7 +263,9 @@ fn check_groups(groups: &[&str], limits: &Limits) -> Result<Vec<Box<str>>, Entry
     let mut kept: Vec<Box<str>> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for group in groups {
-        if let Some(prefix) = reserved_prefix(group) {
+        // The group of another entry would bring its policies wherever they are projected into RBAC.
+        let own = Some(ENTRY_GROUP_PREFIX).filter(|prefix| group.starts_with(prefix));
+        if let Some(prefix) = reserved_prefix(group).or(own) {
             return Err(EntryFault::GroupPrefix {
                 group: group.chars().take(256).collect(),
                 prefix,

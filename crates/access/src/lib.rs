@@ -23,8 +23,10 @@ mod entry_type;
 mod file;
 mod glob;
 mod limits;
+mod nearest;
 mod policy_arn;
 mod principal;
+pub mod projection;
 mod scope;
 mod username;
 
@@ -43,6 +45,7 @@ pub use entry::{
 pub use entry_type::{EntryType, UnknownEntryType};
 pub use file::FileError;
 pub use limits::Limits;
+pub use nearest::{NearMiss, Obstacle};
 pub use policy_arn::{PolicyArn, PolicyArnFault, PolicyOwner};
 pub use principal::{NotAPrincipal, Principal, PrincipalKind};
 pub use scope::{AccessScope, ScopeFault, check_scope};
