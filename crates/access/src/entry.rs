@@ -6,8 +6,8 @@ use countersign_arn::{AccountId, Partition};
 
 use crate::entry_type::EntryType;
 use crate::limits::Limits;
-use crate::projection::ENTRY_GROUP_PREFIX;
 use crate::principal::{Principal, PrincipalKind};
+use crate::projection::ENTRY_GROUP_PREFIX;
 use crate::username::{TemplateFault, check_template};
 
 /// Neither usernames nor groups that a caller gives may begin with these. With the colon: `system` alone is fine.
@@ -259,7 +259,7 @@ fn check_username(
     check_template(username, principal).map_err(EntryFault::UsernameTemplate)
 }
 
-fn check_groups(groups: &[&str], limits: &Limits) -> Result<Vec<Box<str>>, EntryFault> {
+pub(crate) fn check_groups(groups: &[&str], limits: &Limits) -> Result<Vec<Box<str>>, EntryFault> {
     let mut kept: Vec<Box<str>> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for group in groups {

@@ -91,11 +91,7 @@ where
             .catalogue()
             .policies()
             .filter(|policy| !policy.service_linked_roles_only)
-            .filter(|policy| {
-                policies
-                    .granting(policy, self.aggregated, &probe)
-                    .is_some()
-            })
+            .filter(|policy| policies.granting(policy, self.aggregated, &probe).is_some())
             .collect();
         let derived = policies.catalogue().derived();
         found.sort_by_cached_key(|policy| (breadth(policy, derived), policy.name.clone()));

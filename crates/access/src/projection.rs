@@ -23,7 +23,8 @@ use crate::catalogue::AccessPolicy;
 use crate::entry_type::EntryType;
 use crate::scope::AccessScope;
 
-/// The label of every object that a projection writes. Objects without it are never changed or deleted.
+/// The label of every object that a projection writes. Objects without it, or with another name than
+/// projections give, are never changed or deleted.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "countersign");
 /// The annotation that names the policy ARN.
 pub const POLICY_ARN: &str = "countersign.dev/policy-arn";
@@ -95,7 +96,13 @@ where
                 .entry(&*policy.name)
                 .or_insert_with(|| role(policy, policies, aggregated));
             let make = |namespace: &str| {
-                binding(entry.uuid, entry.principal_arn, policy_arn, policy, namespace)
+                binding(
+                    entry.uuid,
+                    entry.principal_arn,
+                    policy_arn,
+                    policy,
+                    namespace,
+                )
             };
             let key = |namespace| (namespace, entry.uuid.to_owned(), &*policy.name);
             match scope {
@@ -265,11 +272,14 @@ pub fn diff(existing: &[Object], wanted: &[Object]) -> Plan {
     plan
 }
 
-/// Whether a projection may change or delete the object.
+/// Whether a projection may change or delete the object: it has the label, and a name of ours, since the label alone is
+/// also on what deploys Countersign itself.
 #[must_use]
 pub fn is_managed(object: &Object) -> bool {
+    let Metadata { name, labels, .. } = object.metadata();
     let (key, value) = MANAGED_BY;
-    object.metadata().labels.get(key).is_some_and(|v| v == value)
+    labels.get(key).is_some_and(|found| found == value)
+        && (name.starts_with(ENTRY_GROUP_PREFIX) || name.starts_with(ROLE_PREFIX))
 }
 
 /// Which object it is.
