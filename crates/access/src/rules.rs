@@ -336,3 +336,7 @@ impl fmt::Display for Matcher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;
