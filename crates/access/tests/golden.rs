@@ -67,8 +67,9 @@ fn matrix() -> String {
     let mut text = String::from(
         "# What each access policy grants at scope cluster, by asking the authorizer.\n\
          # Letters are verbs: get list watch create update patch delete Deletecollection impersonate bind escalate approve\n\
-         # sign; * is the verb `*` itself. A resource without a line is not granted at all. NAME stands for objects whose\n\
-         # names the policy lists; policies that AWS describes in prose are shown with derived rules switched on.\n",
+         # sign; * is the verb `*` itself. A resource without a line is not granted at all. ANY is a resource or\n\
+         # subresource of any name, a word behind a resource the name of an object, and `*` what a review of `*` asks.\n\
+         # Policies that AWS describes in prose are shown with derived rules switched on.\n",
     );
     for policy in Catalogue::builtin().policies() {
         let derived = !policy.derived_rules.is_empty();
@@ -144,10 +145,12 @@ fn targets(rules: &[&PolicyRule]) -> BTreeSet<(String, String, String)> {
             for resource in &rule.resources {
                 let names = rule.resource_names.iter().cloned();
                 for name in names.chain([String::new()]) {
-                    let made_up = [resource.replace('*', "ANY"), resource.clone()];
-                    for resource in made_up {
-                        targets.insert((group.clone(), resource, name.clone()));
+                    // `*` itself is asked for only where a review of `*` could be meant to match.
+                    if group == "*" || !resource.contains('*') {
+                        targets.insert((group.clone(), resource.clone(), name.clone()));
                     }
+                    let made_up = resource.replace('*', "ANY");
+                    targets.insert((group.clone(), made_up, name));
                 }
             }
         }
