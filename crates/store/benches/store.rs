@@ -26,7 +26,7 @@ use countersign_store::records::{
 };
 use countersign_store::{
     Batch, Change, DirectorySnapshot, Key, RedbOptions, RedbStore, RootKey, Sealer, SecretString,
-    Store, Transaction, Value,
+    Store, Transaction, Value, limits,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -285,7 +285,7 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
         };
         records.push((key, record.encode()));
     }
-    let chunks: Vec<_> = records.chunks(128).collect();
+    let chunks: Vec<_> = records.chunks(limits::OPERATIONS).collect();
     for several in chunks.chunks(64) {
         let commits = several.iter().map(|chunk| {
             let transaction = chunk.iter().fold(Transaction::new(), |t, (key, value)| {
