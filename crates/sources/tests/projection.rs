@@ -176,16 +176,25 @@ impl Running {
         })));
     }
 
+    fn paths(&self) -> Vec<String> {
+        let cluster = self.cluster.lock().unwrap();
+        let paths = cluster.objects.keys();
+        paths
+            .map(|path| path.trim_start_matches(RBAC).to_owned())
+            .collect()
+    }
+
+    fn subjects(&self, path: &str) -> usize {
+        let cluster = self.cluster.lock().unwrap();
+        let subjects = cluster.objects[&format!("{RBAC}{path}")]["subjects"].as_array();
+        subjects.unwrap().len()
+    }
+
     /// Waits until the cluster holds exactly these RBAC objects.
     async fn holds(&self, expected: &[&str]) {
         let mut held = Vec::new();
         for _ in 0..500 {
-            let cluster = self.cluster.lock().unwrap();
-            let paths = cluster.objects.keys();
-            held = paths
-                .map(|path| path.trim_start_matches(RBAC).to_owned())
-                .collect();
-            drop(cluster);
+            held = self.paths();
             if held == expected {
                 return;
             }
@@ -249,16 +258,9 @@ async fn objects_follow_entries_and_namespaces_and_what_others_change_is_put_rig
         cluster.writes.len()
     };
     for _ in 0..500 {
-        let cluster = running.cluster.lock().unwrap();
-        if cluster.objects[&format!("{RBAC}{edit}")]["subjects"]
-            .as_array()
-            .unwrap()
-            .len()
-            == 1
-        {
+        if running.subjects(edit) == 1 {
             break;
         }
-        drop(cluster);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
