@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use countersign_access::{Catalogue, CompiledPolicies, CustomPolicies};
+use countersign_access::{Catalogue, CompiledPolicies, DerivedRules, FileError};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -20,19 +20,10 @@ pub const MAX_FILE: u64 = 4 << 20;
 /// How often the file is looked at. Mounted volumes change by swapping links, which only looking finds everywhere.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Policies as they are listed, and as they are decided by.
-#[derive(Debug)]
-pub struct PolicySet {
-    /// By name, for people and the EKS API.
-    pub catalogue: Arc<Catalogue>,
-    /// For the authorizer.
-    pub compiled: CompiledPolicies,
-}
-
 /// The policies in force, and the file that some are from. Reading takes no lock.
 #[derive(Debug)]
 pub struct AccessPolicies {
-    current: ArcSwap<PolicySet>,
+    current: ArcSwap<CompiledPolicies>,
     file: Option<PathBuf>,
     state: Mutex<FileState>,
 }
@@ -76,21 +67,17 @@ pub enum PoliciesError {
         /// The file.
         path: PathBuf,
     },
-    /// It is no list of policies.
-    #[error("the access policies cannot be used: {reason}")]
-    Invalid {
-        /// File, line and what is wrong.
-        reason: String,
-    },
+    /// It is no list of policies; with file, line and what is wrong.
+    #[error("the access policies cannot be used")]
+    Invalid(#[from] FileError),
 }
 
 impl AccessPolicies {
     /// AWS's alone.
-    ///
-    /// # Errors
-    /// When the catalogue that was compiled in is broken.
-    pub fn builtin() -> Result<Self, PoliciesError> {
-        Ok(Self::with(policy_set(None)?, None, FileState::default()))
+    #[must_use]
+    pub fn builtin() -> Self {
+        let policies = CompiledPolicies::builtin().clone();
+        Self::with(policies, None, FileState::default())
     }
 
     /// AWS's and those of a file, which has to be good at the start.
@@ -99,18 +86,18 @@ impl AccessPolicies {
     /// When it cannot be read or used.
     pub fn load(file: &Path) -> Result<Self, PoliciesError> {
         let text = read(file)?;
-        let set = policy_set(Some((file, &text)))?;
+        let policies = compile(file, &text)?;
         let state = FileState {
             seen: Some(text),
             reloads: 1,
             ..FileState::default()
         };
-        Ok(Self::with(set, Some(file.to_owned()), state))
+        Ok(Self::with(policies, Some(file.to_owned()), state))
     }
 
-    fn with(set: PolicySet, file: Option<PathBuf>, state: FileState) -> Self {
+    fn with(policies: CompiledPolicies, file: Option<PathBuf>, state: FileState) -> Self {
         Self {
-            current: ArcSwap::from_pointee(set),
+            current: ArcSwap::from_pointee(policies),
             file,
             state: Mutex::new(state),
         }
@@ -118,14 +105,14 @@ impl AccessPolicies {
 
     /// The policies of this moment, for one request.
     #[must_use]
-    pub fn current(&self) -> Guard<Arc<PolicySet>> {
+    pub fn current(&self) -> Guard<Arc<CompiledPolicies>> {
         self.current.load()
     }
 
-    /// The catalogue of this moment, to keep.
+    /// The catalogue of this moment, to keep. Cheap.
     #[must_use]
-    pub fn catalogue(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.current.load().catalogue)
+    pub fn catalogue(&self) -> Catalogue {
+        self.current.load().catalogue().clone()
     }
 
     /// Reads the file again; puts it in force if it changed and can be used. Says whether it did.
@@ -136,11 +123,11 @@ impl AccessPolicies {
         match read {
             Ok(text) if state.seen.as_ref() == Some(&text) => return false,
             Ok(text) => {
-                let set = policy_set(Some((file, &text)));
+                let policies = compile(file, &text);
                 state.seen = Some(text);
-                match set {
-                    Ok(set) => {
-                        self.current.store(Arc::new(set));
+                match policies {
+                    Ok(policies) => {
+                        self.current.store(Arc::new(policies));
                         state.problem = None;
                         state.reloads += 1;
                         tracing::info!(file = %file.display(), "access policies read");
@@ -238,4 +225,11 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
         });
     }
     Ok(text)
+}
+
+fn compile(file: &Path, text: &str) -> Result<CompiledPolicies, PoliciesError> {
+    let name = file.to_string_lossy();
+    let custom = countersign_access::parse_policies(&name, text)?;
+    let catalogue = Catalogue::new(custom, DerivedRules::Off)?;
+    Ok(CompiledPolicies::new(catalogue))
 }

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, IdentityMode, IssuerConfig,
+    AccessConfig, AuthorizerConfig, Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, IdentityMode, IssuerConfig,
     MappingOptions, OwnConfig, PerCluster, PrivilegedGroup, TlsFiles, UpstreamOptions,
     WebIdentityConfig,
 };

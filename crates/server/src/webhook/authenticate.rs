@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_access::caller::{self, ASSERTION, AssertionKey};
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
     BackendKind, Chain, DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
     MappingDenied, NodeNameSource, RuleReference,
 };
-use countersign_access::caller::{self, ASSERTION};
 use countersign_sources::Mappings;
 use countersign_store::records::AuthenticationMode;
 use countersign_store::{AccessEntryEntry, ClusterEntry, Directory, DirectoryError, DirectorySnapshot};
@@ -141,15 +141,20 @@ impl Accepted {
         identity: &CallerIdentity,
         now: Timestamp,
     ) -> Self {
-        let key = caller::AssertionKey::new(*directory.assertion_key(&cluster.record.id));
-        let assertion = caller::assertion(
-            &key,
-            &cluster.record.id,
-            identity.user_id(),
-            &self.identity.username,
-            now,
-        );
-        self.identity = self.identity.with_extra(ASSERTION, assertion);
+        // Without it, only what asks over another API server is left to RBAC.
+        match directory.assertion_key(&cluster.record.id) {
+            Ok(key) => {
+                let assertion = caller::assertion(
+                    &AssertionKey::new(*key),
+                    &cluster.record.id,
+                    identity.user_id(),
+                    &self.identity.username,
+                    now,
+                );
+                self.identity = self.identity.with_extra(ASSERTION, assertion);
+            }
+            Err(error) => tracing::error!(%error, "no assertion could be made"),
+        }
         self
     }
 

@@ -6,13 +6,13 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use countersign_access::caller::{self, AssertionKey, Caller, Delegated};
-use countersign_access::{EntryView, EntryType};
+use countersign_access::EntryView;
+use countersign_access::caller::{self, AssertionKey, Delegated, Untrusted, UserInfo};
 use countersign_rbac::review::{
     AccessReview, AccessReviewKind, AccessReviewStatus, ParsedSelectors, ReviewError, ReviewVersion,
 };
 use countersign_store::records::AuthenticationMode;
-use countersign_store::{AccessEntryEntry, Directory, DirectorySnapshot};
+use countersign_store::{Directory, DirectorySnapshot};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -105,16 +105,24 @@ impl Authorizer {
             return ruling;
         }
         let spec = &review.spec;
-        let caller = Caller {
+        let user = UserInfo {
             username: &spec.user,
             uid: &spec.uid,
             extra: &spec.extra,
         };
-        let key = || AssertionKey::new(*directory.assertion_key(&cluster.id));
+        let key = match directory.assertion_key(&cluster.id) {
+            Ok(key) => AssertionKey::new(*key),
+            Err(error) => {
+                ruling.outcome = AuthorizeResult::Error;
+                ruling.error = error.to_string();
+                return ruling;
+            }
+        };
         let principal_id =
-            match caller::principal_of(&caller, &cluster.id, key, now, self.0.delegated) {
-                Ok(Some(id)) => id,
-                Ok(None) => return ruling,
+            match caller::principal_of(&user, &cluster.id, &key, now, self.0.delegated) {
+                Ok(id) => id,
+                // Service accounts, nodes, users of OpenID Connect: nothing that their 403 should tell.
+                Err(Untrusted::NoPrincipal) => return ruling,
                 Err(untrusted) => {
                     ruling.reason = format!("EKS Access Policy: no opinion: {untrusted}");
                     return ruling;
@@ -137,20 +145,24 @@ impl Authorizer {
             );
             return ruling;
         };
+        let record = &entry.record;
+        let view = EntryView {
+            principal_arn: &record.principal_arn,
+            principal_id,
+            entry_type: record.entry_type,
+            associations: record
+                .associations
+                .iter()
+                .map(|association| (&*association.policy_arn, &association.scope)),
+        };
         let policies = self.0.policies.current();
-        let decision = policies.compiled.authorize(&view(entry), &action);
+        let decision = policies.authorize(&view, &action);
         if decision.is_allowed() {
             ruling.outcome = AuthorizeResult::Allow;
         }
         let _ = write!(ruling.reason, "{decision}");
         ruling
     }
-}
-
-fn view(entry: &AccessEntryEntry) -> EntryView<'_> {
-    let _ = EntryType::Standard;
-    let _ = entry;
-    todo!()
 }
 
 impl Ruling {
