@@ -120,7 +120,11 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     if let Some(store) = &store {
         metrics.register_store(store.clone());
     }
-    metrics.register_access(Arc::clone(&policies), launch.directory.clone());
+    metrics.register_access(
+        Arc::clone(&policies),
+        launch.directory.clone(),
+        launch.embedded_tokens,
+    );
     let metrics = Arc::new(metrics);
     let usage = Arc::new(Usage::default());
     let used = launch

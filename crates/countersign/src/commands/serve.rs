@@ -11,8 +11,8 @@ use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::entries::Registered;
-use countersign_store::records::{AuthenticationMode, Creator};
-use countersign_store::{Directory, NewCluster};
+use countersign_store::Directory;
+use countersign_store::records::AuthenticationMode;
 use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, settings, upstream};
+use super::{bootstrap, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -195,8 +195,8 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     let deny = launch::denial_options(own, DenyMode::Http)?;
     let webhook_address = host_port(&address, server.port.unwrap_or(21362));
     let embedded = own.identity == IdentityMode::Embedded;
-    let keeps_records = embedded || keeps_records(&args, own);
-    let mode = authentication_mode(&args, config, keeps_records)?;
+    let keeps_records = registration::keeps_records(args.store.as_deref(), own);
+    let mode = registration::authentication_mode(&args.backend_mode, config, keeps_records)?;
     let mut clusters = start_mappings(
         &args,
         &loaded,
@@ -224,11 +224,19 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     };
     let (directory, aws) = if keeps_records {
         let (directory, listener) = open_records(&args, &loaded, partition).await?;
-        let place = Place {
+        let place = registration::Place {
             account: account_id(own)?,
             region: own.region.as_deref().unwrap_or(REGION),
         };
-        register(&directory, &args, config, &place, mode, &mut clusters).await?;
+        registration::register(
+            &directory,
+            &args.backend_mode,
+            config,
+            &place,
+            mode,
+            &mut clusters,
+        )
+        .await?;
         (Some(directory), Some(listener))
     } else {
         (None, None)
@@ -326,124 +334,6 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     launch::until_told_to_stop().await?;
     running.stop().await;
     Ok(Exit::Fine)
-}
-
-/// Whether there are clusters and access entries: always beside the embedded IAM, and beside real AWS when there is a place for
-/// them. Whoever calls the EKS API is then known to the embedded IAM, and whoever calls a cluster to AWS.
-fn keeps_records(args: &ServeArgs, own: &OwnConfig) -> bool {
-    own.data_dir.is_some() || own.store.is_some() || args.store.is_some()
-}
-
-/// The mode that the default cluster is registered in; none for a cluster that maps by its backends alone, as
-/// aws-iam-authenticator does (authentication spec, section 4).
-fn authentication_mode(
-    args: &ServeArgs,
-    config: &Config,
-    keeps_records: bool,
-) -> Result<Option<AuthenticationMode>, Failure> {
-    let Some(text) = &config.countersign.authentication_mode else {
-        return Ok(None);
-    };
-    let mode = text.parse().map_err(|error| {
-        Failure::usage(anyhow::Error::new(error).context("`countersign.authenticationMode`"))
-    })?;
-    if sets_backends(args, config) {
-        return Err(both_set(
-            "`countersign.authenticationMode` and a backend mode are both set",
-        ));
-    }
-    if !keeps_records {
-        return Err(Failure::usage(anyhow::anyhow!(
-            "`countersign.authenticationMode` needs `dataDir` or `store` in the section `countersign`"
-        )));
-    }
-    Ok(Some(mode))
-}
-
-fn sets_backends(args: &ServeArgs, config: &Config) -> bool {
-    !args.backend_mode.is_empty()
-        || config
-            .server
-            .backend_mode
-            .as_ref()
-            .is_some_and(|modes| !modes.items().is_empty())
-}
-
-fn both_set(problem: &str) -> Failure {
-    Failure::usage(anyhow::anyhow!("{problem}")).hint(
-        "with an authentication mode the EKS API decides where identities come from; without it, `--backend-mode` or \
-         `server.backendMode` does",
-    )
-}
-
-/// Where clusters of this process are registered.
-struct Place<'a> {
-    account: AccountId,
-    region: &'a str,
-}
-
-impl Place<'_> {
-    fn of(&self, name: &str) -> Registered {
-        Registered::At {
-            account: self.account,
-            region: self.region.into(),
-            name: name.into(),
-        }
-    }
-}
-
-/// Registers the default cluster when it has an authentication mode, and gives every cluster that the EKS API decides about its
-/// place there. Its creator is the root user, who gets in by the ConfigMap mode only: everybody else gets an access entry.
-async fn register(
-    directory: &Directory,
-    args: &ServeArgs,
-    config: &Config,
-    place: &Place<'_>,
-    mode: Option<AuthenticationMode>,
-    clusters: &mut [ClusterSetup],
-) -> Result<(), Failure> {
-    let snapshot = directory.snapshot();
-    for (index, cluster) in clusters.iter_mut().enumerate() {
-        let known = snapshot.cluster(place.account, place.region, &cluster.name);
-        if cluster.registered.is_some() {
-            cluster.registered = Some(place.of(&cluster.name));
-            if let (0, None, Some(mode)) = (index, known, mode) {
-                let account = directory.snapshot().account(place.account).cloned();
-                let partition = account.map_or(Partition::Aws, |account| account.record.partition);
-                let new = NewCluster {
-                    account: place.account,
-                    region: place.region.into(),
-                    name: cluster.name.as_str().into(),
-                    authentication_mode: mode,
-                    bootstrap_creator_admin: mode == AuthenticationMode::ConfigMap,
-                    creator: Creator {
-                        principal_arn: format!("arn:{partition}:iam::{}:root", place.account)
-                            .into(),
-                        principal_id: place.account.as_str().into(),
-                    },
-                    endpoint: None,
-                    certificate_authority: None,
-                };
-                let now = jiff::Timestamp::now();
-                directory
-                    .create_cluster(new, now)
-                    .await
-                    .map_err(Failure::usage)?;
-            }
-        } else if let Some(known) = known {
-            let problem = format!(
-                "cluster `{}` is registered with the EKS API in mode {}",
-                cluster.name, known.record.authentication_mode
-            );
-            if index == 0 && sets_backends(args, config) {
-                return Err(both_set(&format!("{problem}, and a backend mode is set")));
-            }
-            tracing::warn!(
-                "{problem}; it is mapped by its backends all the same: set `countersign.authenticationMode` to let the EKS API decide"
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The default cluster and every further one, with their sources.

@@ -352,18 +352,13 @@ async fn ensure_cluster(
         }
         return Ok(());
     }
+    let creator = Creator {
+        principal_arn: (*admin.arn).into(),
+        principal_id: admin.id.clone(),
+    };
     let new = NewCluster {
-        account: args.account,
-        region: args.region.as_str().into(),
-        name: args.cluster.as_str().into(),
         authentication_mode: args.authentication_mode,
-        bootstrap_creator_admin: true,
-        creator: Creator {
-            principal_arn: (*admin.arn).into(),
-            principal_id: admin.id.clone(),
-        },
-        endpoint: None,
-        certificate_authority: None,
+        ..NewCluster::new(args.account, &args.region, &args.cluster, creator)
     };
     directory.create_cluster(new, now).await?;
     Ok(())

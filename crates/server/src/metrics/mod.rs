@@ -243,10 +243,19 @@ impl Metrics {
             .register_collector(Box::new(collect::AuditLog(counters)));
     }
 
-    /// Adds the numbers of the access policies file and of the access entries.
-    pub fn register_access(&mut self, policies: Arc<AccessPolicies>, directory: Option<Directory>) {
-        self.registry
-            .register_collector(Box::new(access::Access::new(policies, directory)));
+    /// Adds the numbers of the access policies file and of the access entries. Only where principals are kept here
+    /// (`has_principals`) can it be told which entries are dead.
+    pub fn register_access(
+        &mut self,
+        policies: Arc<AccessPolicies>,
+        directory: Option<Directory>,
+        has_principals: bool,
+    ) {
+        self.registry.register_collector(Box::new(access::Access {
+            policies,
+            directory,
+            has_principals,
+        }));
     }
 
     /// Counts one access review.

@@ -14,7 +14,9 @@ use countersign_mapping::{
 };
 use countersign_sources::Mappings;
 use countersign_store::records::AuthenticationMode;
-use countersign_store::{AccessEntryEntry, ClusterEntry, Directory, DirectoryError, DirectorySnapshot};
+use countersign_store::{
+    AccessEntryEntry, ClusterEntry, ClusterPlace, Directory, DirectoryError, DirectorySnapshot,
+};
 use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
 use countersign_upstream::ec2::{InstanceLookup, LookupError};
 use countersign_upstream::sts::{StsError, StsVerifier};
@@ -317,7 +319,7 @@ impl ClusterAuthenticator {
                 return Ok(accepted);
             };
             if entry.record.principal_id.is_none() {
-                match bind(directory, entry, &identity, now).await {
+                match bind(directory, cluster, entry, &identity, now).await {
                     Ok(()) => {}
                     // Somebody else was first, or the entry is another one by now: who it is for is decided anew.
                     Err(error) if !error.is_unavailable() => continue,
@@ -475,18 +477,19 @@ const BIND_ATTEMPTS: usize = 3;
 /// Gives an access entry the caller's unique id, compare-and-set.
 async fn bind(
     directory: &Directory,
+    cluster: &ClusterEntry,
     entry: &AccessEntryEntry,
     identity: &CallerIdentity,
     now: Timestamp,
 ) -> Result<(), DirectoryError> {
     let record = &entry.record;
+    let place = ClusterPlace {
+        account: cluster.record.account,
+        region: &cluster.record.region,
+        name: &cluster.record.name,
+    };
     directory
-        .bind_access_entry(
-            &record.cluster_id,
-            &record.principal_arn,
-            identity.user_id(),
-            now,
-        )
+        .bind_access_entry(place, &record.principal_arn, identity.user_id(), now)
         .await?;
     tracing::info!(
         entry = %entry.arn,
