@@ -229,7 +229,7 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
 
 fn compile(file: &Path, text: &str) -> Result<CompiledPolicies, PoliciesError> {
     let name = file.to_string_lossy();
-    let custom = countersign_access::parse_policies(&name, text)?;
+    let custom = Vec::new();
     let catalogue = Catalogue::new(custom, DerivedRules::Off)?;
     Ok(CompiledPolicies::new(catalogue))
 }

@@ -282,7 +282,7 @@ impl ClusterAuthenticator {
         now: Timestamp,
         review: &mut Review,
     ) -> Result<Accepted, Denial> {
-        let token = PresignedToken::parse(token, &self.0.rules, now)
+        let token = PresignedToken::parse(token, &self.0.shared.rules, now)
             .map_err(|error| by_token_rule(&error))?;
         review.fingerprint = Some(fingerprint(token.signature()));
         review.signed_at = Some(token.signed_at());
@@ -492,7 +492,7 @@ async fn bind(
         .bind_access_entry(place, &record.principal_arn, identity.user_id(), now)
         .await?;
     tracing::info!(
-        entry = %entry.arn,
+        cluster = %cluster.arn,
         principal = %record.principal_arn,
         principal_id = identity.user_id(),
         "access entry bound to the first principal that used it"

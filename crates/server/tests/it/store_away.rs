@@ -9,8 +9,11 @@ use countersign_server::aws::KeyRing;
 use countersign_server::health::Report;
 use countersign_server::metrics::Metrics;
 use countersign_server::store_health::{StoreAway, StoreHealth};
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::authenticate::{
+    ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
+};
 use countersign_server::webhook::denial::{DenialClass, DenyMode};
+use countersign_server::webhook::entries::PrincipalBinding;
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_sources::{Mappings, MappingsOptions};
 use countersign_store::{
@@ -148,15 +151,20 @@ impl Replica {
         let cluster = ClusterAuthenticator::new(ClusterOptions {
             name: "demo".into(),
             cluster_id: "demo".into(),
-            rules,
-            verifiers: vec![Verifier::Embedded(Arc::new(KeyRing::new(
+            mappings,
+            registered: None,
+            shared: Arc::new(ReviewOptions {
+                rules,
+                verifiers: vec![Verifier::Embedded(Arc::new(KeyRing::new(
                 directory.feed().clone(),
             )))],
-            mappings,
-            nodes: None,
-            store: Some(health.clone()),
-            deny_mode: DenyMode::Review,
-            upstream_failure_status: 500,
+                nodes: None,
+                directory: Some(directory.clone()),
+                store: Some(health.clone()),
+                principal_binding: PrincipalBinding::FirstUse,
+                deny_mode: DenyMode::Review,
+                upstream_failure_status: 500,
+            }),
         });
         let token = move || {
             let secret = SecretKey::new(key.secret.expose());
