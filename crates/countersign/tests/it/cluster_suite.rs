@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
 use crate::harness::{Running, aws_cli, client, countersign, exec_token, presigned};
 
+/// Without the authorizer only this mode makes the creator an administrator.
+const CONFIG_MAP: [&str; 2] = ["--authentication-mode", "CONFIG_MAP"];
+
 fn webhook_flags(server: &Running, version: &str, ttl: &str) -> Vec<String> {
     vec![
         format!(
@@ -34,7 +37,7 @@ fn cluster_whoami_shows_username_groups_and_every_extra_field() {
     const TEST: &str = "cluster_whoami_shows_username_groups_and_every_extra_field";
     let Some(assets) = assets(TEST) else { return };
     for version in ["v1", "v1beta1"] {
-        let server = Running::up(&[]);
+        let server = Running::up(&CONFIG_MAP);
         let cluster = Cluster::start(&assets, &webhook_flags(&server, version, "2m"));
         let token = mint(&server, TEST, "demo");
         let output = cluster.kubectl(&token, &["auth", "whoami", "-o", "json"]);
@@ -88,7 +91,7 @@ fn cluster_whoami_shows_username_groups_and_every_extra_field() {
 fn cluster_log_of_the_api_server_names_the_reason_of_a_denial() {
     const TEST: &str = "cluster_log_of_the_api_server_names_the_reason_of_a_denial";
     let Some(assets) = assets(TEST) else { return };
-    let server = Running::up(&[]);
+    let server = Running::up(&CONFIG_MAP);
     let cluster = Cluster::start(&assets, &webhook_flags(&server, "v1", "2m"));
     let other = mint(&server, TEST, "other");
     for (token, reason) in [
