@@ -367,6 +367,7 @@ fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
     let batch = Batch {
         revision: snapshot.revision().next(),
         changes: [Change::Put(key, record.encode())].into(),
+        catching_up: false,
     };
     let changes = 10_000_u32;
     let start = busy();
