@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use countersign_access::{Catalogue, CompiledPolicies, DerivedRules, FileError};
+use countersign_access::{
+    AccessFile, Catalogue, CompiledPolicies, DerivedRules, FileError, FileOptions, MAX_FILE,
+};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::health::{Report, State};
 
-/// Largest file of custom policies, in bytes.
-pub const MAX_FILE: u64 = 4 << 20;
+/// Errors of a file that are told; the rest adds nothing.
+const TOLD: usize = 5;
 /// How often the file is looked at. Mounted volumes change by swapping links, which only looking finds everywhere.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -62,14 +64,14 @@ pub enum PoliciesError {
         source: std::io::Error,
     },
     /// It is larger than [`MAX_FILE`].
-    #[error("the access policies `{path}` are larger than 4 MiB")]
+    #[error("the access policies `{path}` are larger than 1 MiB")]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// It is no list of policies; with file, line and what is wrong.
-    #[error("the access policies cannot be used")]
-    Invalid(#[from] FileError),
+    #[error("the access policies cannot be used: {}", told(.0))]
+    Invalid(Vec<FileError>),
 }
 
 impl AccessPolicies {
@@ -216,10 +218,10 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
     let mut text = String::new();
     std::fs::File::open(path)
         .map_err(failed)?
-        .take(MAX_FILE + 1)
+        .take(MAX_FILE as u64 + 1)
         .read_to_string(&mut text)
         .map_err(failed)?;
-    if text.len() as u64 > MAX_FILE {
+    if text.len() > MAX_FILE {
         return Err(PoliciesError::TooLarge {
             path: path.to_owned(),
         });
@@ -229,7 +231,26 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
 
 fn compile(file: &Path, text: &str) -> Result<CompiledPolicies, PoliciesError> {
     let name = file.to_string_lossy();
-    let custom = Vec::new();
-    let catalogue = Catalogue::new(custom, DerivedRules::Off)?;
+    let read = AccessFile::parse(&name, text, &FileOptions::default())
+        .map_err(PoliciesError::Invalid)?;
+    let invalid = |error| PoliciesError::Invalid(vec![error]);
+    if !read.rules.is_empty() {
+        // Read over in silence, they would be missed by whoever relies on them.
+        return Err(invalid(FileError {
+            file: name.into_owned(),
+            line: None,
+            field: "accessRules".into(),
+            message: "access rules are not taken from this file; create access entries".into(),
+        }));
+    }
+    let catalogue = Catalogue::new(read.policies, DerivedRules::Off).map_err(invalid)?;
     Ok(CompiledPolicies::new(catalogue))
+}
+
+fn told(errors: &[FileError]) -> String {
+    let mut text: Vec<String> = errors.iter().take(TOLD).map(ToString::to_string).collect();
+    if errors.len() > TOLD {
+        text.push(format!("and {} more", errors.len() - TOLD));
+    }
+    text.join("; ")
 }

@@ -10,6 +10,7 @@ use countersign_mapping::{
 };
 use countersign_rbac::review::AccessReview;
 use countersign_server::access_policies::AccessPolicies;
+use countersign_server::health::Report;
 use countersign_server::metrics::AuthorizeResult;
 use countersign_server::webhook::authenticate::{
     Accepted, ClusterAuthenticator, ClusterOptions, Review, ReviewOptions, Verifier,
@@ -766,4 +767,67 @@ async fn what_changes_is_in_force_with_the_next_question() {
     assert!(ruling.error.contains("deleted"), "{}", ruling.error);
     let unknown = Registered::Id("0123".into());
     assert_eq!(served.ask(&unknown, &user, &asked).outcome, Error);
+}
+
+const CUSTOM: &str = "policies:\n- name: WidgetReader\n  rules:\n  - {apiGroups: [example.com], resources: [widgets], verbs: [get, list]}\n";
+
+#[tokio::test]
+async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one() {
+    let served = Served::new().await;
+    let cluster = served.cluster("c", AuthenticationMode::Api).await;
+    let (arn, id) = served.role("Dev", "/").await;
+    served.create("c", entry(&arn, Some(&id))).await;
+    let policy = "arn:aws:eks::111122223333:cluster-access-policy/WidgetReader";
+    served.associate("c", &arn, policy, AccessScope::Cluster).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policies.yaml");
+    assert!(AccessPolicies::load(&file).is_err(), "has to be there at the start");
+    std::fs::write(&file, CUSTOM).unwrap();
+    let policies = Arc::new(AccessPolicies::load(&file).unwrap());
+    let authorizer = Authorizer::new(AuthorizerOptions {
+        directory: Some(served.world.directory.clone()),
+        store: None,
+        policies: Arc::clone(&policies),
+        delegated: Delegated::Assertion,
+    });
+    let user = json!({"user": "dev", "extra": {"principalId": [id]}});
+    let may = |verb: &str| {
+        let asked = json!({"verb": verb, "group": "example.com", "resource": "widgets", "namespace": "a"});
+        authorizer.decide(&cluster, &sar(&user, &asked), now()).outcome == AuthorizeResult::Allow
+    };
+    let report = || {
+        let mut report = Report::default();
+        policies.report(&mut report);
+        (report.is_ready(), report.render(true))
+    };
+    assert_eq!((may("list"), may("delete")), (true, false));
+    assert!(!policies.reload(now()), "nothing changed");
+    assert!(report().1.contains("[+]access-policies ok"), "{}", report().1);
+
+    std::fs::write(&file, CUSTOM.replace("get, list", "get, delete")).unwrap();
+    assert!(policies.reload(now()));
+    assert_eq!((may("list"), may("delete")), (false, true));
+
+    for (broken, wanted) in [
+        (CUSTOM.replace("verbs:", "verb:"), "policies.yaml:"),
+        (CUSTOM.replace("WidgetReader", "AmazonEKSViewPolicy"), "AmazonEKSViewPolicy"),
+        ("- [".to_owned(), "policies.yaml"),
+    ] {
+        std::fs::write(&file, &broken).unwrap();
+        assert!(!policies.reload(now()));
+        assert_eq!((may("list"), may("delete")), (false, true), "the last good one");
+        let (ready, text) = report();
+        assert!(ready, "a broken file sends no reviews elsewhere");
+        assert!(text.contains("[!]access-policies warning: stale since"), "{text}");
+        assert!(text.contains(wanted), "{text}");
+        assert!(AccessPolicies::load(&file).is_err());
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(!policies.reload(now()));
+    assert!(may("delete"));
+    let health = policies.health();
+    assert_eq!((health.reloads, health.refused), (2, 4));
+    std::fs::write(&file, CUSTOM).unwrap();
+    assert!(policies.reload(now()));
+    assert_eq!((may("list"), policies.health().problem), (true, None));
 }
