@@ -67,7 +67,11 @@ async fn review(target: &Target, request: &[u8]) -> serde_json::Value {
     )
     .await;
     assert!(fine, "{}", String::from_utf8_lossy(&buffer));
-    let body = buffer.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
+    let body = buffer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .unwrap()
+        + 4;
     serde_json::from_slice(&buffer[body..]).unwrap()
 }
 
@@ -207,8 +211,7 @@ async fn main() {
         (2000.0, "2,000/s"),
         (asked.per_second / 2.0, "half the maximum"),
     ] {
-        let [p50, p99, p999] =
-            paced(&target, rate, time, &accesses, b"\"allowed\":true").await;
+        let [p50, p99, p999] = paced(&target, rate, time, &accesses, b"\"allowed\":true").await;
         println!(
             "SubjectAccessReview at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
         );

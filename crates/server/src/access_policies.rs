@@ -231,8 +231,8 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
 
 fn compile(file: &Path, text: &str) -> Result<CompiledPolicies, PoliciesError> {
     let name = file.to_string_lossy();
-    let read = AccessFile::parse(&name, text, &FileOptions::default())
-        .map_err(PoliciesError::Invalid)?;
+    let read =
+        AccessFile::parse(&name, text, &FileOptions::default()).map_err(PoliciesError::Invalid)?;
     let invalid = |error| PoliciesError::Invalid(vec![error]);
     if !read.rules.is_empty() {
         // Read over in silence, they would be missed by whoever relies on them.

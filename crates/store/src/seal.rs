@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::hkdf;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -89,10 +89,7 @@ impl Sealer {
     pub fn assertion_key(&self, cluster_id: &str) -> Result<Zeroizing<[u8; 32]>, SealError> {
         let mut key = Zeroizing::new([0; 32]);
         self.assertions
-            .expand(
-                &[ASSERTION_LABEL, cluster_id.as_bytes()],
-                hkdf::HKDF_SHA256,
-            )
+            .expand(&[ASSERTION_LABEL, cluster_id.as_bytes()], hkdf::HKDF_SHA256)
             .and_then(|derived| derived.fill(key.as_mut_slice()))
             .map_err(|_| SealError::Failed)?;
         Ok(key)

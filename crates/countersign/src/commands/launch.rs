@@ -413,13 +413,15 @@ fn readiness(
         }
         let snapshot = directory.as_ref().map(Directory::snapshot);
         for cluster in clusters.load().iter() {
-            let mode = cluster.registered().zip(snapshot.as_deref()).map(
-                |(registered, snapshot)| {
-                    registered
-                        .find(snapshot)
-                        .map(|cluster| cluster.record.authentication_mode)
-                },
-            );
+            let mode =
+                cluster
+                    .registered()
+                    .zip(snapshot.as_deref())
+                    .map(|(registered, snapshot)| {
+                        registered
+                            .find(snapshot)
+                            .map(|cluster| cluster.record.authentication_mode)
+                    });
             super::mappings::report_health(
                 &mut report,
                 cluster.name(),

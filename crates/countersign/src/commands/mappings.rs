@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use countersign_arn::Partition;
 use countersign_mapping::{
-    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, NodeUsernames, OnParseError, ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
+    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, NodeUsernames,
+    OnParseError, ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
 };
 use countersign_server::config::{Config, OneOrMany, OwnConfig};
 use countersign_server::health::{Report, State};

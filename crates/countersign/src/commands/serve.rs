@@ -353,9 +353,8 @@ async fn start_mappings(
         Authority::Aws
     };
     // Its place is filled in once the records are open.
-    let registered_as = |name: &str, registered: bool| {
-        registered.then(|| Registered::Id(name.into()))
-    };
+    let registered_as =
+        |name: &str, registered: bool| registered.then(|| Registered::Id(name.into()));
     let mut all = Vec::new();
     let name = config.cluster_id.clone().unwrap_or_default();
     let sources = Sources {

@@ -11,8 +11,7 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const CLUSTER_ADMIN: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy";
 
 fn recorded() -> Vec<(String, String)> {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../rbac/tests/data/kube-1.36");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rbac/tests/data/kube-1.36");
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -54,7 +53,10 @@ fn reviews_recorded_from_kube_apiserver_are_answered_in_their_version() {
     assert!(recorded.len() > 60, "{}", recorded.len());
     let admin = admin(&server);
     let arn = server.field("admin.arn");
-    let id = admin["extra"]["principalId"][0].as_str().unwrap().to_owned();
+    let id = admin["extra"]["principalId"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for (name, text) in &recorded {
         let mut review: Value = serde_json::from_str(text).unwrap();
         let version = review["apiVersion"].clone();
@@ -72,7 +74,11 @@ fn reviews_recorded_from_kube_apiserver_are_answered_in_their_version() {
             "{name}"
         );
         // The same by the creator of the cluster, whose access policy allows everything.
-        let groups = if version == "authorization.k8s.io/v1" { "groups" } else { "group" };
+        let groups = if version == "authorization.k8s.io/v1" {
+            "groups"
+        } else {
+            "group"
+        };
         for field in ["user", "uid", "extra"] {
             review["spec"][field] = admin[field].clone();
         }
@@ -91,14 +97,24 @@ fn reviews_recorded_from_kube_apiserver_are_answered_in_their_version() {
         }
     }
     let metrics = server.webhook("GET", "/metrics", &[], b"").text();
-    for (result, count) in [("allow", recorded.len() * 2), ("no_opinion", recorded.len())] {
-        let line = format!("countersign_authorize_latency_seconds_count{{result=\"{result}\"}} {count}\n");
+    for (result, count) in [
+        ("allow", recorded.len() * 2),
+        ("no_opinion", recorded.len()),
+    ] {
+        let line =
+            format!("countersign_authorize_latency_seconds_count{{result=\"{result}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
-    assert!(metrics.contains("countersign_access_entries 1\n"), "{metrics}");
-    assert!(metrics.contains("countersign_access_entries_dead 0\n"), "{metrics}");
-    let log = server
-        .wait_for_log("\"event\":\"authorize\",\"cluster\":\"demo\",\"decision\":\"allow\"");
+    assert!(
+        metrics.contains("countersign_access_entries 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("countersign_access_entries_dead 0\n"),
+        "{metrics}"
+    );
+    let log =
+        server.wait_for_log("\"event\":\"authorize\",\"cluster\":\"demo\",\"decision\":\"allow\"");
     let event = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -115,7 +131,11 @@ fn reviews_recorded_from_kube_apiserver_are_answered_in_their_version() {
         .find(|line| line["event"] == "authenticate")
         .unwrap();
     assert_eq!(
-        (&login["backend"], &login["rule"], &login["authenticationMode"]),
+        (
+            &login["backend"],
+            &login["rule"],
+            &login["authenticationMode"]
+        ),
         (
             &json!("AccessEntries"),
             &json!(format!("AccessEntries {arn}")),
@@ -132,9 +152,27 @@ fn what_is_no_review_is_refused_and_what_cannot_be_decided_is_no_opinion() {
     let v1 = r#""apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview""#;
     let cases: &[(&str, &str, String, u16, &str)] = &[
         ("GET", "/authorize", String::new(), 405, "expected POST"),
-        ("POST", "/authorize", String::new(), 400, "not a readable review"),
-        ("POST", "/authorize", "{".into(), 400, "not a readable review"),
-        ("POST", "/authorize", "[]".into(), 400, "not a readable review"),
+        (
+            "POST",
+            "/authorize",
+            String::new(),
+            400,
+            "not a readable review",
+        ),
+        (
+            "POST",
+            "/authorize",
+            "{".into(),
+            400,
+            "not a readable review",
+        ),
+        (
+            "POST",
+            "/authorize",
+            "[]".into(),
+            400,
+            "not a readable review",
+        ),
         ("POST", "/authorize", deep, 400, ""),
         ("POST", "/authorize", "{}".into(), 400, "unknown apiVersion"),
         ("POST", "/authorize", v1.replace("/v1", "/v2"), 400, ""),
@@ -153,8 +191,20 @@ fn what_is_no_review_is_refused_and_what_cannot_be_decided_is_no_opinion() {
             "unexpected kind",
         ),
         ("POST", "/authorize", " ".repeat((1 << 20) + 1), 413, ""),
-        ("POST", "/authorize", format!("{{{v1},{asked}}}"), 200, "\"allowed\":false"),
-        ("POST", "/authorize", format!("{{{v1}}}"), 200, "\"allowed\":false"),
+        (
+            "POST",
+            "/authorize",
+            format!("{{{v1},{asked}}}"),
+            200,
+            "\"allowed\":false",
+        ),
+        (
+            "POST",
+            "/authorize",
+            format!("{{{v1}}}"),
+            200,
+            "\"allowed\":false",
+        ),
         (
             "POST",
             "/clusters/none/authorize",
@@ -168,8 +218,17 @@ fn what_is_no_review_is_refused_and_what_cannot_be_decided_is_no_opinion() {
     for (method, path, body, status, text) in cases {
         let answer: Answer = server.webhook(method, path, &[JSON], body.as_bytes());
         let shown: String = body.chars().take(80).collect();
-        assert_eq!(answer.status, *status, "{method} {path} {shown}: {}", answer.text());
-        assert!(answer.text().contains(text), "{path} {shown}: {}", answer.text());
+        assert_eq!(
+            answer.status,
+            *status,
+            "{method} {path} {shown}: {}",
+            answer.text()
+        );
+        assert!(
+            answer.text().contains(text),
+            "{path} {shown}: {}",
+            answer.text()
+        );
         assert!(!answer.text().contains("denied"), "{path} {shown}");
         assert_eq!(answer.header("retry-after"), None);
     }
@@ -182,7 +241,10 @@ fn up_writes_what_a_kube_apiserver_is_started_with() {
     let url = server.field("webhookUrl");
     assert!(read("tokenWebhookKubeconfig").contains(&format!("server: {url}/authenticate\n")));
     assert!(read("authorizationWebhookKubeconfig").contains(&format!("server: {url}/authorize\n")));
-    let place = format!("kubeConfigFile: \"{}\"", server.field("authorizationWebhookKubeconfig"));
+    let place = format!(
+        "kubeConfigFile: \"{}\"",
+        server.field("authorizationWebhookKubeconfig")
+    );
     assert!(read("authorizationConfig").contains(&place));
     assert_eq!(
         read("apiServerFlags"),
@@ -206,7 +268,10 @@ fn in_mode_config_map_the_creator_is_master_and_policies_are_off() {
                  "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "a"}},
     });
     let (status, answer) = authorize(&server, "/authorize", &review.to_string());
-    assert_eq!((status, &answer["status"]), (200, &json!({"allowed": false})));
+    assert_eq!(
+        (status, &answer["status"]),
+        (200, &json!({"allowed": false}))
+    );
     let ready = server.webhook("GET", "/readyz?verbose", &[], b"").text();
     assert!(
         ready.contains("[+]cluster demo ok: authentication mode CONFIG_MAP"),
@@ -232,7 +297,11 @@ fn serve_registers_its_cluster_where_it_is_told_to_and_refuses_two_answers() {
     write("wrong.yaml", "", "  authenticationMode: BOTH\n");
     write("binding.yaml", "", "  access: {principalBinding: loose}\n");
     write("delegated.yaml", "", "  authorizer: {delegated: maybe}\n");
-    write("policies.yaml", "", "  access: {policiesFile: /nowhere/policies.yaml}\n");
+    write(
+        "policies.yaml",
+        "",
+        "  access: {policiesFile: /nowhere/policies.yaml}\n",
+    );
     for (name, wanted) in [
         ("both.yaml", "are both set"),
         ("wrong.yaml", "unknown authentication mode `BOTH`"),
@@ -247,18 +316,31 @@ fn serve_registers_its_cluster_where_it_is_told_to_and_refuses_two_answers() {
     }
     write("good.yaml", "", mode);
     let config = at("good.yaml");
-    let server = Running::start_in(tempfile::tempdir().unwrap(), "serve", &["--config", &config]);
+    let server = Running::start_in(
+        tempfile::tempdir().unwrap(),
+        "serve",
+        &["--config", &config],
+    );
     assert_eq!(
         server.field("authorizationWebhookKubeconfig"),
         at("state/countersign-authz.kubeconfig")
     );
     let ready = server.webhook("GET", "/readyz?verbose", &[], b"").text();
-    assert!(ready.contains("[+]cluster prod ok: authentication mode API"), "{ready}");
+    assert!(
+        ready.contains("[+]cluster prod ok: authentication mode API"),
+        "{ready}"
+    );
     drop(server);
     // Registered by now, so that a backend mode contradicts it.
     write("later.yaml", "  backendMode: [MountedFile]\n", "");
-    let output = countersign(&["serve", "--config", &at("later.yaml")], &Default::default());
+    let output = countersign(
+        &["serve", "--config", &at("later.yaml")],
+        &Default::default(),
+    );
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("is registered with the EKS API in mode API"), "{stderr}");
+    assert!(
+        stderr.contains("is registered with the EKS API in mode API"),
+        "{stderr}"
+    );
 }

@@ -15,7 +15,11 @@ fn assert_is_admin(server: &Running, token: &str) {
     let user = &review["status"]["user"];
     let arn = server.field("admin.arn");
     assert_eq!(user["username"], arn.as_str(), "{review}");
-    assert_eq!(user.get("groups"), None, "what it may do, its access policy says");
+    assert_eq!(
+        user.get("groups"),
+        None,
+        "what it may do, its access policy says"
+    );
     assert_eq!(user["extra"]["arn"], serde_json::json!([arn]));
     assert_eq!(user["extra"]["canonicalArn"], serde_json::json!([arn]));
     assert_eq!(

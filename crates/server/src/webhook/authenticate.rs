@@ -96,6 +96,8 @@ pub struct Review {
     pub mapping_generation: u64,
     /// The authentication mode in force, of a registered cluster.
     pub mode: Option<AuthenticationMode>,
+    /// The rule of aws-auth that an access entry of the same principal keeps from counting (EKS API spec, section 7.9).
+    pub hides: Option<String>,
     /// Time spent waiting for STS.
     pub sts_time: Duration,
     /// Time spent waiting for a node's name.
@@ -269,6 +271,7 @@ impl ClusterAuthenticator {
             cache: None,
             mapping_generation: 0,
             mode: None,
+            hides: None,
             sts_time: Duration::ZERO,
             lookup_time: Duration::ZERO,
         };
@@ -325,6 +328,11 @@ impl ClusterAuthenticator {
                     Err(error) if !error.is_unavailable() => continue,
                     Err(error) => return Err(binding_failed(&error)),
                 }
+            }
+            if cluster.record.authentication_mode == AuthenticationMode::ApiAndConfigMap
+                && let MappingDecision::Mapped(hidden) = state.chain.map(&identity)
+            {
+                review.hides = Some(hidden.rule().to_string());
             }
             return Ok(accepted.asserted(directory, cluster, &identity, now));
         }

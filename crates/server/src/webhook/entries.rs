@@ -10,7 +10,7 @@ use countersign_access::{EntryType, Principal, default_username, shown_groups};
 use countersign_arn::{AccountId, CallerIdentity, CallerKind};
 use countersign_mapping::{
     ArnMatcher, Backend, BackendKind, Chain, Conditions, Entry, EntryLookup, LookedUp,
-    MappingOptions, MappingTable, Matcher, MissKind, Mismatch, NearestMiss, NodeNameSource,
+    MappingOptions, MappingTable, Matcher, Mismatch, MissKind, NearestMiss, NodeNameSource,
     RuleReference, Section, Template,
 };
 use countersign_store::records::{AuthenticationMode, PrincipalKind};
@@ -248,15 +248,16 @@ fn mapping_of(entry: &AccessEntryEntry) -> Entry {
     let record = &entry.record;
     let username = match (&record.username, Principal::parse(&record.principal_arn)) {
         (Some(username), _) => Template::new(username),
-        (None, Ok(principal)) => {
-            Template::new(&default_username(&principal, record.entry_type))
-        }
+        (None, Ok(principal)) => Template::new(&default_username(&principal, record.entry_type)),
         // No entry is stored with such an ARN; an empty username is refused when it is rendered.
         (None, Err(_)) => Template::literal(""),
     };
     let groups = match record.entry_type {
         EntryType::Standard => record.groups.iter().map(|g| Template::literal(g)).collect(),
-        node => shown_groups(node).iter().map(|g| Template::literal(g)).collect(),
+        node => shown_groups(node)
+            .iter()
+            .map(|g| Template::literal(g))
+            .collect(),
     };
     Entry {
         rule: rule_of(entry),

@@ -68,6 +68,8 @@ pub struct DecisionEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    hides: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     authentication_mode: Option<&'static str>,
     mapping_generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +144,7 @@ impl<'a> DecisionEvent<'a> {
             groups: accepted.map_or(&[], |accepted| accepted.groups()),
             backend: accepted.map(|accepted| accepted.backend()),
             rule: accepted.map(|accepted| accepted.rule()),
+            hides: review.hides.as_deref(),
             authentication_mode: review.mode.map(AuthenticationMode::as_str),
             mapping_generation: review.mapping_generation,
             token: review.fingerprint.map(hex),

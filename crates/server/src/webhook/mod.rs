@@ -150,12 +150,7 @@ impl Webhook {
 
     /// Always 200 for a review that can be read: a status of failure would make kube-apiserver wait and try again, and then
     /// answer 500 where RBAC might have allowed.
-    async fn authorize(
-        &self,
-        cluster: Asked,
-        peer: Peer,
-        request: Request<Incoming>,
-    ) -> Answer {
+    async fn authorize(&self, cluster: Asked, peer: Peer, request: Request<Incoming>) -> Answer {
         let start = Instant::now();
         let malformed = |status, text: &str| {
             self.metrics

@@ -110,7 +110,10 @@ impl Served {
 
     async fn create(&self, cluster: &str, new: NewAccessEntry) {
         let place = place(cluster, self.world.account);
-        let made = self.world.directory.create_access_entry(place, new, None, now());
+        let made = self
+            .world
+            .directory
+            .create_access_entry(place, new, None, now());
         made.await.unwrap();
     }
 
@@ -258,7 +261,8 @@ async fn the_mode_says_which_sources_count_and_an_entry_wins_whole() {
     let rules = "server:\n  mapRoles:\n\
         \x20 - {rolearn: 'arn:aws:iam::111122223333:role/Dev', username: old-dev, groups: [old]}\n\
         \x20 - {rolearn: 'arn:aws:iam::111122223333:role/Ops', username: 'ops:{{SessionName}}', groups: [ops]}\n";
-    let default = "arn:aws:sts::111122223333:assumed-role/Dev/alice-corp [devs,more] by AccessEntries";
+    let default =
+        "arn:aws:sts::111122223333:assumed-role/Dev/alice-corp [devs,more] by AccessEntries";
     let (admin, creator) = (
         "kubernetes-admin [system:masters] by ClusterCreator",
         "arn:aws:iam::111122223333:user/ana [] by AccessEntries",
@@ -282,10 +286,7 @@ async fn the_mode_says_which_sources_count_and_an_entry_wins_whole() {
                 "no: not_mapped",
             ],
         ),
-        (
-            Api,
-            [default, "no: not_mapped", creator, "no: not_mapped"],
-        ),
+        (Api, [default, "no: not_mapped", creator, "no: not_mapped"]),
     ] {
         let name = mode.as_str().to_ascii_lowercase();
         let registered = served.cluster(&name, mode).await;
@@ -302,6 +303,10 @@ async fn the_mode_says_which_sources_count_and_an_entry_wins_whole() {
             let review = cluster.review(&token(keys, &name), now()).await;
             assert_eq!(told(&review), wanted, "{mode}");
             assert_eq!(review.mode, Some(mode));
+            let hides = mode == ApiAndConfigMap && keys.id == dev.0.id;
+            let hidden = review.hides.unwrap_or_default();
+            let is_told = hidden.starts_with("MountedFile mapRoles[0]");
+            assert_eq!(is_told, hides, "{mode}: {hidden}");
         }
     }
 }
@@ -321,7 +326,9 @@ async fn clusters_of_the_api_are_served_from_their_creation_to_their_end() {
         "kubernetes-admin [system:masters] by ClusterCreator"
     );
     // The creator keeps what the ConfigMap mode gave, as an entry that can be seen and taken away.
-    served.change_mode("late", AuthenticationMode::ApiAndConfigMap).await;
+    served
+        .change_mode("late", AuthenticationMode::ApiAndConfigMap)
+        .await;
     let as_entry = "arn:aws:iam::111122223333:user/ana [] by AccessEntries";
     assert_eq!(seen(&served).await, as_entry);
     served.change_mode("late", AuthenticationMode::Api).await;
@@ -330,7 +337,10 @@ async fn clusters_of_the_api_are_served_from_their_creation_to_their_end() {
     assert_eq!(told(&by_id), as_entry);
     let place = place("late", served.world.account);
     let arn = "arn:aws:iam::111122223333:user/ana";
-    let deleted = served.world.directory.delete_access_entry(place, arn, now());
+    let deleted = served
+        .world
+        .directory
+        .delete_access_entry(place, arn, now());
     deleted.await.unwrap();
     assert_eq!(seen(&served).await, "no: not_mapped");
 
@@ -344,7 +354,12 @@ async fn clusters_of_the_api_are_served_from_their_creation_to_their_end() {
             principal_id: "AIDA".into(),
         },
     );
-    let other = served.world.directory.create_cluster(other, now()).await.unwrap();
+    let other = served
+        .world
+        .directory
+        .create_cluster(other, now())
+        .await
+        .unwrap();
     let ambiguous = served.review("late", &ana).await.err();
     assert_eq!(ambiguous, Some(ClusterNameError::Ambiguous { count: 2 }));
     assert!(served.review(&id, &ana).await.is_ok());
@@ -379,7 +394,12 @@ async fn a_principal_that_was_made_again_does_not_inherit_its_entry() {
     }
     let before = served.session(&arn, "alice").await;
     let account = served.world.account;
-    served.world.directory.delete_role(account, "Dev").await.unwrap();
+    served
+        .world
+        .directory
+        .delete_role(account, "Dev")
+        .await
+        .unwrap();
     let (again, second) = served.role("Dev", "/team/").await;
     assert_eq!(again, arn);
     assert_ne!(first, second);
@@ -397,7 +417,10 @@ async fn a_principal_that_was_made_again_does_not_inherit_its_entry() {
             }
         }
         let old = cluster.review(&token(&before, name), now()).await;
-        assert!(old.outcome.is_err(), "the sessions of the first role are over");
+        assert!(
+            old.outcome.is_err(),
+            "the sessions of the first role are over"
+        );
     }
     // Deleting and creating the entry helps, and so does an explicit rebind.
     let place = place("api", account);
@@ -421,7 +444,10 @@ async fn an_unbound_entry_belongs_to_the_first_principal_that_uses_it() {
     let (_, ops_id) = served.role("Ops", "/real/").await;
     served.create("c", entry(&dev, None)).await;
     served
-        .create("c", entry("arn:aws:iam::111122223333:role/claimed/Ops", None))
+        .create(
+            "c",
+            entry("arn:aws:iam::111122223333:role/claimed/Ops", None),
+        )
         .await;
     let cluster_id = match served.clusters.find("c").unwrap().registered() {
         Some(Registered::Id(id)) => id.clone(),
@@ -458,8 +484,18 @@ async fn an_unbound_entry_belongs_to_the_first_principal_that_uses_it() {
     let snapshot = served.world.directory.snapshot();
     let cluster = snapshot.cluster_by_id(&cluster_id).unwrap();
     for (arn, id, binding, wanted) in [
-        (format!("{at}/Ops/olga"), &*ops, PrincipalBinding::FirstUse, "mapped"),
-        (format!("{at}/Ops/olga"), &*ops, PrincipalBinding::Strict, "principal_not_bound"),
+        (
+            format!("{at}/Ops/olga"),
+            &*ops,
+            PrincipalBinding::FirstUse,
+            "mapped",
+        ),
+        (
+            format!("{at}/Ops/olga"),
+            &*ops,
+            PrincipalBinding::Strict,
+            "principal_not_bound",
+        ),
         (
             "arn:aws-cn:sts::111122223333:assumed-role/Ops/olga".into(),
             &*ops,
@@ -514,14 +550,34 @@ async fn every_type_has_its_username_and_groups() {
     served.cluster("c", AuthenticationMode::Api).await;
     let instance = "i-0123456789abcdef0";
     for (n, (kind, session, wanted)) in [
-        (EntryType::FargateLinux, "fargate-1", "system:node:fargate-1 [system:nodes,system:node-proxier] by AccessEntries"),
-        (EntryType::HybridLinux, "mi-1", "system:node:mi-1 [system:nodes] by AccessEntries"),
-        (EntryType::HyperpodLinux, "hp-1", "system:node:hp-1 [system:nodes] by AccessEntries"),
-        (EntryType::Ec2, instance, "system:node:i-0123456789abcdef0 [system:nodes] by AccessEntries"),
+        (
+            EntryType::FargateLinux,
+            "fargate-1",
+            "system:node:fargate-1 [system:nodes,system:node-proxier] by AccessEntries",
+        ),
+        (
+            EntryType::HybridLinux,
+            "mi-1",
+            "system:node:mi-1 [system:nodes] by AccessEntries",
+        ),
+        (
+            EntryType::HyperpodLinux,
+            "hp-1",
+            "system:node:hp-1 [system:nodes] by AccessEntries",
+        ),
+        (
+            EntryType::Ec2,
+            instance,
+            "system:node:i-0123456789abcdef0 [system:nodes] by AccessEntries",
+        ),
         (EntryType::Ec2, "person", "no: not_an_instance"),
         (EntryType::Ec2Linux, "person", "no: not_an_instance"),
         (EntryType::Ec2Linux, instance, "no: node_lookup_unavailable"),
-        (EntryType::Ec2Windows, instance, "no: node_lookup_unavailable"),
+        (
+            EntryType::Ec2Windows,
+            instance,
+            "no: node_lookup_unavailable",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -573,7 +629,12 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
     let (arn, id) = served.role("Dev", "/team/").await;
     served.create("c", entry(&arn, Some(&id))).await;
     served
-        .associate("c", &arn, EDIT, AccessScope::Namespace(vec!["dev-*".into()]))
+        .associate(
+            "c",
+            &arn,
+            EDIT,
+            AccessScope::Namespace(vec!["dev-*".into()]),
+        )
         .await;
     let keys = served.session(&arn, "alice").await;
     let accepted = served.review("c", &keys).await.unwrap().outcome.unwrap();
@@ -581,9 +642,8 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
     let allowed = format!(
         "EKS Access Policy: allowed by RoleBinding \"{arn}+{EDIT}/dev-a\" of ClusterRole \"{EDIT}\" to User \"{id}\""
     );
-    let no = format!(
-        "EKS Access Policy: no opinion for \"{id}\" (policies: AmazonEKSEditPolicy@dev-*)"
-    );
+    let no =
+        format!("EKS Access Policy: no opinion for \"{id}\" (policies: AmazonEKSEditPolicy@dev-*)");
     let pods = resource("create", "pods", "dev-a");
 
     // The question, by the real user.
@@ -595,7 +655,11 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
         (resource("", "", ""), NoOpinion, &*no),
     ] {
         let ruling = served.ask(&cluster, &alice, &asked);
-        assert_eq!((ruling.outcome, &*ruling.reason), (outcome, reason), "{asked}");
+        assert_eq!(
+            (ruling.outcome, &*ruling.reason),
+            (outcome, reason),
+            "{asked}"
+        );
         assert_eq!(ruling.principal_id.as_deref(), Some(&*id));
         assert_eq!(ruling.error, "");
         let status = ruling.status();
@@ -632,7 +696,10 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
             "impersonated, without an assertion",
             edited(&|user| {
                 lower(user);
-                user["extra"].as_object_mut().unwrap().remove("countersign.dev/assertion");
+                user["extra"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("countersign.dev/assertion");
             }),
             NoOpinion,
         ),
@@ -683,7 +750,10 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
         let authorizer = authorizer(&served.world, delegated);
         let user = edited(&|user| {
             lower(user);
-            user["extra"].as_object_mut().unwrap().remove("countersign.dev/assertion");
+            user["extra"]
+                .as_object_mut()
+                .unwrap()
+                .remove("countersign.dev/assertion");
         });
         let ruling = authorizer.decide(&cluster, &sar(&user, &pods), now());
         assert_eq!(ruling.outcome, outcome, "{delegated:?}");
@@ -693,7 +763,9 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
     // An assertion is for one cluster and two hours at most.
     let second = served.cluster("d", AuthenticationMode::Api).await;
     served.create("d", entry(&arn, Some(&id))).await;
-    served.associate("d", &arn, EDIT, AccessScope::Cluster).await;
+    served
+        .associate("d", &arn, EDIT, AccessScope::Cluster)
+        .await;
     let proxied = edited(&lower);
     assert_eq!(served.ask(&second, &alice, &pods).outcome, Allow);
     assert_eq!(served.ask(&second, &proxied, &pods).outcome, NoOpinion);
@@ -710,7 +782,11 @@ async fn policies_count_for_whom_authentication_proved_and_for_nobody_else() {
     for review in [both, none] {
         let ruling = served.authorizer.decide(&cluster, &review, now());
         assert_eq!((ruling.outcome, ruling.reason), (Error, String::new()));
-        assert!(ruling.error.starts_with("exactly one of"), "{}", ruling.error);
+        assert!(
+            ruling.error.starts_with("exactly one of"),
+            "{}",
+            ruling.error
+        );
     }
 }
 
@@ -732,13 +808,17 @@ async fn what_changes_is_in_force_with_the_next_question() {
         (ruling.outcome, ruling.reason)
     };
     assert_eq!(ask(), (NoOpinion, String::new()), "no entries in this mode");
-    served.change_mode("c", AuthenticationMode::ApiAndConfigMap).await;
+    served
+        .change_mode("c", AuthenticationMode::ApiAndConfigMap)
+        .await;
     let nobody = format!("EKS Access Policy: no opinion for \"{id}\" (no access entry)");
     assert_eq!(ask(), (NoOpinion, nobody));
     served.create("c", entry(&arn, Some(&id))).await;
     let none = format!("EKS Access Policy: no opinion for \"{id}\" (policies: none)");
     assert_eq!(ask(), (NoOpinion, none.clone()));
-    served.associate("c", &arn, VIEW, AccessScope::Cluster).await;
+    served
+        .associate("c", &arn, VIEW, AccessScope::Cluster)
+        .await;
     let allowed = format!(
         "EKS Access Policy: allowed by ClusterRoleBinding \"{arn}+{VIEW}\" of ClusterRole \"{VIEW}\" to User \"{id}\""
     );
@@ -746,13 +826,17 @@ async fn what_changes_is_in_force_with_the_next_question() {
     let scope = AccessScope::Namespace(vec!["other".into()]);
     served.associate("c", &arn, VIEW, scope).await;
     assert_eq!(ask().0, NoOpinion);
-    served.associate("c", &arn, VIEW, AccessScope::Cluster).await;
+    served
+        .associate("c", &arn, VIEW, AccessScope::Cluster)
+        .await;
     assert_eq!(ask().0, Allow);
     let place = place("c", account);
     let gone = directory.disassociate_access_policy(place, &arn, VIEW, now());
     gone.await.unwrap();
     assert_eq!(ask(), (NoOpinion, none));
-    served.associate("c", &arn, VIEW, AccessScope::Cluster).await;
+    served
+        .associate("c", &arn, VIEW, AccessScope::Cluster)
+        .await;
     // The principal is made again: its entry is dead for the authorizer too.
     let stranger = json!({"user": "dev", "extra": {"principalId": ["AROAOTHER"]}});
     assert_eq!(served.ask(&cluster, &stranger, &asked).outcome, NoOpinion);
@@ -778,10 +862,15 @@ async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one
     let (arn, id) = served.role("Dev", "/").await;
     served.create("c", entry(&arn, Some(&id))).await;
     let policy = "arn:aws:eks::111122223333:cluster-access-policy/WidgetReader";
-    served.associate("c", &arn, policy, AccessScope::Cluster).await;
+    served
+        .associate("c", &arn, policy, AccessScope::Cluster)
+        .await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("policies.yaml");
-    assert!(AccessPolicies::load(&file).is_err(), "has to be there at the start");
+    assert!(
+        AccessPolicies::load(&file).is_err(),
+        "has to be there at the start"
+    );
     std::fs::write(&file, CUSTOM).unwrap();
     let policies = Arc::new(AccessPolicies::load(&file).unwrap());
     let authorizer = Authorizer::new(AuthorizerOptions {
@@ -792,8 +881,12 @@ async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one
     });
     let user = json!({"user": "dev", "extra": {"principalId": [id]}});
     let may = |verb: &str| {
-        let asked = json!({"verb": verb, "group": "example.com", "resource": "widgets", "namespace": "a"});
-        authorizer.decide(&cluster, &sar(&user, &asked), now()).outcome == AuthorizeResult::Allow
+        let asked =
+            json!({"verb": verb, "group": "example.com", "resource": "widgets", "namespace": "a"});
+        authorizer
+            .decide(&cluster, &sar(&user, &asked), now())
+            .outcome
+            == AuthorizeResult::Allow
     };
     let report = || {
         let mut report = Report::default();
@@ -802,7 +895,11 @@ async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one
     };
     assert_eq!((may("list"), may("delete")), (true, false));
     assert!(!policies.reload(now()), "nothing changed");
-    assert!(report().1.contains("[+]access-policies ok"), "{}", report().1);
+    assert!(
+        report().1.contains("[+]access-policies ok"),
+        "{}",
+        report().1
+    );
 
     std::fs::write(&file, CUSTOM.replace("get, list", "get, delete")).unwrap();
     assert!(policies.reload(now()));
@@ -810,15 +907,25 @@ async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one
 
     for (broken, wanted) in [
         (CUSTOM.replace("verbs:", "verb:"), "policies.yaml:"),
-        (CUSTOM.replace("WidgetReader", "AmazonEKSViewPolicy"), "AmazonEKSViewPolicy"),
+        (
+            CUSTOM.replace("WidgetReader", "AmazonEKSViewPolicy"),
+            "AmazonEKSViewPolicy",
+        ),
         ("- [".to_owned(), "policies.yaml"),
     ] {
         std::fs::write(&file, &broken).unwrap();
         assert!(!policies.reload(now()));
-        assert_eq!((may("list"), may("delete")), (false, true), "the last good one");
+        assert_eq!(
+            (may("list"), may("delete")),
+            (false, true),
+            "the last good one"
+        );
         let (ready, text) = report();
         assert!(ready, "a broken file sends no reviews elsewhere");
-        assert!(text.contains("[!]access-policies warning: stale since"), "{text}");
+        assert!(
+            text.contains("[!]access-policies warning: stale since"),
+            "{text}"
+        );
         assert!(text.contains(wanted), "{text}");
         assert!(AccessPolicies::load(&file).is_err());
     }

@@ -274,22 +274,22 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
         name: "demo".into(),
         cluster_id: "demo".into(),
         mappings,
-            registered: None,
-            shared: Arc::new(ReviewOptions {
-                rules: Rules::new(Options {
-            trusted_endpoints: vec![ENDPOINT.into()],
-            ..Options::default()
-        })
-        .unwrap(),
-                verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
-                nodes: None,
-                directory: Some(world.directory.clone()),
-                store: None,
-                principal_binding: PrincipalBinding::FirstUse,
-                deny_mode: DenyMode::Review,
-                upstream_failure_status: 500,
-            }),
-        });
+        registered: None,
+        shared: Arc::new(ReviewOptions {
+            rules: Rules::new(Options {
+                trusted_endpoints: vec![ENDPOINT.into()],
+                ..Options::default()
+            })
+            .unwrap(),
+            verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
+            nodes: None,
+            directory: Some(world.directory.clone()),
+            store: None,
+            principal_binding: PrincipalBinding::FirstUse,
+            deny_mode: DenyMode::Review,
+            upstream_failure_status: 500,
+        }),
+    });
     let presigned = |keys: &Keys, when| {
         let secret = SecretKey::new(&keys.secret);
         let headers: [(&str, &[u8]); 2] = [("host", HOST.as_bytes()), ("x-k8s-aws-id", b"demo")];

@@ -73,8 +73,8 @@ pub use self::updates::{Refused, UpdateParams};
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, SealError,
-    Sealer, SecretString, SnapshotFeed, Store, Transaction,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision,
+    SealError, Sealer, SecretString, SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.
@@ -239,7 +239,10 @@ impl Directory {
     ///
     /// # Errors
     /// When the cryptography library fails.
-    pub fn assertion_key(&self, cluster_id: &str) -> Result<zeroize::Zeroizing<[u8; 32]>, SealError> {
+    pub fn assertion_key(
+        &self,
+        cluster_id: &str,
+    ) -> Result<zeroize::Zeroizing<[u8; 32]>, SealError> {
         self.0.sealer.assertion_key(cluster_id)
     }
 
