@@ -54,3 +54,6 @@ pub use scope::{AccessScope, ScopeFault, check_scope};
 pub use username::{
     ExpandFault, TemplateFault, UsernameFacts, default_username, expand_username, needs_node_name,
 };
+
+#[doc(hidden)]
+pub mod fuzz;

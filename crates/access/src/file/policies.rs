@@ -90,7 +90,11 @@ fn one(policy: &Spanned<Raw>, owner: Owner, field: &str, errors: &mut Errors<'_>
         errors.of(written, format!("{field}.version"), "versions begin at 1");
     }
     let aggregate = aggregate(raw.aggregate.as_ref(), field, errors);
-    if raw.rules.is_empty() && aggregate.is_empty() {
+    let aggregates = raw.aggregate.as_ref().is_some_and(|raw| match &raw.value {
+        RawAggregate::All(all) => *all,
+        RawAggregate::Labels(words) => !words.is_empty(),
+    });
+    if raw.rules.is_empty() && !aggregates {
         errors.of(
             policy,
             format!("{field}.rules"),

@@ -197,6 +197,12 @@ fn matcher(
     let tags = tags.as_ref().map_or(Box::default(), |tags| {
         if !options.iam_is_known {
             needs_iam(tags, format!("{field}.tags"), errors);
+        } else if tags.value.is_empty() {
+            errors.of(
+                tags,
+                format!("{field}.tags"),
+                "name at least one tag, or leave it out",
+            );
         }
         let tag = |(key, value): (&String, &String)| Tag {
             key: key.as_str().into(),
