@@ -9,24 +9,26 @@ use std::time::{Duration, Instant};
 use countersign_access::caller::{self, ASSERTION, AssertionKey};
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
-    BackendKind, Chain, DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
-    MappingDenied, NodeNameSource, RuleReference,
+    BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
+    NodeNameSource, RuleReference,
 };
 use countersign_sources::Mappings;
 use countersign_store::records::AuthenticationMode;
 use countersign_store::{
     AccessEntryEntry, ClusterEntry, ClusterPlace, Directory, DirectoryError, DirectorySnapshot,
 };
-use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
+use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules};
 use countersign_upstream::ec2::{InstanceLookup, LookupError};
-use countersign_upstream::sts::{StsError, StsVerifier};
+use countersign_upstream::sts::StsVerifier;
 use jiff::Timestamp;
 
-use super::denial::{Denial, DenialClass, DenyMode};
+use super::denial::{
+    Denial, DenialClass, DenyMode, by_mapping, by_store, by_sts, by_token_rule, rejected,
+};
 use super::entries::{PrincipalBinding, Registered, chain_of};
 use super::wire::{Extra, User};
 use crate::aws::KeyRing;
-use crate::store_health::{StoreAway, StoreHealth};
+use crate::store_health::StoreHealth;
 
 /// Who verifies tokens.
 #[derive(Debug, Clone)]
@@ -308,7 +310,9 @@ impl ClusterAuthenticator {
         }
         for _ in 0..BIND_ATTEMPTS {
             let snapshot = directory.snapshot();
-            let cluster = registered.find(&snapshot).ok_or_else(|| self.gone())?;
+            let cluster = registered
+                .find(&snapshot)
+                .ok_or_else(|| self.not_registered())?;
             review.mode = Some(cluster.record.authentication_mode);
             let chain = chain_of(
                 &snapshot,
@@ -373,12 +377,15 @@ impl ClusterAuthenticator {
         }
     }
 
-    fn gone(&self) -> Denial {
+    fn not_registered(&self) -> Denial {
         Denial {
             class: DenialClass::Unmapped,
-            reason: Cow::Borrowed("cluster_deleted"),
-            label: "cluster_deleted",
-            text: format!("cluster `{}` is deleted or being deleted", self.0.name),
+            reason: Cow::Borrowed("cluster_not_registered"),
+            label: "cluster_not_registered",
+            text: format!(
+                "cluster `{}` is not registered with the EKS API, or being deleted",
+                self.0.name
+            ),
             nearest: Vec::new(),
         }
     }
@@ -515,80 +522,6 @@ fn binding_failed(error: &DirectoryError) -> Denial {
         label: "store_away",
         text: format!("the access entry could not be bound to its principal: {error}"),
         nearest: Vec::new(),
-    }
-}
-
-fn by_token_rule(error: &TokenError) -> Denial {
-    let class = match error.reason() {
-        ReasonCode::Expired | ReasonCode::NotYetValid => DenialClass::TokenTime,
-        _ => DenialClass::Token,
-    };
-    Denial {
-        class,
-        reason: Cow::Borrowed(error.reason().as_str()),
-        label: error.reason().as_str(),
-        text: format!("input token was not properly formatted: {}", error.text()),
-        nearest: Vec::new(),
-    }
-}
-
-fn rejected(code: &str, label: &'static str, message: &str) -> Denial {
-    Denial {
-        class: DenialClass::StsRejected,
-        reason: Cow::Owned(format!("sts_rejected:{code}")),
-        label,
-        text: format!("{code}: {message}"),
-        nearest: Vec::new(),
-    }
-}
-
-/// The embedded STS cannot be asked, because what it knows is too old.
-fn by_store(away: &StoreAway) -> Denial {
-    Denial {
-        class: DenialClass::StsUnreachable,
-        reason: Cow::Borrowed("store_away"),
-        label: "store_away",
-        text: away.to_string(),
-        nearest: Vec::new(),
-    }
-}
-
-fn by_sts(error: &StsError) -> Denial {
-    use countersign_token::sts::StsErrorClass as Kind;
-    let (class, label) = match error.class() {
-        Some(Kind::Throttled) => (DenialClass::StsThrottled, "sts_throttled"),
-        Some(Kind::Unreachable) => (DenialClass::StsUnreachable, "sts_unreachable"),
-        Some(Kind::Rejected(_)) => (DenialClass::StsRejected, "sts_rejected"),
-        Some(Kind::BadResponse) => (DenialClass::StsRejected, "sts_bad_response"),
-        Some(_) => (DenialClass::StsRejected, "sts_error"),
-        None => match error {
-            StsError::ExpiredWhileQueued => (DenialClass::TokenTime, "expired"),
-            StsError::NotForAws => (DenialClass::Token, "bad_host"),
-            _ => (DenialClass::Token, "bad_url"),
-        },
-    };
-    Denial {
-        class,
-        reason: error.reason(),
-        label,
-        text: error.to_string(),
-        nearest: Vec::new(),
-    }
-}
-
-fn by_mapping(denied: MappingDenied) -> Denial {
-    let class = match denied.reason {
-        // A name that is not there yet comes within seconds of a launch.
-        DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,
-        _ => DenialClass::Unmapped,
-    };
-    let code = denied.reason.code();
-    Denial {
-        class,
-        reason: Cow::Borrowed(code),
-        label: code,
-        text: denied.text,
-        nearest: denied.nearest.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -96,7 +96,9 @@ impl Authorizer {
         now: Timestamp,
     ) -> Ruling {
         let Some(cluster) = cluster.find(snapshot) else {
-            return Ruling::undecided("the cluster is deleted or being deleted".into());
+            return Ruling::undecided(
+                "the cluster is not registered with the EKS API, or being deleted".into(),
+            );
         };
         let cluster = &cluster.record;
         let mut ruling = Ruling::no_opinion(String::new());

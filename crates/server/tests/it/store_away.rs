@@ -254,7 +254,7 @@ async fn a_replica_answers_from_its_snapshot_until_it_is_too_old() {
     assert_eq!(replica.health.check(), Ok(()));
     assert_eq!(replica.review().await, None, "from the snapshot");
     let (_, error) = replica.authorize();
-    assert!(error.contains("the cluster is deleted"), "{error}");
+    assert!(error.contains("the cluster is not registered"), "{error}");
     let (ready, text) = replica.report();
     assert!(ready, "{text}");
     for part in [
