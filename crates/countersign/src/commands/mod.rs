@@ -10,6 +10,7 @@ mod local;
 pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
+mod registration;
 pub(crate) mod root_key;
 pub(crate) mod serve;
 pub(crate) mod sessions;

@@ -14,6 +14,7 @@
 mod admin;
 mod assume_role;
 mod audit;
+mod authorizer;
 mod cluster;
 mod cluster_suite;
 #[cfg(feature = "etcd")]

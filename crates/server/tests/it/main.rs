@@ -10,6 +10,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod access;
 mod admin;
 mod assume_role;
 mod embedded;

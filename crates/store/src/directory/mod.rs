@@ -74,8 +74,8 @@ pub use self::updates::{Refused, UpdateParams};
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer,
-    SecretString, SnapshotFeed, Store, Transaction,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision,
+    SealError, Sealer, SecretString, SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.
@@ -234,6 +234,17 @@ impl Directory {
     #[must_use]
     pub fn danger_change_protected_roles(&self) -> Self {
         Self(Arc::clone(&self.0), Protection::Off)
+    }
+
+    /// The key that proves to the authorizer of a cluster who was authenticated; see [`Sealer::assertion_key`].
+    ///
+    /// # Errors
+    /// When the cryptography library fails.
+    pub fn assertion_key(
+        &self,
+        cluster_id: &str,
+    ) -> Result<zeroize::Zeroizing<[u8; 32]>, SealError> {
+        self.0.sealer.assertion_key(cluster_id)
     }
 
     /// The directory as it is known here now.
