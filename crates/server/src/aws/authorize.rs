@@ -26,6 +26,8 @@ pub(crate) enum Rule {
         tagging: Option<&'static str>,
         /// The parameter with the name of a role that the call hands to a service, and the service.
         passes: Option<(&'static str, &'static str)>,
+        /// What it needs besides, which only the operation can tell.
+        also: Option<fn(&Call<'_>) -> Result<(), ApiError>>,
     },
 }
 
@@ -36,6 +38,7 @@ pub(crate) const fn on(target: Target) -> Rule {
         creates: false,
         tagging: None,
         passes: None,
+        also: None,
     }
 }
 
@@ -46,6 +49,7 @@ pub(crate) const fn creates(target: Target) -> Rule {
         creates: true,
         tagging: None,
         passes: None,
+        also: None,
     }
 }
 
@@ -58,12 +62,14 @@ impl Rule {
                 target,
                 creates,
                 passes,
+                also,
                 ..
             } => Self::Policy {
                 target,
                 creates,
                 tagging: Some(action),
                 passes,
+                also,
             },
         }
     }
@@ -76,12 +82,34 @@ impl Rule {
                 target,
                 creates,
                 tagging,
+                also,
                 ..
             } => Self::Policy {
                 target,
                 creates,
                 tagging,
                 passes: Some((parameter, service)),
+                also,
+            },
+        }
+    }
+
+    /// This is needed too.
+    pub(crate) const fn and(self, also: fn(&Call<'_>) -> Result<(), ApiError>) -> Self {
+        match self {
+            Self::Own => self,
+            Self::Policy {
+                target,
+                creates,
+                tagging,
+                passes,
+                ..
+            } => Self::Policy {
+                target,
+                creates,
+                tagging,
+                passes,
+                also: Some(also),
             },
         }
     }
@@ -97,6 +125,7 @@ pub(crate) fn authorize(call: &Call<'_>) -> Result<(), ApiError> {
         creates,
         tagging,
         passes,
+        also,
     } = &call.operation.rule
     else {
         return Ok(());
@@ -117,6 +146,9 @@ pub(crate) fn authorize(call: &Call<'_>) -> Result<(), ApiError> {
     if let Some((parameter, service)) = passes {
         let role = Target::Role(parameter).resource(call, false)?;
         ask(call, "iam:PassRole", &role, Some(service))?;
+    }
+    if let Some(also) = also {
+        also(call)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod authenticate;
 mod authorize;
 mod conditions;
 mod documents;
+mod eks;
 mod finished;
 mod holder;
 mod iam;
@@ -23,6 +24,7 @@ mod policies;
 pub mod query;
 mod record;
 mod respond;
+mod rest;
 mod service;
 mod shape;
 mod sts;
@@ -50,6 +52,7 @@ use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
 use query::{Member, Parameters};
 use respond::{answer, query_error, rest_error};
+use rest::Rewritten;
 pub use service::Service;
 use shape::{Input, Style};
 use sts::SamlTrust;
@@ -72,11 +75,16 @@ pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
 
 /// Reads parameters against the shapes of all operations, for the fuzzer.
 pub(crate) fn read_all_shapes(parameters: &Parameters<'_>) {
-    for operation in table::all() {
+    for operation in table::all().filter(|operation| operation.http.is_none()) {
         for style in [Style::WithValue, Style::WithoutValue] {
             let _ = Input::read(operation.shape, parameters, style);
         }
     }
+}
+
+/// Reads a REST-JSON request as far as it goes without a caller, for the fuzzer.
+pub(crate) fn read_rest(method: &str, path: &str, query: &str, body: &[u8]) {
+    rest::read_any(method, path, query, body);
 }
 
 /// Every operation with its parameters and their constraints, and the operations of the service models that are not
@@ -107,6 +115,8 @@ pub async fn keep_session_keys(directory: Directory) {
 const MAX_BODY: usize = 256 << 10;
 /// Bytes of a body for IAM: SAML metadata has up to 10,000,000 characters, and grows when it is encoded.
 const MAX_LARGE_BODY: usize = 11 << 20;
+/// Bytes of a body of a REST-JSON service (EKS API spec, section 1.2).
+const MAX_REST_BODY: usize = 1 << 20;
 /// Large bodies in memory at once.
 const LARGE_BODIES: usize = 4;
 
@@ -169,6 +179,8 @@ pub struct AwsApi {
     debug_signatures: bool,
     sts: ServicePolicy,
     iam: ServicePolicy,
+    eks: ServicePolicy,
+    rewritten: Rewritten,
     policies: PolicyCache,
     saml: SamlTrust,
     random: Random,
@@ -200,6 +212,8 @@ impl AwsApi {
             debug_signatures,
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
+            eks: ServicePolicy::for_service("eks"),
+            rewritten: Rewritten::default(),
             policies: PolicyCache::default(),
             saml: SamlTrust::default(),
             random: Random::system(),
@@ -280,38 +294,44 @@ impl AwsApi {
         if let Some(answer) = self.document(&head, now) {
             return answer;
         }
-        if !matches!(head.uri.path(), "" | "/") {
-            let error = ApiError::new(
-                404,
-                "UnknownOperationException",
-                "No operation has this path.",
-            );
-            return rest_error(&error, &request_id);
+        let is_rest = is_rest(&head);
+        // Nothing is read for a path that nobody has.
+        if is_rest && let Err(error) = rest::Request::of(&head, &Bytes::new()) {
+            return rest_error(&error, None, &request_id);
         }
-        let service = Service::signed_for(&head).unwrap_or(Service::Sts);
-        let refuse =
-            |error: &ApiError| query_error(service.format(&head), service, error, &request_id);
+        let service = if is_rest {
+            Service::Eks
+        } else {
+            Service::signed_for(&head).unwrap_or(Service::Sts)
+        };
+        let refuse = |error: ApiError| {
+            if is_rest {
+                rest_error(&rest::generic(error), None, &request_id)
+            } else {
+                query_error(service.format(&head), service, &error, &request_id)
+            }
+        };
         // Kept until the call is answered: the body is in memory for as long.
         let mut permit = None;
         let mut limit = MAX_BODY;
-        if body.size_hint().lower() > MAX_BODY as u64 && self.may_be_large(&head, peer, now) {
+        if body.size_hint().lower() > MAX_BODY as u64 && self.may_be_large(&head, is_rest, peer, now) {
             match self.large_bodies.try_acquire() {
                 Ok(acquired) => permit = Some(acquired),
-                Err(_) => return refuse(&throttled()),
+                Err(_) => return refuse(throttled()),
             }
-            limit = MAX_LARGE_BODY;
+            limit = if is_rest { MAX_REST_BODY } else { MAX_LARGE_BODY };
         }
         let body = match read_body(body, limit).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
-                return refuse(&ApiError::new(
+                return refuse(ApiError::new(
                     413,
                     "RequestEntityTooLarge",
                     "The request body is too large.",
                 ));
             }
             Err(BodyError::Broken) => {
-                return refuse(&ApiError::new(
+                return refuse(ApiError::new(
                     400,
                     "IncompleteBody",
                     "The request body did not arrive whole.",
@@ -331,12 +351,19 @@ impl AwsApi {
         outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
-    /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.
-    fn may_be_large(&self, head: &http::request::Parts, peer: Peer, now: Timestamp) -> bool {
+    /// Whether the head is that of a request signed for IAM or EKS: its signature has the right form, and its date is now.
+    fn may_be_large(
+        &self,
+        head: &http::request::Parts,
+        is_rest: bool,
+        peer: Peer,
+        now: Timestamp,
+    ) -> bool {
+        let policy = if is_rest { &self.eks } else { &self.iam };
         let headers = headers_of(head);
         let request = signed_request(head, &headers, peer, &[]);
         Offered::by(&request) != Offered::Nothing
-            && Parsed::from_request(&request, &self.iam, now).is_ok()
+            && Parsed::from_request(&request, policy, now).is_ok()
     }
 
     /// Answers a request that was read, at a time that is given.
@@ -355,18 +382,13 @@ impl AwsApi {
             now,
             request_id,
         };
-        let form: &[u8] = if head.method == Method::POST {
-            body
-        } else {
-            b""
+        let asked = match Asked::of(head, body) {
+            Ok(asked) => asked,
+            Err(error) => return rest_error(&error, None, request_id),
         };
-        let parameters = Parameters::parse(head.uri.query().unwrap_or_default(), form);
-        let operation = parameters.as_ref().ok().and_then(table::find);
+        let operation = asked.operation();
         let mut trace = Trace {
-            service: operation.map_or_else(
-                || table::service_of(parameters.as_ref().ok(), Service::signed_for(head)),
-                |operation| operation.service,
-            ),
+            service: asked.service(head),
             operation,
             caller: None,
             input: None,
@@ -374,8 +396,14 @@ impl AwsApi {
             allow: None,
             place: None,
         };
-        let ended = self.call(&received, &parameters, &mut trace).await;
-        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
+        let ended = self.call(&received, &asked, &mut trace).await;
+        let ended = match &asked {
+            Asked::Query(_) => ended,
+            Asked::Rest(request) => {
+                ended.map_err(|error| rest::worded(request.route.operation, error))
+            }
+        };
+        self.record(&received, &asked, &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -398,14 +426,26 @@ impl AwsApi {
         match ended {
             Ok(member) => {
                 self.metrics.aws_request(service.signing_name(), name, "");
-                let text = query::success(format, service.namespace(), name, &member, request_id);
-                answer(StatusCode::OK, format.content_type(), text, request_id)
+                let (content_type, text) = match &asked {
+                    Asked::Query(_) => (
+                        format.content_type(),
+                        query::success(format, service.namespace(), name, &member, request_id),
+                    ),
+                    Asked::Rest(_) => ("application/json", rest::body(&member)),
+                };
+                answer(StatusCode::OK, content_type, text, request_id)
             }
             Err(error) => {
                 self.metrics
                     .aws_request(service.signing_name(), name, error.code);
                 tracing::debug!(%request_id, peer = %peer.address, operation = name, code = error.code, "AWS API request refused");
-                let mut answer = query_error(format, service, &error, request_id);
+                let mut answer = match &asked {
+                    Asked::Query(_) => query_error(format, service, &error, request_id),
+                    Asked::Rest(request) => {
+                        let members = rest::members_of_error(request, &error);
+                        rest_error(&error, Some(members), request_id)
+                    }
+                };
                 if let Some(allow) = trace.allow {
                     answer
                         .headers_mut()
@@ -417,11 +457,12 @@ impl AwsApi {
     }
 
     /// The order of checks is IAM's (IAM API spec, section 1.2): signature and kind of session, parameters, permission;
-    /// then the operation.
+    /// then the operation. In EKS, what is wrong with a parameter of the right type is told behind the permission (EKS API
+    /// spec, section 1.7).
     async fn call<'p>(
         &'p self,
         received: &Received<'p>,
-        parameters: &'p Result<Parameters<'p>, query::ParameterError>,
+        asked: &'p Asked<'p>,
         trace: &mut Trace<'p>,
     ) -> Result<Member, ApiError> {
         self.check_store()?;
@@ -429,23 +470,20 @@ impl AwsApi {
         let anonymous = trace
             .operation
             .is_some_and(|operation| operation.access == Access::Anonymous);
-        trace.caller = self.authenticate(received, parameters, trace, &snapshot, anonymous)?;
+        trace.caller = self.authenticate(received, asked, trace, &snapshot, anonymous)?;
         self.check_rate(received, trace)?;
-        let parameters = parameters
-            .as_ref()
-            .map_err(|error| ApiError::new(400, "ValidationError", error.to_string()))?;
-        let Some(operation) = trace
-            .operation
-            .filter(|operation| !matches!(operation.answer, Answering::NotOffered))
-        else {
-            return Err(table::missing_operation(parameters));
-        };
+        if let Asked::Rest(request) = asked
+            && request.route.rewritten
+        {
+            self.rewritten.note(received.peer.address.ip());
+        }
+        let operation = asked.offered()?;
         if let Some(session) = trace.caller.as_ref().and_then(Caller::session)
             && let Some(call) = session_call(operation)
         {
             check_call(session, call)?;
         }
-        let input = Input::read(operation.shape, parameters, operation.service.style())?;
+        let (input, fault) = asked.read(operation)?;
         if let Some(observer) = &self.observer
             && !observer.accepts(operation.name, operation.writes())
         {
@@ -490,10 +528,11 @@ impl AwsApi {
         };
         let ended = match authorize::authorize(&call) {
             Err(denied) => Err(denied),
-            Ok(()) => match operation.answer {
-                Answering::Read(answer) => answer(&call),
-                Answering::Write(answer) => answer(&call).await,
-                Answering::NotOffered => Err(table::missing_operation(parameters)),
+            Ok(()) => match (fault, operation.answer) {
+                (Some(fault), _) => Err(fault),
+                (None, Answering::Read(answer)) => answer(&call),
+                (None, Answering::Write(answer)) => answer(&call).await,
+                (None, Answering::NotOffered) => Err(asked.missing()),
             },
         };
         let Call {
@@ -543,6 +582,83 @@ struct Received<'a> {
     request_id: &'a str,
 }
 
+/// What a request asks for, in the protocol of its path.
+enum Asked<'p> {
+    Query(Result<Parameters<'p>, query::ParameterError>),
+    Rest(rest::Request<'p>),
+}
+
+/// Whether a path is of a REST-JSON service; those of the Query protocol share `/`.
+fn is_rest(head: &http::request::Parts) -> bool {
+    !matches!(head.uri.path(), "" | "/")
+}
+
+impl<'p> Asked<'p> {
+    fn of(head: &'p http::request::Parts, body: &'p Bytes) -> Result<Self, ApiError> {
+        if is_rest(head) {
+            return rest::Request::of(head, body).map(Self::Rest);
+        }
+        let form: &[u8] = if head.method == Method::POST {
+            body
+        } else {
+            b""
+        };
+        let query = head.uri.query().unwrap_or_default();
+        Ok(Self::Query(Parameters::parse(query, form)))
+    }
+
+    fn operation(&self) -> Option<&'static Operation> {
+        match self {
+            Self::Query(parameters) => parameters.as_ref().ok().and_then(table::find),
+            Self::Rest(request) => Some(request.route.operation),
+        }
+    }
+
+    /// The operation.
+    ///
+    /// # Errors
+    /// When there is none, or it is not offered.
+    fn offered(&self) -> Result<&'static Operation, ApiError> {
+        if let Self::Query(Err(error)) = self {
+            return Err(ApiError::new(400, "ValidationError", error.to_string()));
+        }
+        self.operation()
+            .filter(|operation| !matches!(operation.answer, Answering::NotOffered))
+            .ok_or_else(|| self.missing())
+    }
+
+    /// What is answered when the operation is not there, or not offered.
+    fn missing(&self) -> ApiError {
+        match self {
+            Self::Query(Ok(parameters)) => table::missing_operation(parameters),
+            Self::Query(Err(error)) => ApiError::new(400, "ValidationError", error.to_string()),
+            Self::Rest(request) => rest::not_offered(request.route.operation),
+        }
+    }
+
+    fn service(&self, head: &http::request::Parts) -> Service {
+        match (self.operation(), self) {
+            (Some(operation), _) => operation.service,
+            (None, Self::Query(parameters)) => {
+                table::service_of(parameters.as_ref().ok(), Service::signed_for(head))
+            }
+            (None, Self::Rest(_)) => Service::Eks,
+        }
+    }
+
+    /// The parameters, and what is wrong with them that is told behind the permission.
+    fn read(&self, operation: &'static Operation) -> Result<(Input<'_>, Option<ApiError>), ApiError> {
+        match self {
+            Self::Query(Ok(parameters)) => {
+                let input = Input::read(operation.shape, parameters, operation.service.style())?;
+                Ok((input, None))
+            }
+            Self::Query(Err(_)) => Err(self.missing()),
+            Self::Rest(request) => request.read(),
+        }
+    }
+}
+
 /// What is known of a call so far.
 struct Trace<'p> {
     service: Service,
@@ -559,6 +675,8 @@ struct Trace<'p> {
 fn session_call(operation: &Operation) -> Option<SessionCall> {
     match operation.service {
         Service::Iam => Some(SessionCall::Iam),
+        // Temporary credentials of any kind may call it.
+        Service::Eks => None,
         Service::Sts => StsCall::ALL
             .into_iter()
             .find(|call| call.name() == operation.name)

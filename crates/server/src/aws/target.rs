@@ -52,6 +52,8 @@ pub(crate) struct Resource {
     pub(crate) tags: Vec<Tag>,
     /// ARN of the permissions boundary of a user or role.
     pub(crate) boundary: Option<Box<str>>,
+    /// Condition keys of its own; those with one value have one text.
+    pub(crate) keys: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Resource {
@@ -63,11 +65,11 @@ impl Resource {
         }
     }
 
-    fn tagged(arn: impl Into<String>, tags: &[Tag]) -> Self {
+    pub(crate) fn tagged(arn: impl Into<String>, tags: &[Tag]) -> Self {
         Self {
             arn: arn.into(),
             tags: tags.to_vec(),
-            boundary: None,
+            ..Self::default()
         }
     }
 
@@ -76,6 +78,7 @@ impl Resource {
             arn: arn.into(),
             tags: tags.to_vec(),
             boundary: boundary.map(Into::into),
+            ..Self::default()
         }
     }
 }
