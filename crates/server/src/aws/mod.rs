@@ -45,6 +45,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use authenticate::{headers_of, signed_request};
+pub use eks::EksOptions;
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
@@ -181,6 +182,7 @@ pub struct AwsApi {
     iam: ServicePolicy,
     eks: ServicePolicy,
     rewritten: Rewritten,
+    eks_options: EksOptions,
     policies: PolicyCache,
     saml: SamlTrust,
     random: Random,
@@ -214,6 +216,7 @@ impl AwsApi {
             iam: ServicePolicy::for_service("iam"),
             eks: ServicePolicy::for_service("eks"),
             rewritten: Rewritten::default(),
+            eks_options: EksOptions::default(),
             policies: PolicyCache::default(),
             saml: SamlTrust::default(),
             random: Random::system(),
@@ -276,6 +279,13 @@ impl AwsApi {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn CallObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// The same with other access policies, limits and times of the EKS API.
+    #[must_use]
+    pub fn with_eks(mut self, options: EksOptions) -> Self {
+        self.eks_options = options;
         self
     }
 
@@ -518,6 +528,7 @@ impl AwsApi {
             policies: &self.policies,
             usage: &self.usage,
             saml: &self.saml,
+            eks: &self.eks_options,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,

@@ -13,6 +13,7 @@ use countersign_store::{Directory, DirectorySnapshot, Random};
 use jiff::Timestamp;
 
 use super::authorize::Rule;
+use super::eks::EksOptions;
 use super::finished::Decided;
 use super::holder::Holder;
 use super::policies::PolicyCache;
@@ -160,6 +161,7 @@ pub(crate) struct Call<'a> {
     /// What was used when.
     pub(super) usage: &'a Usage,
     pub(crate) saml: &'a SamlTrust,
+    pub(crate) eks: &'a EksOptions,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,

@@ -230,7 +230,7 @@ fn is_iam_arn(text: &str) -> bool {
 }
 
 /// What an ARN names, with its tags if it is there. Names in ARNs are compared with case.
-fn by_arn(call: &Call<'_>, text: &str) -> Result<Resource, ApiError> {
+pub(super) fn by_arn(call: &Call<'_>, text: &str) -> Result<Resource, ApiError> {
     let arn = Arn::parse(text).map_err(|_| not_an_arn(text))?;
     if arn.service != "iam" || !arn.region.is_empty() {
         return Err(not_an_arn(text));

@@ -57,7 +57,7 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
         DirectoryError::UnsupportedModeChange { from, to } => invalid(format!(
             "Unsupported authentication mode update from {from} to {to}"
         )),
-        DirectoryError::UpdateRefused(refused) => invalid(refused.0),
+        DirectoryError::Refused(refused) => invalid(refused.0),
         DirectoryError::ModeWithoutEntries(_) => mode_gate(),
         DirectoryError::EntryTypeRefuses(_) => standard_only(),
         DirectoryError::NoSuch {

@@ -2,20 +2,40 @@
 //! operations is one file: a table of rows, and the handlers in them.
 
 mod absent;
+mod access_entries;
+mod access_policies;
+mod change;
+mod clusters;
+mod describe;
+mod error;
+mod idempotency;
 mod keys;
+mod networks;
 mod not_offered;
+mod options;
+mod settings;
+mod tags;
+mod updates;
 
 use std::sync::Arc;
 
-use countersign_store::ClusterEntry;
+use countersign_arn::Tag;
+use countersign_store::records::AuthenticationMode;
+use countersign_store::{ClusterEntry, ClusterPlace};
 
 pub(super) use self::keys::{set_key, set_own_keys};
+pub use self::options::EksOptions;
 use super::ApiError;
 use super::operation::{Call, Operation};
 use super::target::Resource;
 
 /// The tables of all families.
 pub(super) const FAMILIES: &[&[Operation]] = &[
+    clusters::OPERATIONS,
+    updates::OPERATIONS,
+    access_entries::OPERATIONS,
+    access_policies::OPERATIONS,
+    tags::OPERATIONS,
     absent::OPERATIONS,
     not_offered::OPERATIONS,
 ];
@@ -92,4 +112,58 @@ fn cluster_resource(call: &Call<'_>) -> Result<Resource, ApiError> {
         Some(cluster) => Resource::tagged(arn, &cluster.record.tags),
         None => Resource::named(arn),
     })
+}
+
+/// The cluster of a call, for its access entries: it is not being deleted, and its mode has entries (section 4.3).
+///
+/// # Errors
+/// `ResourceNotFoundException`, `InvalidRequestException`.
+fn cluster_with_entries<'c>(call: &'c Call<'_>) -> Result<&'c Arc<ClusterEntry>, ApiError> {
+    let cluster = cluster(call)?;
+    if cluster.record.deleting.is_some() {
+        return Err(error::deleting(&cluster.record.name));
+    }
+    if cluster.record.authentication_mode == AuthenticationMode::ConfigMap {
+        return Err(error::mode_gate());
+    }
+    Ok(cluster)
+}
+
+/// Where the directory finds the cluster of a call.
+///
+/// # Errors
+/// When nobody signed.
+fn place<'c>(call: &'c Call<'_>) -> Result<ClusterPlace<'c>, ApiError> {
+    Ok(ClusterPlace {
+        account: call.account()?,
+        region: call.region(),
+        name: cluster_name(call),
+    })
+}
+
+// === Tags ===
+
+/// Tags that somebody may give (section 2.1): none of AWS's own, no control characters.
+///
+/// # Errors
+/// `InvalidParameterException`
+fn check_tags(tags: Vec<Tag>) -> Result<Vec<Tag>, ApiError> {
+    check_tag_keys(tags.iter().map(|tag| &*tag.key))?;
+    if tags.iter().any(|tag| tag.value.chars().any(char::is_control)) {
+        return Err(invalid("Tag values must not have control characters"));
+    }
+    Ok(tags)
+}
+
+fn check_tag_keys<'k>(mut keys: impl Iterator<Item = &'k str>) -> Result<(), ApiError> {
+    let fault = keys.find_map(|key| {
+        if key.to_lowercase().starts_with("aws:") {
+            Some("Tag keys beginning with aws: are reserved")
+        } else if key.chars().any(char::is_control) {
+            Some("Tag keys must not have control characters")
+        } else {
+            None
+        }
+    });
+    fault.map_or(Ok(()), |text| Err(invalid(text)))
 }
