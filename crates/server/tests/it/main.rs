@@ -12,6 +12,7 @@
 
 mod admin;
 mod assume_role;
+mod eks;
 mod embedded;
 mod fuzz;
 mod iam_dump;

@@ -12,9 +12,8 @@ use countersign_store::{
 use super::describe::{tag_map, text};
 use super::error::{no_such_entry, worded};
 use super::idempotency::{answered, kept, once, token};
-use super::settings::boxed;
 use super::{
-    NO_UUID, arn, check_tags, cluster, cluster_name, cluster_resource, cluster_with_entries,
+    NO_UUID, arn, check_tags, cluster_name, cluster_resource, cluster_with_entries,
     existing_cluster, invalid, place,
 };
 use crate::aws::ApiError;
