@@ -30,7 +30,8 @@ impl AwsApi {
             if anonymous {
                 return Ok(None);
             }
-            let no_action = matches!(asked, Asked::Query(Ok(parameters)) if parameters.get("Action").is_none());
+            let no_action =
+                matches!(asked, Asked::Query(Ok(parameters)) if parameters.get("Action").is_none());
             if received.head.method == Method::GET && no_action {
                 return Err(ApiError::new(
                     404,

@@ -324,12 +324,18 @@ impl AwsApi {
         // Kept until the call is answered: the body is in memory for as long.
         let mut permit = None;
         let mut limit = MAX_BODY;
-        if body.size_hint().lower() > MAX_BODY as u64 && self.may_be_large(&head, is_rest, peer, now) {
+        if body.size_hint().lower() > MAX_BODY as u64
+            && self.may_be_large(&head, is_rest, peer, now)
+        {
             match self.large_bodies.try_acquire() {
                 Ok(acquired) => permit = Some(acquired),
                 Err(_) => return refuse(throttled()),
             }
-            limit = if is_rest { MAX_REST_BODY } else { MAX_LARGE_BODY };
+            limit = if is_rest {
+                MAX_REST_BODY
+            } else {
+                MAX_LARGE_BODY
+            };
         }
         let body = match read_body(body, limit).await {
             Ok(body) => body,
@@ -658,7 +664,10 @@ impl<'p> Asked<'p> {
     }
 
     /// The parameters, and what is wrong with them that is told behind the permission.
-    fn read(&self, operation: &'static Operation) -> Result<(Input<'_>, Option<ApiError>), ApiError> {
+    fn read(
+        &self,
+        operation: &'static Operation,
+    ) -> Result<(Input<'_>, Option<ApiError>), ApiError> {
         match self {
             Self::Query(Ok(parameters)) => {
                 let input = Input::read(operation.shape, parameters, operation.service.style())?;

@@ -9,8 +9,8 @@ use countersign_session::{Purpose, open_message, seal_message};
 
 use super::operation::Call;
 use super::query::Member;
-use super::shape::Value;
 use super::shape::Input;
+use super::shape::Value;
 use super::{ApiError, Service, internal_failure};
 
 /// Entries of a page when `MaxItems` is not given.
@@ -66,9 +66,9 @@ impl PageRequest {
     /// # Errors
     /// `Invalid Marker.` when the key is no position.
     pub(crate) fn skip(&self) -> Result<usize, ApiError> {
-        self.after
-            .as_deref()
-            .map_or(Ok(0), |after| after.parse().map_err(|_| invalid_marker(Service::Iam)))
+        self.after.as_deref().map_or(Ok(0), |after| {
+            after.parse().map_err(|_| invalid_marker(Service::Iam))
+        })
     }
 
     /// Takes a page of `items`, which are in the order of their keys and begin behind [`PageRequest::after`].

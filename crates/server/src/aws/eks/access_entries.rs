@@ -120,7 +120,10 @@ fn absent_arn(call: &Call<'_>, principal: &str) -> Result<String, ApiError> {
         ),
         Err(_) => {
             let account = call.account()?;
-            arn(call, &format!("access-entry/{cluster}/none/{account}/none/{NO_UUID}"))
+            arn(
+                call,
+                &format!("access-entry/{cluster}/none/{account}/none/{NO_UUID}"),
+            )
         }
     }
 }
@@ -154,10 +157,7 @@ fn may_create(call: &Call<'_>) -> Result<(), ApiError> {
         let entry = Resource::named(absent_arn(call, principal)?);
         ask(call, "eks:TagResource", &entry, None)?;
     }
-    let is_node = matches!(
-        call.input.text("type"),
-        Some("EC2_LINUX" | "EC2_WINDOWS")
-    );
+    let is_node = matches!(call.input.text("type"), Some("EC2_LINUX" | "EC2_WINDOWS"));
     let is_role =
         Principal::parse(principal).is_ok_and(|known| known.kind() == PrincipalKind::Role);
     if is_node && is_role {
@@ -212,7 +212,9 @@ fn describe_access_entry(call: &Call<'_>) -> Result<Member, ApiError> {
 async fn update_access_entry(call: &Call<'_>) -> Result<Member, ApiError> {
     let input = &call.input;
     let token = token(call)?;
-    let groups = input.get("kubernetesGroups").map(|_| input.texts("kubernetesGroups"));
+    let groups = input
+        .get("kubernetesGroups")
+        .map(|_| input.texts("kubernetesGroups"));
     let username = input.text("username");
     let limits = &call.eks.limits;
     let check = |entry_type, kind| {
@@ -276,9 +278,11 @@ fn list_access_entries(call: &Call<'_>) -> Result<Member, ApiError> {
                 .is_none_or(|policy| entry.association(policy).is_some())
         });
     let page = page.page(call, entries, |entry| entry.principal_arn.to_string())?;
-    Ok(Member::Structure(page.with_token("accessEntries", |entry| {
-        Member::Text(entry.principal_arn.to_string())
-    })))
+    Ok(Member::Structure(
+        page.with_token("accessEntries", |entry| {
+            Member::Text(entry.principal_arn.to_string())
+        }),
+    ))
 }
 
 // === Parts ===
@@ -384,7 +388,9 @@ fn username(entry: &AccessEntry) -> String {
 /// The groups of an entry: its own, and those of its type.
 fn groups(entry: &AccessEntry) -> Vec<String> {
     let own = entry.groups.iter().map(ToString::to_string);
-    let of_type = shown_groups(entry.entry_type).iter().map(|group| (*group).to_owned());
+    let of_type = shown_groups(entry.entry_type)
+        .iter()
+        .map(|group| (*group).to_owned());
     own.chain(of_type).collect()
 }
 

@@ -72,7 +72,10 @@ pub(super) fn check_policy(call: &Call<'_>, text: &str) -> Result<String, ApiErr
         .catalogue
         .check(text, call.partition())
         .and_then(|(arn, policy)| {
-            let own = policy.arn(call.partition(), call.account().map_err(|_| PolicyArnFault::Unknown)?);
+            let own = policy.arn(
+                call.partition(),
+                call.account().map_err(|_| PolicyArnFault::Unknown)?,
+            );
             if own.as_ref() == Some(&arn) {
                 Ok(arn)
             } else {
@@ -109,10 +112,11 @@ fn list_access_policies(call: &Call<'_>) -> Result<Member, ApiError> {
         .into_iter()
         .filter(|policy| page.after().is_none_or(|after| *key(policy) > *after));
     let page = page.page(call, rest, key)?;
-    Ok(Member::Structure(page.with_token(
-        "accessPolicies",
-        |(name, arn)| Member::Structure(vec![("name", text(name)), ("arn", text(arn))]),
-    )))
+    Ok(Member::Structure(
+        page.with_token("accessPolicies", |(name, arn)| {
+            Member::Structure(vec![("name", text(name)), ("arn", text(arn))])
+        }),
+    ))
 }
 
 async fn associate_access_policy(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -179,11 +183,10 @@ async fn disassociate_access_policy(call: &Call<'_>) -> Result<Member, ApiError>
 fn list_associated_access_policies(call: &Call<'_>) -> Result<Member, ApiError> {
     let (cluster, entry) = entry(call)?;
     let page = PageRequest::of(call)?;
-    let associations = entry
-        .record
-        .associations
-        .iter()
-        .filter(|association| page.after().is_none_or(|after| *association.policy_arn > *after));
+    let associations = entry.record.associations.iter().filter(|association| {
+        page.after()
+            .is_none_or(|after| *association.policy_arn > *after)
+    });
     let page = page.page(call, associations, |association| {
         association.policy_arn.to_string()
     })?;

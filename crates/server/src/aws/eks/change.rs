@@ -90,7 +90,11 @@ impl Wanted {
                 .unwrap_or_default();
             all.push(Self::RemoteNetwork { config, sent });
         }
-        all.extend(input.boolean("deletionProtection").map(Self::DeletionProtection));
+        all.extend(
+            input
+                .boolean("deletionProtection")
+                .map(Self::DeletionProtection),
+        );
         all.extend(
             member("controlPlaneScalingConfig", "tier")
                 .and_then(|word| word.parse().ok())

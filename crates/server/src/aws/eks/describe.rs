@@ -78,7 +78,12 @@ pub(super) fn cluster_member(call: &Call<'_>, cluster: &Cluster, status: Cluster
             .as_deref()
             .map(|version| ("version", text(version))),
     );
-    members.extend(cluster.role_arn.as_deref().map(|arn| ("roleArn", text(arn))));
+    members.extend(
+        cluster
+            .role_arn
+            .as_deref()
+            .map(|arn| ("roleArn", text(arn))),
+    );
     if let Some(issuer) = issuer(call, cluster) {
         let oidc = Member::Structure(vec![("issuer", text(issuer))]);
         members.push(("identity", Member::Structure(vec![("oidc", oidc)])));

@@ -13,7 +13,12 @@ use crate::aws::operation::Call;
 use crate::aws::shape::Value;
 
 /// Sets a key that the action has in AWS's tables.
-pub(in crate::aws) fn set_key(call: &Call<'_>, action: &str, key: &str, keys: &mut Context<'static>) {
+pub(in crate::aws) fn set_key(
+    call: &Call<'_>,
+    action: &str,
+    key: &str,
+    keys: &mut Context<'static>,
+) {
     let creates = action == "CreateCluster";
     let input = &call.input;
     let text = |value: Option<&str>, default: &'static str| match value {
@@ -62,10 +67,9 @@ pub(in crate::aws) fn set_key(call: &Call<'_>, action: &str, key: &str, keys: &m
         }
         "eks:zonalShiftEnabled" => boolean(in_boolean("zonalShiftConfig", "enabled"), false),
         "eks:computeConfigEnabled" => boolean(in_boolean("computeConfig", "enabled"), false),
-        "eks:blockStorageEnabled" => boolean(
-            enabled(input.get("storageConfig"), "blockStorage"),
-            false,
-        ),
+        "eks:blockStorageEnabled" => {
+            boolean(enabled(input.get("storageConfig"), "blockStorage"), false)
+        }
         "eks:elasticLoadBalancingEnabled" => boolean(
             enabled(input.get("kubernetesNetworkConfig"), "elasticLoadBalancing"),
             false,

@@ -149,7 +149,10 @@ fn place<'c>(call: &'c Call<'_>) -> Result<ClusterPlace<'c>, ApiError> {
 /// `InvalidParameterException`
 fn check_tags(tags: Vec<Tag>) -> Result<Vec<Tag>, ApiError> {
     check_tag_keys(tags.iter().map(|tag| &*tag.key))?;
-    if tags.iter().any(|tag| tag.value.chars().any(char::is_control)) {
+    if tags
+        .iter()
+        .any(|tag| tag.value.chars().any(char::is_control))
+    {
         return Err(invalid("Tag values must not have control characters"));
     }
     Ok(tags)

@@ -103,8 +103,18 @@ mod tests {
             );
         }
         for text in [
-            "", "/", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/08", "10.0.0.0/+8",
-            "10.0.0.0/-1", "10.0.0/8", "::/129", "a/8", "10.0.0.0/8/8",
+            "",
+            "/",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/-1",
+            "10.0.0/8",
+            "::/129",
+            "a/8",
+            "10.0.0.0/8/8",
         ] {
             assert_eq!(Cidr::parse(text), None, "{text}");
         }
@@ -114,9 +124,7 @@ mod tests {
     fn every_wrong_range_is_named() {
         assert_eq!(
             check_public(&["203.0.113.0/24", "10.0.0.0/8", "x"], false),
-            Err(
-                "The following CIDRs are invalid in publicAccessCidrs: [10.0.0.0/8, x]".to_owned()
-            )
+            Err("The following CIDRs are invalid in publicAccessCidrs: [10.0.0.0/8, x]".to_owned())
         );
         assert!(check_public(&["203.0.113.0/24"; 41], false).is_err());
         assert!(check_public(&["203.0.113.0/24"; 40], false).is_ok());

@@ -57,7 +57,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "DELETE",
         "/clusters/{name}/certificate-authorities/{certificateAuthorityId}",
     ),
-    row("DeregisterCluster", "DELETE", "/cluster-registrations/{name}"),
+    row(
+        "DeregisterCluster",
+        "DELETE",
+        "/cluster-registrations/{name}",
+    ),
     row(
         "DescribeAddonConfiguration",
         "GET",

@@ -136,7 +136,9 @@ fn vpc(input: &Input<'_>, ipv6: bool) -> Result<VpcConfig, ApiError> {
         vpc.public_access_cidrs.push("::/0".into());
     }
     if !(vpc.endpoint_public_access || vpc.endpoint_private_access) {
-        return Err(invalid("Private and public endpoint access cannot be false"));
+        return Err(invalid(
+            "Private and public endpoint access cannot be false",
+        ));
     }
     vpc.subnet_ids = subnets(&texts("subnetIds").unwrap_or_default())?;
     vpc.security_group_ids = security_groups(&texts("securityGroupIds").unwrap_or_default())?;
@@ -227,8 +229,8 @@ fn check_service_range(network: Option<&KubernetesNetworkConfig>) -> Result<(), 
             "serviceIpv4Cidr cannot be specified when ipFamily is ipv6",
         ));
     }
-    let is_good = Cidr::parse(text)
-        .is_some_and(|cidr| cidr.is_private() && (12..=24).contains(&cidr.prefix));
+    let is_good =
+        Cidr::parse(text).is_some_and(|cidr| cidr.is_private() && (12..=24).contains(&cidr.prefix));
     if is_good {
         return Ok(());
     }
@@ -348,10 +350,12 @@ fn encryption(input: &Input<'_>) -> Result<Vec<EncryptionConfig>, ApiError> {
             .and_then(|provider| provider.member("keyArn"))
             .unwrap_or_default();
         if resources != ["secrets"] {
-            return Err(invalid("The resources of encryptionConfig must be [secrets]"));
+            return Err(invalid(
+                "The resources of encryptionConfig must be [secrets]",
+            ));
         }
-        let is_key = Arn::parse(key)
-            .is_ok_and(|arn| arn.service == "kms" && !arn.resource.is_empty());
+        let is_key =
+            Arn::parse(key).is_ok_and(|arn| arn.service == "kms" && !arn.resource.is_empty());
         if !is_key || key.len() > 2048 {
             return Err(invalid("The keyArn of encryptionConfig is not valid"));
         }

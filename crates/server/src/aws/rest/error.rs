@@ -55,7 +55,10 @@ pub(in crate::aws) fn not_offered(operation: &Operation) -> ApiError {
 }
 
 /// Members of an error's body beside its message: what the request was about, for the errors whose shapes have them.
-pub(in crate::aws) fn members_of_error(request: &Request<'_>, error: &ApiError) -> Map<String, Json> {
+pub(in crate::aws) fn members_of_error(
+    request: &Request<'_>,
+    error: &ApiError,
+) -> Map<String, Json> {
     let mut members = Map::new();
     members.insert("message".to_owned(), error.message.as_str().into());
     if !matches!(
@@ -83,7 +86,10 @@ pub(in crate::aws) fn members_of_error(request: &Request<'_>, error: &ApiError) 
     let named = [
         (
             "clusterName",
-            request.label("name").filter(|_| is_cluster).or_else(created),
+            request
+                .label("name")
+                .filter(|_| is_cluster)
+                .or_else(created),
         ),
         ("nodegroupName", request.label("nodegroupName")),
         ("fargateProfileName", request.label("fargateProfileName")),

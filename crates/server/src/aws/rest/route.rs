@@ -68,7 +68,10 @@ pub(crate) fn route(method: &str, path: &str) -> Result<Route, ApiError> {
     }
     let (segments, rewritten) = match rejoined(&raw) {
         Some(joined) => (joined, true),
-        None => (raw.iter().map(|segment| Cow::Borrowed(*segment)).collect(), false),
+        None => (
+            raw.iter().map(|segment| Cow::Borrowed(*segment)).collect(),
+            false,
+        ),
     };
     let template = TEMPLATES
         .iter()
@@ -125,7 +128,13 @@ fn rejoined<'r>(raw: &[&'r str]) -> Option<Vec<Cow<'r, str>>> {
         return (!rest.is_empty()).then(|| {
             vec![
                 Cow::Borrowed("tags"),
-                Cow::Owned(std::iter::once(first).chain(rest).copied().collect::<Vec<_>>().join("/")),
+                Cow::Owned(
+                    std::iter::once(first)
+                        .chain(rest)
+                        .copied()
+                        .collect::<Vec<_>>()
+                        .join("/"),
+                ),
             ]
         });
     }
@@ -133,7 +142,8 @@ fn rejoined<'r>(raw: &[&'r str]) -> Option<Vec<Cow<'r, str>>> {
         return None;
     };
     let begun = decode(first)?;
-    let is_cut = begun.starts_with("arn:") && (begun.ends_with(":role") || begun.ends_with(":user"));
+    let is_cut =
+        begun.starts_with("arn:") && (begun.ends_with(":role") || begun.ends_with(":user"));
     if !is_cut || rest.is_empty() {
         return None;
     }

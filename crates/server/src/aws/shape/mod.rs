@@ -4,8 +4,8 @@
 pub(super) mod eks_kinds;
 mod input;
 pub(super) mod kinds;
-mod rest;
 mod pattern;
+mod rest;
 
 pub(crate) use input::{Input, Style, Value};
 pub(crate) use pattern::Pattern;

@@ -99,7 +99,9 @@ impl Reader {
             (Kind::Boolean, Json::Bool(value)) => Value::Boolean(*value),
             (Kind::List { least, most, of }, Json::Array(items)) => {
                 self.check_count(name, items.len(), *least, *most);
-                let members = items.iter().map(|item| self.json(of, name, item, depth + 1));
+                let members = items
+                    .iter()
+                    .map(|item| self.json(of, name, item, depth + 1));
                 Value::List(members.collect::<Result<_, _>>()?)
             }
             (Kind::Structure(shape), Json::Object(members)) => {
