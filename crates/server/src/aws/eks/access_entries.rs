@@ -158,8 +158,10 @@ fn may_create(call: &Call<'_>) -> Result<(), ApiError> {
         ask(call, "eks:TagResource", &entry, None)?;
     }
     let is_node = matches!(call.input.text("type"), Some("EC2_LINUX" | "EC2_WINDOWS"));
-    let is_role =
-        Principal::parse(principal).is_ok_and(|known| known.kind() == PrincipalKind::Role);
+    // A role of another account is refused for that, whoever asks.
+    let account = call.account()?;
+    let is_role = Principal::parse(principal)
+        .is_ok_and(|known| known.kind() == PrincipalKind::Role && known.account() == account);
     if is_node && is_role {
         let role = Target::Arn("principalArn").resource(call, false)?;
         ask(call, "iam:PassRole", &role, Some("ec2.amazonaws.com"))?;
@@ -304,9 +306,11 @@ pub(super) fn entry<'c>(
 
 /// A value that EKS refuses, with a sentence that says what to do where there is one (section 16).
 fn refused(fault: &EntryFault) -> ApiError {
+    let text = fault.to_string();
     invalid(match fault.hint() {
-        Some(hint) => format!("{fault}. {hint}").replace(".. ", ". "),
-        None => fault.to_string(),
+        Some(hint) if text.ends_with(['.', ':']) => format!("{text} {hint}"),
+        Some(hint) => format!("{text}. {hint}"),
+        None => text,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Clusters (EKS API spec, section 3).
 
-use countersign_arn::CallerKind;
+use countersign_arn::{Arn, CallerKind};
 use countersign_store::records::{AuthenticationMode, Cluster, ClusterStatus, Creator};
 use countersign_store::{ClusterPlace, DirectoryError, NewCluster, Principal};
 
@@ -23,7 +23,7 @@ use crate::aws::shape::eks_kinds::{
     ZONAL_SHIFT,
 };
 use crate::aws::shape::{Kind, in_query, label, optional, required};
-use crate::aws::target::{Resource, Target};
+use crate::aws::target::{Resource, Target, by_arn};
 
 /// The Kubernetes version of a cluster that names none: the newest that EKS had when this was written.
 pub(super) const DEFAULT_VERSION: &str = "1.34";
@@ -91,9 +91,8 @@ fn may_create(call: &Call<'_>) -> Result<(), ApiError> {
         let cluster = Resource::named(arn(call, &format!("cluster/{name}"))?);
         ask(call, "eks:TagResource", &cluster, None)?;
     }
-    if call.input.text("roleArn").is_some() {
-        let role = Target::Arn("roleArn").resource(call, false)?;
-        ask(call, "iam:PassRole", &role, Some("eks.amazonaws.com"))?;
+    if let Some(role) = call.input.text("roleArn") {
+        may_pass(call, role)?;
     }
     may_pass_node_role(call)
 }
@@ -104,7 +103,16 @@ pub(super) fn may_pass_node_role(call: &Call<'_>) -> Result<(), ApiError> {
     let Some(role) = config.and_then(|config| config.member("nodeRoleArn")) else {
         return Ok(());
     };
-    let role = crate::aws::target::by_arn(call, role)?;
+    may_pass(call, role)
+}
+
+/// Whether the caller may hand a role to EKS. A role of another account is refused for that, whoever asks.
+fn may_pass(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
+    let account = call.account()?;
+    if Arn::parse(role).is_ok_and(|arn| arn.account != account.as_str()) {
+        return Ok(());
+    }
+    let role = by_arn(call, role)?;
     ask(call, "iam:PassRole", &role, Some("eks.amazonaws.com"))
 }
 

@@ -92,16 +92,22 @@ fn find<'c>(call: &'c Call<'_>) -> Result<Option<Tagged<'c>>, ApiError> {
     })
 }
 
-/// What a call is about as policies see it: an ARN that names nothing here is asked for as it stands.
+/// What a call is about as policies see it. An ARN that names nothing here is asked for as if it were the caller's own:
+/// nobody has a right to what is another account's, and callers with a right to the pattern learn that it is not there.
 fn resource(call: &Call<'_>) -> Result<Resource, ApiError> {
     let text = call.input.required("resourceArn");
-    if Arn::parse(text).is_err() {
-        return Err(malformed());
-    }
+    let arn = Arn::parse(text).map_err(|_| malformed())?;
     Ok(match find(call)? {
         Some(Tagged::Cluster(cluster)) => Resource::tagged(text, &cluster.record.tags),
         Some(Tagged::Entry(cluster, entry)) => as_resource(cluster, entry),
-        None => Resource::named(text),
+        None => Resource::named(format!(
+            "arn:{}:{}:{}:{}:{}",
+            call.partition(),
+            arn.service,
+            arn.region,
+            call.account()?,
+            arn.resource
+        )),
     })
 }
 

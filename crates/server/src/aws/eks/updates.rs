@@ -190,5 +190,5 @@ fn list_updates(call: &Call<'_>) -> Result<Member, ApiError> {
 
 /// Orders updates as the directory does: by time, then by id.
 fn place_of(update: &ClusterUpdate) -> String {
-    format!("{:020}/{}", update.created.as_microsecond(), update.id)
+    format!("{:030}/{}", update.created.as_nanosecond(), update.id)
 }

@@ -179,11 +179,11 @@ async fn values_are_refused_in_the_order_and_words_of_eks() {
         ),
         (
             json!({"principalArn": "arn:aws:iam::111122223333:user/bob", "type": "EC2_LINUX"}),
-            &node_role,
+            &*node_role,
         ),
         (
             json!({"principalArn": "arn:aws:iam::444455556666:role/Nodes", "type": "EC2"}),
-            &node_account,
+            &*node_account,
         ),
         (
             role(json!({"type": "EC2_LINUX", "kubernetesGroups": ["a"]})),
@@ -377,7 +377,7 @@ async fn an_update_replaces_what_it_names() {
         .eks(
             &world.ana,
             "POST",
-            &path,
+            &*path,
             &json!({"kubernetesGroups": ["later"]}),
         )
         .await
@@ -417,7 +417,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &format!("{TARGET}?maxResults=3&{filter}"),
+            &*format!("{TARGET}?maxResults=3&{filter}"),
             &Value::Null,
         )
         .await
@@ -431,7 +431,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &format!("{TARGET}?{filter}&nextToken={token}"),
+            &*format!("{TARGET}?{filter}&nextToken={token}"),
             &Value::Null,
         )
         .await
@@ -441,7 +441,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &format!("{TARGET}?nextToken={token}"),
+            &*format!("{TARGET}?nextToken={token}"),
             &Value::Null,
         )
         .await;

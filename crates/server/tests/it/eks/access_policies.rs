@@ -62,7 +62,7 @@ async fn an_association_is_made_replaced_and_taken_away() {
         .eks(
             &world.ana,
             "GET",
-            &format!("{path}?maxResults=1"),
+            &*format!("{path}?maxResults=1"),
             &Value::Null,
         )
         .await
@@ -76,7 +76,7 @@ async fn an_association_is_made_replaced_and_taken_away() {
         .eks(
             &world.ana,
             "GET",
-            &format!("{path}?nextToken={token}"),
+            &*format!("{path}?nextToken={token}"),
             &Value::Null,
         )
         .await
@@ -125,81 +125,81 @@ async fn what_cannot_be_associated_is_refused_in_the_order_and_words_of_eks() {
             "The parameter policyArn is required",
         ),
         (
-            &role,
+            &*role,
             json!({"policyArn": VIEW}),
             400,
             "The parameter accessScope is required",
         ),
         (
-            &role,
+            &*role,
             scoped(json!({})),
             400,
             "The specified accessScope type is invalid",
         ),
         (
-            &role,
+            &*role,
             scoped(json!({"type": "CLUSTER"})),
             400,
             "The parameter accessScope.type must be one of [cluster, namespace]",
         ),
-        (&role, scoped(json!({"type": "namespace"})), 400, empty),
+        (&*role, scoped(json!({"type": "namespace"})), 400, empty),
         (
-            &role,
+            &*role,
             scoped(json!({"type": "namespace", "namespaces": []})),
             400,
             empty,
         ),
         (
-            &role,
+            &*role,
             scoped(json!({"type": "cluster", "namespaces": ["a"]})),
             400,
             extra,
         ),
         (
-            &role,
+            &*role,
             scoped(json!({"type": "namespace", "namespaces": ["A"]})),
             400,
             "The specified namespace is invalid",
         ),
-        (&role, named(""), 400, format),
+        (&*role, named(""), 400, format),
         (
-            &role,
+            &*role,
             named("arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"),
             400,
             format,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws:eks::aws:cluster-access-policy/None"),
             404,
             UNKNOWN,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws-cn:eks::aws:cluster-access-policy/AmazonEKSViewPolicy"),
             404,
             UNKNOWN,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws:eks:aws:cluster-access-policy/AmazonEKSViewPolicy"),
             404,
             UNKNOWN,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws:eks:::cluster-access-policy/AmazonEKSViewPolicy"),
             404,
             UNKNOWN,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws:eks::444455556666:cluster-access-policy/AmazonEKSViewPolicy"),
             404,
             UNKNOWN,
         ),
         (
-            &role,
+            &*role,
             named("arn:aws:eks::aws:cluster-access-policy/AmazonEKSComputePolicy"),
             400,
             "The specified policyArn can only be associated with service-linked roles",
@@ -211,7 +211,7 @@ async fn what_cannot_be_associated_is_refused_in_the_order_and_words_of_eks() {
             "The specified principalArn could not be found.",
         ),
         (
-            &nodes,
+            &*nodes,
             named(VIEW),
             400,
             "This operation can only be performed on Access Entries with a type of \"STANDARD\".",

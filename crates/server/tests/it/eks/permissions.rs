@@ -63,13 +63,13 @@ async fn developers_hand_out_the_view_policy_in_team_namespaces_only() {
         ("/clusters/c2/access-entries", create(json!({})), false),
         (entries, create(json!({})), true),
         (&*policies, associate(VIEW, team.clone()), true),
-        (&policies, associate(VIEW, more), false),
+        (&*policies, associate(VIEW, more), false),
         (
-            &policies,
+            &*policies,
             associate(VIEW, json!({"type": "cluster"})),
             false,
         ),
-        (&policies, associate(EDIT, team), false),
+        (&*policies, associate(EDIT, team), false),
     ] {
         let reply = world.eks(&world.bob, "POST", target, &body).await;
         if allowed {
@@ -131,7 +131,7 @@ async fn every_call_is_about_its_resource() {
     );
     let tag_cluster = allow(
         "eks:TagResource",
-        &format!("{here}:cluster/c2"),
+        &*format!("{here}:cluster/c2"),
         Value::Null,
     );
     let pass_cluster = allow("iam:PassRole", CONTROL_PLANE, pass("eks.amazonaws.com"));
@@ -152,7 +152,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeCluster",
-                &format!("{here}:cluster/c2"),
+                &*format!("{here}:cluster/c2"),
                 Value::Null,
             )],
             "GET",
@@ -163,7 +163,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeCluster",
-                &format!("{here}:cluster/*"),
+                &*format!("{here}:cluster/*"),
                 Value::Null,
             )],
             "GET",
@@ -210,21 +210,21 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow("eks:DescribeAccessEntry", &cluster, Value::Null)],
             "GET",
-            &path,
+            &*path,
             Value::Null,
             403,
         ),
         (
             vec![allow("eks:DescribeAccessEntry", &absent, Value::Null)],
             "GET",
-            &none,
+            &*none,
             Value::Null,
             404,
         ),
         (
             vec![allow("eks:DescribeAccessEntry", &entry_arn, Value::Null)],
             "GET",
-            &none,
+            &*none,
             Value::Null,
             403,
         ),
@@ -238,21 +238,21 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow("eks:UpdateAccessEntry", &entry_arn, groups("dev"))],
             "POST",
-            &path,
+            &*path,
             json!({"kubernetesGroups": ["ops"]}),
             403,
         ),
         (
             vec![allow("eks:UpdateAccessEntry", &entry_arn, groups("dev"))],
             "POST",
-            &path,
+            &*path,
             json!({"username": "x"}),
             403,
         ),
         (
             vec![allow("eks:UpdateAccessEntry", &entry_arn, groups("dev"))],
             "POST",
-            &path,
+            &*path,
             json!({"kubernetesGroups": ["dev"]}),
             200,
         ),
@@ -340,7 +340,7 @@ async fn every_call_is_about_its_resource() {
                 json!({"ForAllValues:StringEquals": {"aws:TagKeys": "Team"}, "StringEquals": {"aws:ResourceTag/Team": "blue"}}),
             )],
             "POST",
-            &format!("/tags/{}", escape(&entry_arn)),
+            &*format!("/tags/{}", escape(&entry_arn)),
             json!({"tags": {"Team": "red"}}),
             200,
         ),
@@ -351,7 +351,7 @@ async fn every_call_is_about_its_resource() {
                 json!({"ForAllValues:StringEquals": {"aws:TagKeys": "Team"}}),
             )],
             "DELETE",
-            &format!("/tags/{}?tagKeys=Other", escape(&cluster)),
+            &*format!("/tags/{}?tagKeys=Other", escape(&cluster)),
             Value::Null,
             403,
         ),
@@ -362,7 +362,7 @@ async fn every_call_is_about_its_resource() {
                 json!({"ArnEquals": {"eks:policyArn": VIEW}}),
             )],
             "DELETE",
-            &format!("{path}/access-policies/{}", escape(EDIT)),
+            &*format!("{path}/access-policies/{}", escape(EDIT)),
             Value::Null,
             403,
         ),
@@ -373,7 +373,7 @@ async fn every_call_is_about_its_resource() {
                 json!({"ArnEquals": {"eks:policyArn": VIEW}}),
             )],
             "DELETE",
-            &format!("{path}/access-policies/{}", escape(VIEW)),
+            &*format!("{path}/access-policies/{}", escape(VIEW)),
             Value::Null,
             404,
         ),
@@ -387,7 +387,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeAddon",
-                &format!("{here}:addon/c1/vpc-cni/*"),
+                &*format!("{here}:addon/c1/vpc-cni/*"),
                 Value::Null,
             )],
             "GET",

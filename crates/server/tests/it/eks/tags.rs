@@ -168,8 +168,8 @@ async fn clusters_and_entries_have_tags() {
             404,
             "NotFoundException",
         ),
-        ("GET", &other, "", Value::Null, 404, "NotFoundException"),
-        ("GET", &stale, "", Value::Null, 404, "NotFoundException"),
+        ("GET", &*other, "", Value::Null, 404, "NotFoundException"),
+        ("GET", &*stale, "", Value::Null, 404, "NotFoundException"),
         (
             "GET",
             "arn:aws:eks:us-east-1:111122223333:nodegroup/c1/n/00000000-0000-0000-0000-000000000000",
