@@ -417,7 +417,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &*format!("{TARGET}?maxResults=3&{filter}"),
+            &format!("{TARGET}?maxResults=3&{filter}"),
             &Value::Null,
         )
         .await
@@ -431,7 +431,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &*format!("{TARGET}?{filter}&nextToken={token}"),
+            &format!("{TARGET}?{filter}&nextToken={token}"),
             &Value::Null,
         )
         .await
@@ -441,7 +441,7 @@ async fn entries_are_listed_by_arn_and_by_policy() {
         .eks(
             &world.ana,
             "GET",
-            &*format!("{TARGET}?nextToken={token}"),
+            &format!("{TARGET}?nextToken={token}"),
             &Value::Null,
         )
         .await;

@@ -62,7 +62,7 @@ async fn an_association_is_made_replaced_and_taken_away() {
         .eks(
             &world.ana,
             "GET",
-            &*format!("{path}?maxResults=1"),
+            &format!("{path}?maxResults=1"),
             &Value::Null,
         )
         .await
@@ -76,7 +76,7 @@ async fn an_association_is_made_replaced_and_taken_away() {
         .eks(
             &world.ana,
             "GET",
-            &*format!("{path}?nextToken={token}"),
+            &format!("{path}?nextToken={token}"),
             &Value::Null,
         )
         .await

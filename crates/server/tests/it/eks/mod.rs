@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use countersign_server::listen::Peer;
 use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
-use countersign_store::ClusterPlace;
 use countersign_store::records::AuthenticationMode;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
@@ -173,14 +172,6 @@ impl World {
             }}),
         );
         self.eks(&self.ana, "POST", "/clusters", &body).await.ok();
-    }
-
-    fn place<'a>(&self, name: &'a str) -> ClusterPlace<'a> {
-        ClusterPlace {
-            account: self.account,
-            region: "us-east-1",
-            name,
-        }
     }
 }
 

@@ -131,7 +131,7 @@ async fn every_call_is_about_its_resource() {
     );
     let tag_cluster = allow(
         "eks:TagResource",
-        &*format!("{here}:cluster/c2"),
+        &format!("{here}:cluster/c2"),
         Value::Null,
     );
     let pass_cluster = allow("iam:PassRole", CONTROL_PLANE, pass("eks.amazonaws.com"));
@@ -152,7 +152,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeCluster",
-                &*format!("{here}:cluster/c2"),
+                &format!("{here}:cluster/c2"),
                 Value::Null,
             )],
             "GET",
@@ -163,7 +163,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeCluster",
-                &*format!("{here}:cluster/*"),
+                &format!("{here}:cluster/*"),
                 Value::Null,
             )],
             "GET",
