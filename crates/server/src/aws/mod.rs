@@ -1,4 +1,5 @@
-//! The AWS listener: one address for every AWS API; the service is told by the action, else by the credential scope.
+//! The AWS listener: one address for every AWS API. The path `/` is the Query protocol's, where the action tells the service,
+//! else the credential scope; other paths are those of REST-JSON services, told by the path.
 //!
 //! ```text
 //!   request ─ body cap ─ parameters ─ operation table ─┬ needs no signature ──────────────┐
@@ -8,6 +9,7 @@
 //! The (version, action) pair names service and operation, and the credential scope must be that service's: a request is never
 //! authenticated for one service and dispatched to another. A [`Caller`] is made by verification only.
 
+mod asked;
 mod authenticate;
 mod authorize;
 mod conditions;
@@ -37,13 +39,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
-use countersign_sigv4::{Offered, Parsed, ServicePolicy};
+use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
 use countersign_store::{Directory, Random};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
 pub use eks::EksOptions;
 pub use finished::{CallObserver, Decided, Finished};
@@ -285,6 +288,9 @@ impl AwsApi {
     /// The same with other access policies, limits and times of the EKS API.
     #[must_use]
     pub fn with_eks(mut self, options: EksOptions) -> Self {
+        if let Some(regions) = &options.regions {
+            self.eks.regions = Regions::Listed(regions.clone());
+        }
         self.eks_options = options;
         self
     }
@@ -597,86 +603,6 @@ struct Received<'a> {
     peer: Peer,
     now: Timestamp,
     request_id: &'a str,
-}
-
-/// What a request asks for, in the protocol of its path.
-enum Asked<'p> {
-    Query(Result<Parameters<'p>, query::ParameterError>),
-    Rest(rest::Request<'p>),
-}
-
-/// Whether a path is of a REST-JSON service; those of the Query protocol share `/`.
-fn is_rest(head: &http::request::Parts) -> bool {
-    !matches!(head.uri.path(), "" | "/")
-}
-
-impl<'p> Asked<'p> {
-    fn of(head: &'p http::request::Parts, body: &'p Bytes) -> Result<Self, ApiError> {
-        if is_rest(head) {
-            return rest::Request::of(head, body).map(Self::Rest);
-        }
-        let form: &[u8] = if head.method == Method::POST {
-            body
-        } else {
-            b""
-        };
-        let query = head.uri.query().unwrap_or_default();
-        Ok(Self::Query(Parameters::parse(query, form)))
-    }
-
-    fn operation(&self) -> Option<&'static Operation> {
-        match self {
-            Self::Query(parameters) => parameters.as_ref().ok().and_then(table::find),
-            Self::Rest(request) => Some(request.route.operation),
-        }
-    }
-
-    /// The operation.
-    ///
-    /// # Errors
-    /// When there is none, or it is not offered.
-    fn offered(&self) -> Result<&'static Operation, ApiError> {
-        if let Self::Query(Err(error)) = self {
-            return Err(ApiError::new(400, "ValidationError", error.to_string()));
-        }
-        self.operation()
-            .filter(|operation| !matches!(operation.answer, Answering::NotOffered))
-            .ok_or_else(|| self.missing())
-    }
-
-    /// What is answered when the operation is not there, or not offered.
-    fn missing(&self) -> ApiError {
-        match self {
-            Self::Query(Ok(parameters)) => table::missing_operation(parameters),
-            Self::Query(Err(error)) => ApiError::new(400, "ValidationError", error.to_string()),
-            Self::Rest(request) => rest::not_offered(request.route.operation),
-        }
-    }
-
-    fn service(&self, head: &http::request::Parts) -> Service {
-        match (self.operation(), self) {
-            (Some(operation), _) => operation.service,
-            (None, Self::Query(parameters)) => {
-                table::service_of(parameters.as_ref().ok(), Service::signed_for(head))
-            }
-            (None, Self::Rest(_)) => Service::Eks,
-        }
-    }
-
-    /// The parameters, and what is wrong with them that is told behind the permission.
-    fn read(
-        &self,
-        operation: &'static Operation,
-    ) -> Result<(Input<'_>, Option<ApiError>), ApiError> {
-        match self {
-            Self::Query(Ok(parameters)) => {
-                let input = Input::read(operation.shape, parameters, operation.service.style())?;
-                Ok((input, None))
-            }
-            Self::Query(Err(_)) => Err(self.missing()),
-            Self::Rest(request) => request.read(),
-        }
-    }
 }
 
 /// What is known of a call so far.

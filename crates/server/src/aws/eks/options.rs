@@ -12,6 +12,9 @@ pub struct EksOptions {
     pub limits: Limits,
     /// How long creating, updating and deleting a cluster takes; zero, the default, for no time at all.
     pub settling: SignedDuration,
+    /// The regions that are answered for; `None`, the default, for any. A call signed for another region has no good
+    /// signature.
+    pub regions: Option<Vec<String>>,
     /// CA certificates as PEM that clusters without their own are shown with.
     pub certificate_authority: Option<Box<str>>,
 }
@@ -22,6 +25,7 @@ impl Default for EksOptions {
             catalogue: Catalogue::builtin().clone(),
             limits: Limits::default(),
             settling: SignedDuration::ZERO,
+            regions: None,
             certificate_authority: None,
         }
     }

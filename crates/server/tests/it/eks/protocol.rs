@@ -1,5 +1,6 @@
 //! Requests, routes, errors and pages (EKS API spec, section 1).
 
+use countersign_server::aws::EksOptions;
 use countersign_store::records::AuthenticationMode::Api;
 use serde_json::{Value, json};
 
@@ -114,6 +115,23 @@ async fn requests_are_routed_authenticated_and_read_in_this_order() {
         .rest((ana, "eks"), create, deep.as_bytes(), now())
         .await;
     reply.refused(400, "SerializationException", "The body is no JSON");
+}
+
+#[tokio::test]
+async fn only_the_regions_of_the_deployment_are_answered_for() {
+    let mut world = World::new().await;
+    world.api = world.api.with_eks(EksOptions {
+        regions: Some(vec!["eu-central-1".to_owned()]),
+        ..EksOptions::default()
+    });
+    let reply = world
+        .eks(&world.ana, "GET", "/clusters", &Value::Null)
+        .await;
+    reply.refused(
+        403,
+        "InvalidSignatureException",
+        "Credential should be scoped to a valid region, not 'us-east-1'.",
+    );
 }
 
 #[tokio::test]
