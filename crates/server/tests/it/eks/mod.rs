@@ -10,19 +10,12 @@ mod protocol;
 mod tags;
 mod updates;
 
-use std::net::SocketAddr;
-
-use bytes::Bytes;
-use countersign_server::listen::Peer;
-use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
 use countersign_store::records::AuthenticationMode;
-use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::world::*;
 
-const EKS_HOST: &str = "eks.cs.example:8443";
 const VIEW: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy";
 const EDIT: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSEditPolicy";
 const CLUSTER_ADMIN: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy";
@@ -92,27 +85,7 @@ impl World {
         body: &[u8],
         when: Timestamp,
     ) -> Reply {
-        let secret = SecretKey::new(&keys.secret);
-        let all: [(&str, &[u8]); 1] = [("host", EKS_HOST.as_bytes())];
-        let mut request = Request::new(method, target.as_bytes());
-        request.headers = &all;
-        request.body = if body.is_empty() {
-            Payload::Empty
-        } else {
-            Payload::Bytes(body)
-        };
-        let credentials = Credentials {
-            key_id: &keys.id,
-            secret: &secret,
-            session_token: keys.token.as_deref(),
-        };
-        let signed = Signer::new(credentials, "us-east-1", service)
-            .sign(&request, when)
-            .unwrap();
-        let headers: Vec<(String, String)> = signed
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let headers = signed(keys, service, (method, target), body, when);
         self.unsigned(method, target, body, &headers).await
     }
 
@@ -123,26 +96,7 @@ impl World {
         body: &[u8],
         headers: &[(String, String)],
     ) -> Reply {
-        let mut head = http::Request::builder()
-            .method(method)
-            .uri(target)
-            .header("host", EKS_HOST);
-        for (name, value) in headers {
-            head = head.header(name, value);
-        }
-        let (head, ()) = head.body(()).unwrap().into_parts();
-        let peer = Peer {
-            address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
-            tls: true,
-        };
-        let body = Bytes::copy_from_slice(body);
-        let answer = self
-            .api
-            .answer(&head, &body, peer, now(), "request-1")
-            .await;
-        let status = answer.status().as_u16();
-        let headers = answer.headers().clone();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let (status, headers, bytes) = self.send_rest((method, target), body, headers).await;
         Reply {
             status,
             code: headers
