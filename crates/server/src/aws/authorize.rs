@@ -11,6 +11,9 @@ use super::operation::Call;
 use super::target::{Resource, Target};
 use super::{ApiError, internal_failure, own_password};
 
+/// Asks for what only the operation can tell.
+pub(crate) type Asking = fn(&Call<'_>) -> Result<(), ApiError>;
+
 /// What an operation needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rule {
@@ -27,7 +30,7 @@ pub(crate) enum Rule {
         /// The parameter with the name of a role that the call hands to a service, and the service.
         passes: Option<(&'static str, &'static str)>,
         /// What it needs besides, which only the operation can tell.
-        also: Option<fn(&Call<'_>) -> Result<(), ApiError>>,
+        also: Option<Asking>,
     },
 }
 
@@ -95,7 +98,7 @@ impl Rule {
     }
 
     /// This is needed too.
-    pub(crate) const fn and(self, also: fn(&Call<'_>) -> Result<(), ApiError>) -> Self {
+    pub(crate) const fn and(self, also: Asking) -> Self {
         match self {
             Self::Own => self,
             Self::Policy {

@@ -8,10 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 /// Most parameters of one request; AWS operations stay far below.
 const MAX_PARAMETERS: usize = 4096;
 
+/// Names and values.
+pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// The parameters of one call: query string and form body together.
 #[derive(Debug, Default)]
 pub struct Parameters<'a> {
-    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pairs: Pairs<'a>,
 }
 
 /// Why parameters cannot be read.
@@ -76,7 +79,7 @@ impl<'a> Parameters<'a> {
 ///
 /// # Errors
 /// As [`Parameters::parse`], conflicts apart.
-pub(super) fn pairs(query: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, ParameterError> {
+pub(super) fn pairs(query: &str) -> Result<Pairs<'_>, ParameterError> {
     let mut pairs = Vec::new();
     decode_into(query.as_bytes(), &mut pairs)?;
     Ok(pairs)
@@ -95,10 +98,7 @@ fn reject_conflicts(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), Parame
     Ok(())
 }
 
-fn decode_into<'a>(
-    text: &'a [u8],
-    pairs: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
-) -> Result<(), ParameterError> {
+fn decode_into<'a>(text: &'a [u8], pairs: &mut Pairs<'a>) -> Result<(), ParameterError> {
     for part in text.split(|byte| *byte == b'&') {
         if part.is_empty() {
             continue;

@@ -7,7 +7,6 @@ mod error;
 mod route;
 mod write;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -20,7 +19,7 @@ pub(super) use self::error::{generic, members_of_error, not_offered, worded};
 pub(super) use self::route::Route;
 pub(super) use self::write::body;
 use super::ApiError;
-use super::query::{self, ParameterError};
+use super::query::{self, Pairs, ParameterError};
 use super::shape::{Input, Sent, read_rest, unreadable};
 
 /// Clients that are remembered to have come through a proxy that rewrites paths.
@@ -29,7 +28,7 @@ const MAX_CLIENTS: usize = 1024;
 /// A request whose operation is known.
 pub(super) struct Request<'p> {
     pub(super) route: Route,
-    query: Result<Vec<(Cow<'p, str>, Cow<'p, str>)>, ParameterError>,
+    query: Result<Pairs<'p>, ParameterError>,
     body: &'p Bytes,
     read: OnceLock<Json>,
 }
