@@ -43,6 +43,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("server.audit_record", countersign_server::fuzz::audit_record),
     ("server.configuration", countersign_server::fuzz::configuration),
     ("server.query", countersign_server::fuzz::query),
+    ("server.rest_request", countersign_server::fuzz::rest_request),
     ("server.token_review", countersign_server::fuzz::token_review),
     ("session.key_ring", countersign_session::fuzz::key_ring),
     ("session.record", countersign_session::fuzz::record),

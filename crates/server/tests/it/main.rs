@@ -13,6 +13,7 @@
 mod access;
 mod admin;
 mod assume_role;
+mod eks;
 mod embedded;
 mod fuzz;
 mod iam_dump;
