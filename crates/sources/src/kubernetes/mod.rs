@@ -5,7 +5,7 @@
 
 mod aws_auth;
 mod crd;
-mod list_watch;
+pub(crate) mod list_watch;
 pub(crate) mod status;
 
 use std::path::PathBuf;
