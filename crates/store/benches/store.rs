@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use countersign_arn::unique_id::{self, Kind};
 use countersign_arn::{AccountId, Partition};
 use countersign_store::records::{
-    AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster, Creator,
-    RecordKey, SECRET_FIELD, User,
+    AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster, ClusterSettings,
+    Creator, RecordKey, SECRET_FIELD, User,
 };
 use countersign_store::{
     Batch, Change, DirectorySnapshot, Key, RedbOptions, RedbStore, RootKey, Sealer, SecretString,
@@ -221,7 +221,7 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             partition,
             region: region.into(),
             name: name.into(),
-            id: "0".repeat(32).into(),
+            id: format!("{n:032X}").into(),
             authentication_mode: AuthenticationMode::Api,
             bootstrap_creator_admin: true,
             creator: Creator {
@@ -230,7 +230,15 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             },
             endpoint: None,
             certificate_authority: None,
+            role_arn: None,
+            version: None,
+            tags: Vec::new(),
+            deletion_protection: false,
+            settings: ClusterSettings::default(),
             created: now,
+            settles: None,
+            update: None,
+            deleting: None,
         };
         records.push((key, record.encode()));
     }

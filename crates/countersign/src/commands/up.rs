@@ -11,7 +11,7 @@ use countersign_mapping::Authority;
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
-use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator, InlinePolicy};
+use countersign_store::records::{AccessKeyStatus, Creator, InlinePolicy};
 use countersign_store::{Directory, DirectorySnapshot, NewCluster, NewUser};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -322,19 +322,11 @@ async fn ensure_cluster(
     {
         return Ok(());
     }
-    let new = NewCluster {
-        account: args.account,
-        region: args.region.as_str().into(),
-        name: args.cluster.as_str().into(),
-        authentication_mode: AuthenticationMode::ConfigMap,
-        bootstrap_creator_admin: true,
-        creator: Creator {
-            principal_arn: (*admin.arn).into(),
-            principal_id: admin.id.clone(),
-        },
-        endpoint: None,
-        certificate_authority: None,
+    let creator = Creator {
+        principal_arn: (*admin.arn).into(),
+        principal_id: admin.id.clone(),
     };
+    let new = NewCluster::new(args.account, &args.region, &args.cluster, creator);
     directory.create_cluster(new, now).await?;
     Ok(())
 }

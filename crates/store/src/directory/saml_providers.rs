@@ -76,7 +76,7 @@ impl Directory {
         check_name(&new.name)?;
         check_tags(&new.tags)?;
         let limit = self.quotas().saml_providers_per_account;
-        let uuid = self.new_uuid()?;
+        let uuid = self.new_saml_uuid()?;
         self.write(|snapshot| {
             let account_key = readable(snapshot, RecordKey::Account(new.account))?;
             let account = snapshot
@@ -160,7 +160,7 @@ impl Directory {
     }
 
     /// What GetSAMLProvider shows as `SAMLProviderUUID`: 22 to 64 capital letters and digits.
-    fn new_uuid(&self) -> Result<Box<str>, DirectoryError> {
+    fn new_saml_uuid(&self) -> Result<Box<str>, DirectoryError> {
         let bytes: [u8; 20] = self.0.random.bytes()?;
         let letters = bytes
             .iter()
