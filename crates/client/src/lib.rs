@@ -16,6 +16,7 @@
 pub mod cache;
 mod chain;
 pub mod credentials;
+pub mod eks;
 pub mod endpoint;
 mod env;
 pub mod files;

@@ -47,3 +47,27 @@ pub(crate) fn pairs(out: &mut dyn Write, rows: &[(&str, String)]) -> io::Result<
     }
     Ok(())
 }
+
+/// Prints rows under a head, columns as wide as their widest cell.
+pub(crate) fn columns<const N: usize>(
+    out: &mut dyn Write,
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> io::Result<()> {
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows);
+    let mut widths = [0; N];
+    for row in &all {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &all {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! What would change a "no": each piece is checked against the same decision functions before it is offered.
 
+use countersign_access::RESERVED_PREFIXES;
 use countersign_arn::CallerKind;
 use countersign_rbac::{Action, Request, ResourceAction, Where, split_service_account};
 
@@ -7,7 +8,7 @@ use crate::model::Model;
 use crate::principal::{Principal, Standing, User};
 use crate::rbac;
 use crate::report::{Help, MappingSource, Review};
-use crate::snapshot::{EntryBinding, EntryFacts, ScopeFacts, ScopeKind};
+use crate::snapshot::{EntryFacts, ScopeFacts, ScopeKind};
 
 /// Pieces of advice of one kind.
 const MAX_EACH: usize = 3;
@@ -263,8 +264,9 @@ fn groups(model: &Model, review: &Review, entry: Option<&EntryFacts>, help: &mut
             continue;
         };
         // Entries cannot give groups with a reserved prefix, and nobody should give away `system:masters`.
-        let reserved = ["system:", "eks:", "aws:", "amazon:", "iam:"];
-        if reserved.iter().any(|prefix| subject.name.starts_with(prefix))
+        if RESERVED_PREFIXES
+            .iter()
+            .any(|prefix| subject.name.starts_with(prefix))
             || seen.contains(&subject.name.as_str())
         {
             continue;
@@ -363,9 +365,4 @@ fn quoted(text: &str) -> String {
 fn cluster_name(model: &Model) -> String {
     let snapshot = model.snapshot.as_ref();
     snapshot.map_or_else(|| "CLUSTER".to_owned(), |s| quoted(&s.cluster.name))
-}
-
-/// Whether an entry lets nobody in.
-pub(crate) fn is_dead(entry: &EntryFacts) -> bool {
-    matches!(entry.binding, EntryBinding::Dead { .. })
 }

@@ -1,7 +1,8 @@
 //! From the principal to the Kubernetes user: access entry, creator, `aws-auth` (EKS API spec, sections 4.2, 7.4, 7.9).
 
-use countersign_arn::CallerIdentity;
-use countersign_mapping::{Chain, MappingDecision, RuleReference, Template};
+use countersign_access::{UsernameFacts, expand_username, needs_node_name};
+use countersign_arn::{CallerIdentity, CallerKind};
+use countersign_mapping::{Chain, MappingDecision, RuleReference};
 use countersign_rbac::AUTHENTICATED;
 
 use crate::model::{Model, NameKey};
@@ -165,8 +166,7 @@ impl Model {
             nearest: Vec::new(),
         };
         let identity = principal.identity();
-        let name = rendered(&entry.username, principal, identity.as_ref());
-        match name {
+        match expanded(entry, principal) {
             Ok(name) => {
                 identified.user = Some(user_of(name, entry.kubernetes_groups.clone()));
                 identified.entry = Some(entry);
@@ -289,22 +289,23 @@ fn needs_session(principal: &Principal, variables: usize) -> bool {
     principal.session.is_none() && variables > 0
 }
 
-/// The username, or the template itself where it needs what is not known.
-fn rendered(
-    username: &str,
-    principal: &Principal,
-    identity: Option<&CallerIdentity>,
-) -> Result<String, String> {
-    let template = Template::new(username);
-    let node = username.contains("{{EC2PrivateDNSName}}");
-    match identity {
-        Some(identity) if !node && !needs_session(principal, template.variables().count()) => {
-            template
-                .render(identity, None)
-                .map_err(|error| error.to_string())
-        }
-        _ => Ok(username.to_owned()),
+/// The username, or the template itself where it needs what is not known: the session, or the name of a node.
+fn expanded(entry: &EntryFacts, principal: &Principal) -> Result<String, String> {
+    let template = &*entry.username;
+    let sessions = matches!(
+        principal.arn.kind(),
+        CallerKind::Role | CallerKind::AssumedRole
+    );
+    if needs_node_name(template) || (sessions && principal.session.is_none()) {
+        return Ok(template.to_owned());
     }
+    let facts = UsernameFacts {
+        session_name: principal.session.as_deref().unwrap_or_default(),
+        role_name: principal.arn.name(),
+        account: principal.arn.account_str(),
+        node_name: None,
+    };
+    expand_username(template, entry.entry_type, &facts).map_err(|error| error.to_string())
 }
 
 /// A user of a token: the API server adds one group (EKS API spec, section 7.10).

@@ -109,6 +109,14 @@ impl Model {
                 });
             }
         }
+        let policies = match &snapshot {
+            None => policies,
+            Some(snapshot) => {
+                let arn = snapshot.cluster.arn.as_deref().unwrap_or_default();
+                let account = arn.split(':').nth(4).and_then(|account| account.parse().ok());
+                policies.of_cluster(partition_of(snapshot), account, &index)
+            }
+        };
         Self {
             snapshot,
             index,
@@ -141,6 +149,12 @@ impl Model {
         self.snapshot
             .as_ref()
             .map_or(&[], |snapshot| &snapshot.entries)
+    }
+
+    /// The policies that entries may have.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// What was noticed in `aws-auth`.
@@ -353,7 +367,8 @@ impl NameKey {
         Self {
             account: arn.account(),
             is_role: matches!(arn.kind(), Role | AssumedRole),
-            name: arn.name().to_owned(),
+            // IAM has at most one principal of a name, whatever its case.
+            name: arn.name().to_ascii_lowercase(),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Principal {
         arn.partition() == self.arn.partition()
             && arn.account() == self.arn.account()
             && kind(arn) == kind(&self.arn)
-            && arn.name() == self.arn.name()
+            && arn.name().eq_ignore_ascii_case(self.arn.name())
     }
 
     /// The caller that a token of this principal proves, as far as it is known.

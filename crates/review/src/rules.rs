@@ -108,7 +108,7 @@ impl Model {
                 continue;
             }
             let from = format!("access policy {} ({})", policy.name(), policy.access_scope);
-            for (index, rule) in self.policies.rules(&policy.policy_arn).iter().enumerate() {
+            for (index, rule) in self.policies.rules(&policy.policy_arn) {
                 // Paths and cluster-scoped things have no namespace, so that no namespace scope reaches them.
                 let mut rule = RuleReport {
                     index,

@@ -24,6 +24,7 @@ pub use watch::{KindHealth, LiveRbac, RbacHealth, RbacWatch};
 /// For fuzzing: reads arbitrary bytes as a file of manifests.
 pub(crate) fn fuzz(data: &[u8]) {
     let mut manifests = Manifests::default();
-    manifests.read_bytes("fuzz", data);
-    let _ = manifests.index(true, "default");
+    // Compressed or not, as it would come from a file.
+    let _ = manifests.read_stream("fuzz", data);
+    let _ = manifests.index(false, "default");
 }
