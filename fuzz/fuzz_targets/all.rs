@@ -12,6 +12,9 @@ type Target = fn(&[u8]);
 
 /// Names as `crate.function`.
 const TARGETS: &[(&str, Target)] = &[
+    ("access.caller", countersign_access::fuzz::caller),
+    ("access.file", countersign_access::fuzz::file),
+    ("access.values", countersign_access::fuzz::values),
     ("arn.arn", countersign_arn::fuzz::arn),
     ("client.kubeconfig", countersign_client::fuzz::kubeconfig),
     ("client.query", countersign_client::fuzz::query),

@@ -161,7 +161,10 @@ impl CompiledPolicies {
                 let Some(namespace) = reached(scope, action) else {
                     continue;
                 };
-                let Some((policy, rule)) = self.first(policy_arn, aggregated, &probe) else {
+                let Some((policy, rules)) = self.policy(policy_arn) else {
+                    continue;
+                };
+                let Some(rule) = self.first(policy, rules, aggregated, &probe) else {
                     continue;
                 };
                 return AccessDecision::Allow(Granted {
@@ -183,23 +186,35 @@ impl CompiledPolicies {
         })
     }
 
-    /// The policy of an ARN and its first rule that grants, whatever the scope.
-    pub(crate) fn first<'a>(
+    /// The first rule of a policy that grants, whatever the scope.
+    pub(crate) fn granting<'a>(
         &'a self,
-        policy_arn: &str,
+        policy: &'a AccessPolicy,
         aggregated: Option<&'a AggregatedRules>,
         probe: &Probe<'_>,
-    ) -> Option<(&'a AccessPolicy, GrantingRule<'a>)> {
-        let (policy, rules) = self.policy(policy_arn)?;
+    ) -> Option<GrantingRule<'a>> {
+        let place = self.catalogue.place(&policy.name)?;
+        self.first(policy, self.rules.get(place)?, aggregated, probe)
+    }
+
+    #[inline]
+    fn first<'a>(
+        &self,
+        policy: &'a AccessPolicy,
+        rules: &RuleSet,
+        aggregated: Option<&'a AggregatedRules>,
+        probe: &Probe<'_>,
+    ) -> Option<GrantingRule<'a>> {
         if let Some(place) = rules.first(probe) {
             let mut all = policy.all_rules(self.catalogue.derived());
             let rule = &*all.nth(place)?.rule;
-            return Some((policy, GrantingRule::Own { place, rule }));
+            return Some(GrantingRule::Own { place, rule });
         }
         let aggregated = aggregated?;
         let mut labels = policy.aggregate.iter();
-        let rule = labels.find_map(|label| aggregated.first(*label, probe))?;
-        Some((policy, GrantingRule::Aggregated(rule)))
+        labels
+            .find_map(|label| aggregated.first(*label, probe))
+            .map(GrantingRule::Aggregated)
     }
 
     /// The policy of an ARN that was accepted by [`Catalogue::check`] once. The partition is not looked at.

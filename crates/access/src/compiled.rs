@@ -265,10 +265,11 @@ fn compare_resource(own: &str, action: &ResourceAction<'_>) -> Ordering {
 
 impl Wild {
     fn covers(&self, action: &ResourceAction<'_>) -> bool {
-        let group = |group: &Box<str>| (**group).cmp(action.group);
         let of_group = match &self.groups {
             None => true,
-            Some(groups) => groups.binary_search_by(group).is_ok(),
+            Some(groups) => groups
+                .binary_search_by(|group| (**group).cmp(action.group))
+                .is_ok(),
         };
         of_group
             && self

@@ -7,6 +7,7 @@ use countersign_arn::{AccountId, Partition};
 use crate::entry_type::EntryType;
 use crate::limits::Limits;
 use crate::principal::{Principal, PrincipalKind};
+use crate::projection::ENTRY_GROUP_PREFIX;
 use crate::username::{TemplateFault, check_template};
 
 /// Neither usernames nor groups that a caller gives may begin with these. With the colon: `system` alone is fine.
@@ -258,11 +259,13 @@ fn check_username(
     check_template(username, principal).map_err(EntryFault::UsernameTemplate)
 }
 
-fn check_groups(groups: &[&str], limits: &Limits) -> Result<Vec<Box<str>>, EntryFault> {
+pub(crate) fn check_groups(groups: &[&str], limits: &Limits) -> Result<Vec<Box<str>>, EntryFault> {
     let mut kept: Vec<Box<str>> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for group in groups {
-        if let Some(prefix) = reserved_prefix(group) {
+        // The group of another entry would bring its policies wherever they are projected into RBAC.
+        let own = Some(ENTRY_GROUP_PREFIX).filter(|prefix| group.starts_with(prefix));
+        if let Some(prefix) = reserved_prefix(group).or(own) {
             return Err(EntryFault::GroupPrefix {
                 group: group.chars().take(256).collect(),
                 prefix,

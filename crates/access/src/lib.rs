@@ -23,8 +23,11 @@ mod entry_type;
 mod file;
 mod glob;
 mod limits;
+mod nearest;
 mod policy_arn;
 mod principal;
+pub mod projection;
+mod rules;
 mod scope;
 mod username;
 
@@ -41,11 +44,16 @@ pub use entry::{
     check_update, shown_groups,
 };
 pub use entry_type::{EntryType, UnknownEntryType};
-pub use file::FileError;
+pub use file::{AccessFile, FileError, FileOptions, MAX_FILE};
 pub use limits::Limits;
+pub use nearest::{NearMiss, Obstacle};
 pub use policy_arn::{PolicyArn, PolicyArnFault, PolicyOwner};
 pub use principal::{NotAPrincipal, Principal, PrincipalKind};
+pub use rules::{AccessRule, AccessRules, Matcher, RULE_ID_PREFIX, RuleSubject, Who};
 pub use scope::{AccessScope, ScopeFault, check_scope};
 pub use username::{
     ExpandFault, TemplateFault, UsernameFacts, default_username, expand_username, needs_node_name,
 };
+
+#[doc(hidden)]
+pub mod fuzz;

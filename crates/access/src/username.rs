@@ -1,5 +1,6 @@
 //! Usernames of access entries: templates, defaults and expansion (EKS API spec, section 7.5).
 
+use crate::entry::reserved_prefix;
 use crate::entry_type::EntryType;
 use crate::principal::{Principal, PrincipalKind};
 
@@ -57,30 +58,26 @@ pub enum TemplateFault {
 /// Because of the colon no session name, which whoever assumes the role chooses, can make up the whole username or
 /// begin it with a reserved prefix.
 pub(crate) fn check_template(text: &str, kind: PrincipalKind) -> Result<(), TemplateFault> {
-    check_placeholders(text, &[SESSION_NAME, SESSION_NAME_RAW], true)?;
+    check_placeholders(text, &[SESSION_NAME, SESSION_NAME_RAW])?;
     if kind != PrincipalKind::Role && text.contains('{') {
         return Err(TemplateFault::NotARole);
     }
     Ok(())
 }
 
-/// Checks that all braces belong to placeholders from a list, behind a colon if one is asked for.
-pub(crate) fn check_placeholders(
-    text: &str,
-    known: &[&str],
-    behind_colon: bool,
-) -> Result<(), TemplateFault> {
-    let mut before = String::new();
+/// Checks that all braces belong to placeholders from a list, and that a colon stands before a session name.
+pub(crate) fn check_placeholders(text: &str, known: &[&str]) -> Result<(), TemplateFault> {
+    let mut has_colon = false;
     for piece in pieces(text) {
         match piece {
             Piece::Literal(literal) if literal.contains(['{', '}']) => {
                 return Err(TemplateFault::Brace);
             }
-            Piece::Literal(literal) => before.push_str(literal),
+            Piece::Literal(literal) => has_colon |= literal.contains(':'),
             Piece::Placeholder(name) if !known.contains(&name) => {
                 return Err(TemplateFault::Placeholder);
             }
-            Piece::Placeholder(_) if behind_colon && !before.contains(':') => {
+            Piece::Placeholder(SESSION_NAME | SESSION_NAME_RAW) if !has_colon => {
                 return Err(TemplateFault::NoColon);
             }
             Piece::Placeholder(_) => {}
@@ -102,6 +99,9 @@ pub enum ExpandFault {
     /// The template names something that has no value.
     #[error("the username template has an unknown placeholder")]
     Unknown,
+    /// A value makes the username begin with a reserved prefix.
+    #[error("the username would begin with {0}, which is reserved")]
+    Reserved(&'static str),
 }
 
 /// What a username template is expanded with.
@@ -164,7 +164,11 @@ pub fn expand_username(
             Piece::Placeholder(_) => return Err(ExpandFault::Unknown),
         }
     }
-    Ok(out)
+    // Only the server makes usernames that begin so literally: those of nodes.
+    match reserved_prefix(&out) {
+        Some(prefix) if !template.starts_with(prefix) => Err(ExpandFault::Reserved(prefix)),
+        _ => Ok(out),
+    }
 }
 
 /// The role's name, in templates of access rules.
