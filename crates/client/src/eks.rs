@@ -171,7 +171,8 @@ impl<'p> EksReader<'p> {
         let mut items = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let query: Vec<(&str, &str)> = token.iter().map(|t| ("nextToken", t.as_str())).collect();
+            let query: Vec<(&str, &str)> =
+                token.iter().map(|t| ("nextToken", t.as_str())).collect();
             let mut page = self.get(operation, path, &query)?;
             if let Some(Value::Array(list)) = page.get_mut(member).map(Value::take) {
                 items.extend(list);

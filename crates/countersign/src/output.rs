@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use countersign_review::printable;
 use serde::Serialize;
 
 /// Form of a command's output.
@@ -55,7 +56,11 @@ pub(crate) fn columns<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> io::Result<()> {
     let mut all = vec![head.map(str::to_owned)];
-    all.extend(rows);
+    // Names come from clusters and files; none of them may move the cursor or begin a line.
+    all.extend(
+        rows.into_iter()
+            .map(|row| row.map(|cell| printable(&cell).into_owned())),
+    );
     let mut widths = [0; N];
     for row in &all {
         for (width, cell) in widths.iter_mut().zip(row) {

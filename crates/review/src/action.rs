@@ -58,6 +58,9 @@ pub struct Asked {
     /// The path, for what is no resource.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// Whether it is asked in all namespaces at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_namespaces: bool,
     /// What a person should know about how the question was read.
     #[serde(skip)]
     pub notes: Vec<String>,
@@ -90,7 +93,9 @@ pub enum AskFault {
     #[error("the verb is empty")]
     NoVerb,
     /// No resource.
-    #[error("the resource is empty: expected RESOURCE[.GROUP][/SUBRESOURCE][/NAME], or a path that begins with `/`")]
+    #[error(
+        "the resource is empty: expected RESOURCE[.GROUP][/SUBRESOURCE][/NAME], or a path that begins with `/`"
+    )]
     NoResource,
     /// Something longer than any name.
     #[error("a part of the question has more than {MAX_PART} bytes")]
@@ -102,7 +107,9 @@ pub enum AskFault {
     #[error("`--subresource` and `--name` cannot be used with a path")]
     PathWithParts,
     /// Two subresources.
-    #[error("the resource names the subresource `{in_resource}`, and `--subresource` says `{flag}`")]
+    #[error(
+        "the resource names the subresource `{in_resource}`, and `--subresource` says `{flag}`"
+    )]
     TwoSubresources {
         /// In the resource.
         in_resource: String,
@@ -206,6 +213,8 @@ impl Asked {
         let object = self.object();
         if !self.path.is_empty() {
             object
+        } else if self.all_namespaces {
+            format!("{object} in all namespaces")
         } else if self.namespace.is_empty() {
             format!("{object} at the cluster scope")
         } else {
@@ -318,13 +327,9 @@ impl Asked {
             ));
         }
         self.namespace = namespace;
-        let limited = self.name.is_empty()
-            && words.all_namespaces
-            && catalog.scope(&self.group, &self.resource) == Some(Scope::Namespaced);
-        if limited {
-            self.notes
-                .push("asked for all namespaces at once, as `kubectl -A` does".to_owned());
-        }
+        let scope = catalog.scope(&self.group, &self.resource);
+        self.all_namespaces =
+            self.namespace.is_empty() && words.all_namespaces && scope != Some(Scope::Cluster);
     }
 
     fn warn(&mut self, catalog: &Catalog) {

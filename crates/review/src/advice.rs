@@ -42,8 +42,12 @@ pub(crate) fn for_principal(
     match entry {
         Some(entry) => {
             widen(model, review, entry, &mut help);
+            let widened = !help.is_empty();
             groups(model, review, Some(entry), &mut help);
-            policies(model, review, entry, &mut help);
+            // Another policy beside one that would do is more than is needed.
+            if !widened {
+                policies(model, review, entry, &mut help);
+            }
         }
         None if mapped => {
             groups(model, review, None, &mut help);
@@ -52,7 +56,8 @@ pub(crate) fn for_principal(
         None if federated => {}
         None if model.mode().reads_entries() && model.snapshot.is_some() => {
             let command = format!(
-                "aws eks create-access-entry --cluster-name {cluster} --principal-arn {arn}"
+                "aws eks create-access-entry --cluster-name {cluster} --principal-arn {}",
+                quoted(&arn)
             );
             help.push(Help {
                 what: "an access entry for the principal".to_owned(),
@@ -177,7 +182,7 @@ fn rebind(model: &Model, review: &Review, dead: &EntryFacts, help: &mut Vec<Help
         what: format!("rebinding the entry to the principal that has the name now, {then}"),
         command: Some(format!(
             "countersign access rebind --cluster {cluster} {}",
-            dead.principal_arn
+            quoted(&dead.principal_arn)
         )),
     });
 }
@@ -201,7 +206,12 @@ fn widen(model: &Model, review: &Review, entry: &EntryFacts, help: &mut Vec<Help
         }
         let mut changed = policy.clone();
         changed.access_scope = wider;
-        if !model.policies.verdict(entry, None, &changed, &action).0.allows {
+        if !model
+            .policies
+            .verdict(entry, None, &changed, &action)
+            .0
+            .allows
+        {
             continue;
         }
         help.push(Help {
@@ -255,9 +265,11 @@ fn groups(model: &Model, review: &Review, entry: Option<&EntryFacts>, help: &mut
     if entry.is_some_and(|entry| entry.entry_type != countersign_access::EntryType::Standard) {
         return;
     }
-    let who = model
-        .index
-        .who_can(&review.action.action(), Where::ActionNamespace, &model.catalog);
+    let who = model.index.who_can(
+        &review.action.action(),
+        Where::ActionNamespace,
+        &model.catalog,
+    );
     let mut seen: Vec<&str> = Vec::new();
     for chain in &who.granted {
         let Some(subject) = chain.subject().filter(|subject| subject.kind == "Group") else {
@@ -290,7 +302,7 @@ fn groups(model: &Model, review: &Review, entry: Option<&EntryFacts>, help: &mut
             format!(
                 "aws eks update-access-entry --cluster-name {} --principal-arn {} --kubernetes-groups {}",
                 cluster_name(model),
-                entry.principal_arn,
+                quoted(&entry.principal_arn),
                 groups.iter().map(|group| quoted(group)).collect::<Vec<_>>().join(" ")
             )
         });
@@ -320,10 +332,17 @@ fn roles(review: &Review, help: &mut Vec<Help>) {
     let whom = match own {
         Some(group) => format!("Group \"{group}\""),
         None if identity.username.is_empty() => return,
-        None => format!("User \"{}\"", identity.username),
+        None => match split_service_account(&identity.username) {
+            Some((namespace, name)) => format!("ServiceAccount \"{namespace}/{name}\""),
+            None => format!("User \"{}\"", identity.username),
+        },
     };
     help.push(Help {
-        what: format!("a role with {} on {}, bound to {whom}", review.action.verb, review.action.place()),
+        what: format!(
+            "a role with {} on {}, bound to {whom}",
+            review.action.verb,
+            review.action.place()
+        ),
         command: None,
     });
 }
@@ -347,8 +366,9 @@ fn associate(cluster: &str, arn: &str, policy: &str, scope: &ScopeFacts) -> Stri
         ScopeKind::Namespace => format!("type=namespace,namespaces={}", scope.namespaces.join(",")),
     };
     format!(
-        "aws eks associate-access-policy --cluster-name {cluster} --principal-arn {arn} --policy-arn {policy} \
-         --access-scope {}",
+        "aws eks associate-access-policy --cluster-name {cluster} --principal-arn {} --policy-arn {} --access-scope {}",
+        quoted(arn),
+        quoted(policy),
         quoted(&scope)
     )
 }

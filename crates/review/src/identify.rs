@@ -1,8 +1,8 @@
 //! From the principal to the Kubernetes user: access entry, creator, `aws-auth` (EKS API spec, sections 4.2, 7.4, 7.9).
 
 use countersign_access::{UsernameFacts, expand_username, needs_node_name};
-use countersign_arn::{CallerIdentity, CallerKind};
-use countersign_mapping::{Chain, MappingDecision, RuleReference};
+use countersign_arn::{CallerArn, CallerIdentity, CallerKind};
+use countersign_mapping::{Chain, DenyReason, MappingDecision, RuleReference};
 use countersign_rbac::AUTHENTICATED;
 
 use crate::model::{Model, NameKey};
@@ -58,7 +58,8 @@ impl Model {
         let because = &mut identified.mapping.because;
         if self.snapshot.is_none() {
             because.push(
-                "no access entries and no aws-auth were given, so that nobody knows the principal".to_owned(),
+                "no access entries and no aws-auth were given, so that nobody knows the principal"
+                    .to_owned(),
             );
             identified
                 .incomplete
@@ -66,7 +67,10 @@ impl Model {
             return identified;
         }
         if principal.standing == Standing::Absent {
-            because.push(format!("IAM has no principal {}", principal.arn.canonical()));
+            because.push(format!(
+                "IAM has no principal {}",
+                principal.arn.canonical()
+            ));
             return identified;
         }
         let mode = self.mode();
@@ -101,7 +105,11 @@ impl Model {
         if mode.reads_config_map() {
             self.by_config_map(principal, &identity, &mut identified);
         } else {
-            if let Some(Ok(named)) = self.aws_auth.as_ref().map(|chain| ask(chain, principal, &identity)) {
+            if let Some(Ok(named)) = self
+                .aws_auth
+                .as_ref()
+                .map(|chain| ask(chain, principal, &identity))
+            {
                 identified.mapping.because.push(format!(
                     "{} would map it, and mode {mode} does not read aws-auth",
                     rule_text(&named.rule)
@@ -171,10 +179,10 @@ impl Model {
                 identified.user = Some(user_of(name, entry.kubernetes_groups.clone()));
                 identified.entry = Some(entry);
             }
-            Err(error) => identified
-                .mapping
-                .because
-                .push(format!("its username `{}` cannot be made: {error}", entry.username)),
+            Err(error) => identified.mapping.because.push(format!(
+                "its username `{}` cannot be made: {error}",
+                entry.username
+            )),
         }
         self.note_ignored_mapping(principal, entry, identity.as_ref(), &mut identified);
         identified
@@ -214,11 +222,23 @@ impl Model {
         identified: &mut Identified<'_>,
     ) {
         // In mode CONFIG_MAP the creator is an administrator beside the ConfigMap; later an entry says so.
-        let creator = self.creator.as_ref().filter(|_| !self.mode().reads_entries());
-        if let Some(Ok(named)) = creator.map(|chain| ask(chain, principal, identity)) {
+        let creator = self
+            .creator
+            .as_ref()
+            .filter(|_| !self.mode().reads_entries());
+        let assumed = self.assumed_creator(principal);
+        let asked = assumed.as_ref().unwrap_or(principal);
+        let asked_identity = assumed.as_ref().and_then(Principal::identity);
+        let asked_identity = asked_identity.as_ref().unwrap_or(identity);
+        if let Some(Ok(named)) = creator.map(|chain| ask(chain, asked, asked_identity)) {
             identified.mapping.source = MappingSource::ClusterCreator;
             identified.mapping.rule = "the creator of the cluster".to_owned();
             identified.user = Some(named.user);
+            if assumed.is_some() {
+                identified.notes.push(
+                    "nobody told the principal's unique id: if it was made again, it is not the creator".to_owned(),
+                );
+            }
             return;
         }
         let Some(chain) = &self.aws_auth else {
@@ -237,24 +257,60 @@ impl Model {
                 identified.mapping.rule = rule_text(&named.rule);
                 identified.user = Some(named.user);
             }
-            Err((reason, nearest)) => {
-                identified.mapping.because.push(format!("aws-auth: {reason}"));
-                identified.mapping.nearest = nearest;
+            Err(refused) => {
+                let reason = refused.reason;
+                identified
+                    .mapping
+                    .because
+                    .push(format!("aws-auth: {reason}"));
+                identified.mapping.nearest = refused.nearest;
+                if refused.by_id && principal.id().is_none() {
+                    identified.incomplete.push(
+                        "a row of aws-auth asks for a unique id, and nobody told the principal's"
+                            .to_owned(),
+                    );
+                }
             }
         }
     }
+
+    /// The principal as the creator, if it has its name and nobody told its unique id.
+    fn assumed_creator(&self, principal: &Principal) -> Option<Principal> {
+        let creator = self.snapshot.as_ref()?.cluster.creator.as_ref()?;
+        let arn = CallerArn::parse(&creator.principal_arn).ok()?;
+        let id = creator.principal_id.clone()?;
+        (principal.standing == Standing::Unknown && principal.is_named(&arn)).then(|| Principal {
+            standing: Standing::There {
+                id,
+                arn: creator.principal_arn.clone(),
+            },
+            ..principal.clone()
+        })
+    }
 }
 
+/// Why a chain makes no user of a principal.
+struct Refused {
+    reason: String,
+    /// Rules that nearly match.
+    nearest: Vec<String>,
+    /// Whether a unique id is what keeps it.
+    by_id: bool,
+}
+
+/// Rules that nearly match and are shown.
+const MAX_NEARLY: usize = 3;
+
 /// What a chain makes of the principal, or why it makes nothing of it and what nearly would.
-fn ask(
-    chain: &Chain,
-    principal: &Principal,
-    identity: &CallerIdentity,
-) -> Result<Named, (String, Vec<String>)> {
+fn ask(chain: &Chain, principal: &Principal, identity: &CallerIdentity) -> Result<Named, Refused> {
     match chain.map(identity) {
         MappingDecision::Mapped(mapped) => {
             let entry = mapped.entry();
-            let failed = |error: String| (format!("{}: {error}", rule_text(mapped.rule())), Vec::new());
+            let failed = |error: String| Refused {
+                reason: format!("{}: {error}", rule_text(mapped.rule())),
+                nearest: Vec::new(),
+                by_id: false,
+            };
             let (name, groups) = if needs_session(principal, entry.username.variables().count())
                 || mapped.required_lookup().is_some()
             {
@@ -276,10 +332,15 @@ fn ask(
             rule: allowed.rule().clone(),
         }),
         MappingDecision::Denied(denied) => {
-            // A node's mapping needs an instance's id for a session name; without a session the template is shown.
             let denied = denied.explain(identity);
-            let nearest = denied.nearest.iter().map(ToString::to_string).collect();
-            Err((denied.text.clone(), nearest))
+            let nearest = denied.nearest.iter().take(MAX_NEARLY);
+            let nearest =
+                nearest.map(|miss| miss.to_string().replace("EKSConfigMap ", "aws-auth "));
+            Err(Refused {
+                reason: denied.text.clone(),
+                nearest: nearest.collect(),
+                by_id: denied.reason == DenyReason::PrincipalRecreated,
+            })
         }
     }
 }
@@ -320,7 +381,12 @@ fn dead_text(entry: &EntryFacts, principal: &Principal) -> String {
     let bound = entry.binding.principal_id().unwrap_or_default();
     let now = match (&entry.binding, principal.id()) {
         (_, Some(id)) => format!("the name now belongs to {id}"),
-        (EntryBinding::Dead { now_id: Some(id), .. }, None) => {
+        (
+            EntryBinding::Dead {
+                now_id: Some(id), ..
+            },
+            None,
+        ) => {
             format!("the name now belongs to {id}")
         }
         (_, None) => "nothing has the name now".to_owned(),

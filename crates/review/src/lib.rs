@@ -30,8 +30,8 @@ pub use model::{Model, Parts};
 pub use policies::Policies;
 pub use principal::{Principal, PrincipalFault, Standing, Subject, User};
 pub use report::{
-    Caller, Grant, Help, IdentityReport, Mapping, MappingSource, Near, ObjectReport,
-    PolicyVerdict, Review, RuleReport,
+    Caller, Grant, Help, IdentityReport, Mapping, MappingSource, Near, ObjectReport, PolicyVerdict,
+    Review, RuleReport,
 };
 pub use rules::{RuleRow, Rules};
 pub use snapshot::{
@@ -39,3 +39,4 @@ pub use snapshot::{
     MAX_SNAPSHOT, Mode, NotASnapshot, PolicyFacts, PrincipalFacts, ScopeFacts, ScopeKind,
     policy_name,
 };
+pub use text::printable;

@@ -95,7 +95,10 @@ impl Model {
                 findings.clone_from(&map.findings);
                 let (entries, stale) = map.in_force(None, OnParseError::KeepLastGood);
                 incomplete.extend(stale.iter().map(|stale| {
-                    format!("aws-auth: {} does not parse: {}", stale.section, stale.error)
+                    format!(
+                        "aws-auth: {} does not parse: {}",
+                        stale.section, stale.error
+                    )
                 }));
                 let table = MappingTable::new(BackendKind::EksConfigMap, entries, &options);
                 let backends = vec![Backend::Table(Arc::new(table))];
@@ -104,16 +107,18 @@ impl Model {
             if let Some(by) = &snapshot.cluster.creator {
                 let id = by.principal_id.as_deref();
                 let table = MappingTable::cluster_creator(&by.principal_arn, id, &options);
-                creator = table.map(|table| {
-                    Chain::new(vec![Backend::from(table)], ChainOptions::default())
-                });
+                creator = table
+                    .map(|table| Chain::new(vec![Backend::from(table)], ChainOptions::default()));
             }
         }
         let policies = match &snapshot {
             None => policies,
             Some(snapshot) => {
                 let arn = snapshot.cluster.arn.as_deref().unwrap_or_default();
-                let account = arn.split(':').nth(4).and_then(|account| account.parse().ok());
+                let account = arn
+                    .split(':')
+                    .nth(4)
+                    .and_then(|account| account.parse().ok());
                 policies.of_cluster(partition_of(snapshot), account, &index)
             }
         };
@@ -297,7 +302,7 @@ impl Model {
             let nearest = no.nearest(MAX_NEAREST);
             review.nearest = nearest
                 .iter()
-                .map(|miss| rbac::near(miss, &asked, &self.catalog))
+                .filter_map(|miss| rbac::near(miss, &asked, &self.catalog))
                 .collect();
             review.incomplete_reasons.extend(no.incomplete_reasons());
             let unbound = no.unbound_groups();

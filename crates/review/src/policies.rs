@@ -1,7 +1,7 @@
 //! Access policies of entries, asked one by one so that each can say why not (EKS API spec, section 9.3).
 
 use countersign_access::{
-    AccessDecision, AccessPolicy, AccessScope, AggregatedRules, CompiledPolicies, EntryView,
+    AccessDecision, AccessPolicy, AccessScope, AggregatedRules, CompiledPolicies, EntryView, Owner,
     RulesStatus,
 };
 use countersign_arn::{AccountId, Partition};
@@ -100,15 +100,16 @@ impl Policies {
                 };
                 (verdict(true, None), Some(grant))
             }
-            AccessDecision::NoOpinion(_) => {
-                (verdict(false, Some(self.why_not(policy, &scope, action))), None)
-            }
+            AccessDecision::NoOpinion(_) => (
+                verdict(false, Some(self.why_not(policy, &scope, action))),
+                None,
+            ),
         }
     }
 
     /// The policies of the catalogue that would allow an action, the one that allows least first.
     pub(crate) fn that_allow(&self, action: &Action<'_>) -> Vec<Candidate> {
-        let mut found: Vec<(usize, Candidate)> = Vec::new();
+        let mut found: Vec<((bool, usize), Candidate)> = Vec::new();
         let namespace = match action {
             Action::Resource(action) => action.namespace,
             Action::NonResource { .. } => "",
@@ -124,6 +125,8 @@ impl Policies {
             let Some(arn) = self.arn(policy) else {
                 continue;
             };
+            // Policies that AWS made for one of its services come last: nobody means them.
+            let of_service = policy.owner == Owner::Aws && !policy.name.starts_with("AmazonEKS");
             let breadth = rules().map(|(_, rule)| breadth(&rule.rule)).sum();
             let candidate = Candidate {
                 arn,
@@ -133,7 +136,7 @@ impl Policies {
                     _ => ScopeKind::Namespace,
                 },
             };
-            found.push((breadth, candidate));
+            found.push(((of_service, breadth), candidate));
         }
         found.sort_by(|(a, one), (b, other)| (a, &one.name).cmp(&(b, &other.name)));
         found.into_iter().map(|(_, candidate)| candidate).collect()
@@ -168,7 +171,9 @@ impl Policies {
             Some(policy) if policy.grants_nothing(catalogue.derived()) => {
                 Some(match policy.status {
                     RulesStatus::Unpublished => "AWS does not publish its rules",
-                    RulesStatus::Prose => "AWS describes its rules in prose only, and derived rules are off",
+                    RulesStatus::Prose => {
+                        "AWS describes its rules in prose only, and derived rules are off"
+                    }
                     RulesStatus::Table | RulesStatus::Custom => "it has no rules",
                 })
             }
@@ -184,9 +189,11 @@ impl Policies {
 
     fn arn(&self, policy: &AccessPolicy) -> Option<String> {
         match self.account {
-            Some(account) => policy.arn(self.partition, account).map(|arn| arn.to_string()),
+            Some(account) => policy
+                .arn(self.partition, account)
+                .map(|arn| arn.to_string()),
             // Without an account only AWS's policies have an ARN.
-            None => (policy.owner == countersign_access::Owner::Aws).then(|| {
+            None => (policy.owner == Owner::Aws).then(|| {
                 format!(
                     "arn:{}:eks::aws:cluster-access-policy/{}",
                     self.partition, policy.name
@@ -224,8 +231,11 @@ impl Policies {
 /// How much a rule allows, for comparing policies: wildcards count far more than words.
 fn breadth(rule: &PolicyRule) -> usize {
     let words = |list: &[String]| -> usize {
-        list.iter().map(|word| if word == "*" { 1000 } else { 1 }).sum()
+        list.iter()
+            .map(|word| if word == "*" { 1000 } else { 1 })
+            .sum()
     };
-    let things = words(&rule.resources) * words(&rule.api_groups).max(1) + words(&rule.non_resource_urls);
+    let things =
+        words(&rule.resources) * words(&rule.api_groups).max(1) + words(&rule.non_resource_urls);
     words(&rule.verbs) * things
 }

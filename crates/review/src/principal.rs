@@ -61,7 +61,9 @@ pub enum Standing {
 #[non_exhaustive]
 pub enum PrincipalFault {
     /// No ARN of a principal.
-    #[error("`{0}` is no principal: expected the ARN of an IAM role, user or root, or of a session of STS")]
+    #[error(
+        "`{0}` is no principal: expected the ARN of an IAM role, user or root, or of a session of STS"
+    )]
     NotAPrincipal(String),
     /// Characters that AWS does not let through.
     #[error("`{0}` is no session name: 2 to 64 letters, digits and `_+=,.@-`")]
@@ -81,8 +83,7 @@ impl Principal {
     /// When it is no ARN of a principal, or the session name cannot be one.
     pub fn parse(arn: &str, session: Option<&str>) -> Result<Self, PrincipalFault> {
         let shown = || arn.chars().take(256).collect::<String>();
-        let caller =
-            CallerArn::parse(arn).map_err(|_| PrincipalFault::NotAPrincipal(shown()))?;
+        let caller = CallerArn::parse(arn).map_err(|_| PrincipalFault::NotAPrincipal(shown()))?;
         let of_arn = Some(caller.session()).filter(|session| !session.is_empty());
         let is_role = matches!(caller.kind(), CallerKind::Role | CallerKind::AssumedRole);
         if session.is_some() && !is_role {
@@ -203,7 +204,9 @@ impl Subject {
                 let parts = account.split_once('/').or_else(|| account.split_once(':'));
                 let (namespace, name) = parts
                     .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
-                    .ok_or_else(|| PrincipalFault::ServiceAccount(word.chars().take(256).collect()))?;
+                    .ok_or_else(|| {
+                        PrincipalFault::ServiceAccount(word.chars().take(256).collect())
+                    })?;
                 User::new(
                     format!("system:serviceaccount:{namespace}:{name}"),
                     Vec::new(),

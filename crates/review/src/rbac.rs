@@ -53,15 +53,18 @@ pub(crate) fn role_report(role: &Role) -> ObjectReport {
 pub(crate) fn rule_report(chain: &Chain<'_>) -> RuleReport {
     RuleReport {
         index: chain.rule_index,
-        aggregated_from: chain
-            .origin()
-            .map(|origin| format!("ClusterRole {} rule #{}", origin.cluster_role, origin.rule_index)),
+        aggregated_from: chain.origin().map(|origin| {
+            format!(
+                "ClusterRole {} rule #{}",
+                origin.cluster_role, origin.rule_index
+            )
+        }),
         ..RuleReport::from(chain.rule())
     }
 }
 
-/// What keeps a binding from granting.
-pub(crate) fn near(miss: &NearMiss<'_>, asked: &Asked, catalog: &Catalog) -> Near {
+/// What keeps a binding from granting; nothing if the rule is for resources, and a path is asked for.
+pub(crate) fn near(miss: &NearMiss<'_>, asked: &Asked, catalog: &Catalog) -> Option<Near> {
     let binding = short(miss.binding);
     let through = |chain: &Chain<'_>| {
         format!(
@@ -71,14 +74,21 @@ pub(crate) fn near(miss: &NearMiss<'_>, asked: &Asked, catalog: &Catalog) -> Nea
         )
     };
     let text = match &miss.obstacle {
-        Obstacle::Scope(chain) => format!("{} matches, but {}", through(chain), elsewhere(miss.binding, asked, catalog)),
+        Obstacle::Scope(chain) => format!(
+            "{} matches, but {}",
+            through(chain),
+            elsewhere(miss.binding, asked, catalog)
+        ),
         Obstacle::MissingRole(_) => {
             let role = &miss.binding.role_ref;
             let namespace = match role.kind.as_str() {
                 "Role" => format!("{}/", miss.binding.metadata.namespace),
                 _ => String::new(),
             };
-            format!("{binding}: {} {namespace}{} does not exist", role.kind, role.name)
+            format!(
+                "{binding}: {} {namespace}{} does not exist",
+                role.kind, role.name
+            )
         }
         Obstacle::SubjectKind(chain) => {
             let subject = subject_text(chain);
@@ -92,14 +102,21 @@ pub(crate) fn near(miss: &NearMiss<'_>, asked: &Asked, catalog: &Catalog) -> Nea
             missing,
             suspect,
         } => {
+            if *missing == Part::Url && chain.rule().non_resource_urls.is_empty() {
+                return None;
+            }
             let suspect = suspect.map(suspect_text).unwrap_or_default();
-            format!("{}: {}{suspect}", through(chain), missing_text(*missing, chain, asked))
+            format!(
+                "{}: {}{suspect}",
+                through(chain),
+                missing_text(*missing, chain, asked)
+            )
         }
     };
-    Near {
+    Some(Near {
         binding: binding_report(miss.binding),
         text,
-    }
+    })
 }
 
 fn elsewhere(binding: &Binding, asked: &Asked, catalog: &Catalog) -> String {
@@ -160,7 +177,11 @@ fn missing_text(part: Part, chain: &Chain<'_>, asked: &Asked) -> String {
             asked.verb
         ),
         Part::Name => format!("name {} not in {}", asked.name, list(&rule.resource_names)),
-        Part::Url => format!("path {} not in {}", asked.path, list(&rule.non_resource_urls)),
+        Part::Url => format!(
+            "path {} not in {}",
+            asked.path,
+            list(&rule.non_resource_urls)
+        ),
     }
 }
 

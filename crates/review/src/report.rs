@@ -119,7 +119,11 @@ pub struct IdentityReport {
 
 /// Something that allows the action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "source", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "source",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum Grant {
     /// Membership in `system:masters`, before any authorizer is asked.
     Superuser {

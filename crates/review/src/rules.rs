@@ -76,7 +76,10 @@ impl Model {
         let held = self.index.rules_for(&asked, namespace);
         rules.incomplete.extend(held.errors.iter().cloned());
         let scope = Some(namespace);
-        let unread = self.index.unread(scope).map(|unread| unread.reason.to_string());
+        let unread = self
+            .index
+            .unread(scope)
+            .map(|unread| unread.reason.to_string());
         rules.incomplete.extend(unread);
         for chain in &held.chains {
             let role = chain.role();

@@ -193,7 +193,9 @@ pub struct PrincipalFacts {
 
 /// A file is not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an access snapshot: expected `apiVersion: countersign.dev/v1` and `kind: AccessSnapshot`, found `{api_version}` and `{kind}`")]
+#[error(
+    "not an access snapshot: expected `apiVersion: countersign.dev/v1` and `kind: AccessSnapshot`, found `{api_version}` and `{kind}`"
+)]
 pub struct NotASnapshot {
     /// What it says of its version.
     pub api_version: String,

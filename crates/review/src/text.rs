@@ -1,5 +1,6 @@
 //! The answer as text for people.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::report::{Grant, Mapping, MappingSource, ObjectReport, Review, RuleReport};
@@ -74,7 +75,7 @@ impl Review {
         for help in &self.would_help {
             line(f, "would help", &help.what)?;
             if let Some(command) = &help.command {
-                writeln!(f, "  {:NAME$}   {command}", "")?;
+                writeln!(f, "  {:NAME$}   {}", "", printable(command))?;
             }
         }
         Ok(())
@@ -102,7 +103,11 @@ impl Mapping {
                 line(f, "mapping", &format!("{}{because}", self.rule))?;
             }
             MappingSource::None => {
-                line(f, "mapping", "none: the API server answers 401 Unauthorized")?;
+                line(
+                    f,
+                    "mapping",
+                    "none: the API server answers 401 Unauthorized",
+                )?;
                 for because in &self.because {
                     line(f, "because", because)?;
                 }
@@ -154,7 +159,19 @@ impl Grant {
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
-    writeln!(f, "  {name:NAME$} {text}")
+    writeln!(f, "  {name:NAME$} {}", printable(text))
+}
+
+/// The text for a terminal: names come from clusters and files, and none of them may move the cursor or begin a line.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    Cow::Owned(shown.collect())
 }
 
 fn scope(text: &str) -> String {

@@ -14,12 +14,14 @@ use std::path::Path;
 
 use countersign_rbac::{Catalog, Index, Manifest, Object, TypeMeta};
 use countersign_review::{
-    AccessSnapshot, AskFault, Asked, Grant, Mode, Model, Parts, Policies, Principal, PrincipalFault,
-    Subject, User, Words,
+    AccessSnapshot, AskFault, Asked, Grant, Mode, Model, Parts, Policies, Principal,
+    PrincipalFault, Subject, User, Words,
 };
 
 fn data(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -141,7 +143,11 @@ const QUESTIONS: &[(Mode, &[&str])] = &[
     ),
     (
         Mode::Api,
-        &["role/Dev get pods -n shop", "role/Founder get pods -n shop", "role/Ops get /metrics"],
+        &[
+            "role/Dev get pods -n shop",
+            "role/Founder get pods -n shop",
+            "role/Ops get /metrics",
+        ],
     ),
 ];
 
@@ -151,7 +157,12 @@ fn whole_decisions_read_as_they_should() {
     for (mode, questions) in QUESTIONS {
         let model = model(|snapshot| snapshot.cluster.authentication_mode = *mode);
         for question in *questions {
-            writeln!(text, "$ why {question}   # {mode}\n{}", ask(&model, question)).unwrap();
+            writeln!(
+                text,
+                "$ why {question}   # {mode}\n{}",
+                ask(&model, question)
+            )
+            .unwrap();
         }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/why.txt");
@@ -183,7 +194,9 @@ fn joining_the_sources_changes_none_of_the_288_answers_of_rbac() {
         };
         let request = &case["request"];
         let groups = case["groups"].as_array().into_iter().flatten();
-        let groups = groups.map(|group| group.as_str().unwrap().to_owned()).collect();
+        let groups = groups
+            .map(|group| group.as_str().unwrap().to_owned())
+            .collect();
         let user = User::new(text(case, "user"), groups, true);
         let asked = Asked {
             verb: text(request, "verb"),
@@ -196,7 +209,9 @@ fn joining_the_sources_changes_none_of_the_288_answers_of_rbac() {
             ..Asked::default()
         };
         let review = model.review(&Subject::User(user), &asked);
-        let allowed = case["allowed"].as_bool().unwrap_or_else(|| panic!("{case}"));
+        let allowed = case["allowed"]
+            .as_bool()
+            .unwrap_or_else(|| panic!("{case}"));
         assert_eq!(review.allowed, allowed, "{case}");
         if case["rbacAllows"] == true {
             let reasons: Vec<String> = review.granted.iter().map(Grant::reason).collect();
@@ -255,8 +270,17 @@ fn what_is_suggested_turns_the_no_into_a_yes() {
     assert!(ask(&widened, "role/audit/Auditor get pods -n pay").allowed);
     // Every policy that is offered for an action allows it.
     let review = ask(&model, "role/Ops list secrets -n pay");
-    let offered: Vec<&str> = review.would_help.iter().map(|help| help.what.as_str()).collect();
-    assert!(offered.iter().any(|what| what.contains("AmazonEKSSecretReaderPolicy")), "{offered:?}");
+    let offered: Vec<&str> = review
+        .would_help
+        .iter()
+        .map(|help| help.what.as_str())
+        .collect();
+    assert!(
+        offered
+            .iter()
+            .any(|what| what.contains("AmazonEKSSecretReaderPolicy")),
+        "{offered:?}"
+    );
 }
 
 #[test]
@@ -265,9 +289,17 @@ fn rules_of_a_subject_include_those_of_access_policies() {
     let subject = |word: &str| Subject::parse(word, None, false).unwrap();
     let auditor = subject("arn:aws:iam::111122223333:role/audit/Auditor");
     let rules = model.rules(&auditor, "shop");
-    assert!(rules.rows.iter().any(|row| row.from == "access policy AmazonEKSViewPolicy (shop,dev-*)"));
+    assert!(
+        rules
+            .rows
+            .iter()
+            .any(|row| row.from == "access policy AmazonEKSViewPolicy (shop,dev-*)")
+    );
     assert!(model.rules(&auditor, "pay").rows.is_empty());
-    assert!(model.rules(&auditor, "").rows.is_empty(), "a namespace scope has nothing outside");
+    assert!(
+        model.rules(&auditor, "").rows.is_empty(),
+        "a namespace scope has nothing outside"
+    );
     let admin = subject("arn:aws:iam::111122223333:user/root-of-all");
     let status = model.rules(&admin, "").status();
     assert_eq!(status.non_resource_rules.len(), 1);
@@ -294,16 +326,31 @@ fn questions_are_read_as_people_write_them() {
         ("pods", "get pods in namespace default"),
         ("po", "get pods in namespace default"),
         ("Pod", "get pods in namespace default"),
-        ("deploy/web", "get deployments.apps \"web\" in namespace default"),
-        ("deployments.apps/scale/web", "get deployments.apps/scale \"web\" in namespace default"),
+        (
+            "deploy/web",
+            "get deployments.apps \"web\" in namespace default",
+        ),
+        (
+            "deployments.apps/scale/web",
+            "get deployments.apps/scale \"web\" in namespace default",
+        ),
         ("pods/log", "get pods/log in namespace default"),
-        ("pods/log/cart-0", "get pods/log \"cart-0\" in namespace default"),
+        (
+            "pods/log/cart-0",
+            "get pods/log \"cart-0\" in namespace default",
+        ),
         ("pods/cart-0", "get pods \"cart-0\" in namespace default"),
         ("nodes", "get nodes at the cluster scope"),
         ("ns/shop", "get namespaces \"shop\" in namespace shop"),
         ("namespaces", "get namespaces at the cluster scope"),
-        ("widgets.example.com/status/x", "get widgets.example.com/status \"x\" in namespace default"),
-        ("widgets.example.com/x", "get widgets.example.com \"x\" in namespace default"),
+        (
+            "widgets.example.com/status/x",
+            "get widgets.example.com/status \"x\" in namespace default",
+        ),
+        (
+            "widgets.example.com/x",
+            "get widgets.example.com \"x\" in namespace default",
+        ),
         ("*", "get * in namespace default"),
         ("*.*", "get *.* in namespace default"),
         ("/metrics", "get /metrics"),
@@ -313,16 +360,37 @@ fn questions_are_read_as_people_write_them() {
     let long = "x".repeat(2000);
     for (words, fault) in [
         (of(""), AskFault::NoResource),
-        (Words { verb: "", ..of("pods") }, AskFault::NoVerb),
-        (of("pods/a/b/c"), AskFault::TooManyParts("pods/a/b/c".to_owned())),
+        (
+            Words {
+                verb: "",
+                ..of("pods")
+            },
+            AskFault::NoVerb,
+        ),
+        (
+            of("pods/a/b/c"),
+            AskFault::TooManyParts("pods/a/b/c".to_owned()),
+        ),
         (of(&long), AskFault::TooLong),
-        (Words { name: Some("x"), ..of("/metrics") }, AskFault::PathWithParts),
+        (
+            Words {
+                name: Some("x"),
+                ..of("/metrics")
+            },
+            AskFault::PathWithParts,
+        ),
     ] {
         assert_eq!(read(words), Err(fault));
     }
-    let twice = Words { subresource: Some("exec"), ..of("pods/log/x") };
+    let twice = Words {
+        subresource: Some("exec"),
+        ..of("pods/log/x")
+    };
     assert!(matches!(read(twice), Err(AskFault::TwoSubresources { .. })));
-    let twice = Words { name: Some("y"), ..of("pods/log/x") };
+    let twice = Words {
+        name: Some("y"),
+        ..of("pods/log/x")
+    };
     assert!(matches!(read(twice), Err(AskFault::TwoNames { .. })));
 }
 
@@ -352,8 +420,16 @@ fn subjects_are_read_or_refused() {
         ("user:arn:aws:x", "arn:aws:x", "system:authenticated"),
         ("group:devs", "", "devs,system:authenticated"),
         ("sa:shop/build", "system:serviceaccount:shop:build", account),
-        ("system:serviceaccount:shop:build", "system:serviceaccount:shop:build", account),
-        ("system:anonymous", "system:anonymous", "system:unauthenticated"),
+        (
+            "system:serviceaccount:shop:build",
+            "system:serviceaccount:shop:build",
+            account,
+        ),
+        (
+            "system:anonymous",
+            "system:anonymous",
+            "system:unauthenticated",
+        ),
     ] {
         assert_eq!(user(word), (name.to_owned(), groups.to_owned()), "{word}");
     }
@@ -363,12 +439,35 @@ fn subjects_are_read_or_refused() {
 fn snapshots_are_read_again_as_they_were_written() {
     let snapshot = snapshot();
     let json = serde_json::to_string(&snapshot).unwrap();
-    assert_eq!(serde_json::from_str::<AccessSnapshot>(&json).unwrap(), snapshot);
+    assert_eq!(
+        serde_json::from_str::<AccessSnapshot>(&json).unwrap(),
+        snapshot
+    );
     let other = json.replace("AccessSnapshot", "Deployment");
     let other: AccessSnapshot = serde_json::from_str(&other).unwrap();
     assert!(other.checked().is_err());
     // A later version may say more.
     let later = json.replacen('{', "{\"later\":[1],", 1);
     assert!(serde_json::from_str::<AccessSnapshot>(&later).is_ok());
-    assert!(Policies::default().grants_nothing("arn:aws:eks::aws:cluster-access-policy/No").is_some());
+    assert!(
+        Policies::default()
+            .grants_nothing("arn:aws:eks::aws:cluster-access-policy/No")
+            .is_some()
+    );
+}
+
+#[test]
+fn no_name_of_a_cluster_reaches_the_terminal_as_a_control_character() {
+    let model = model(|snapshot| {
+        let entry = &mut snapshot.entries[0];
+        entry.username = "a\u{1b}[2Jb\n  reason     forged".to_owned();
+        entry.principal_arn = "arn:aws:iam::111122223333:role/Evil".to_owned();
+        entry.binding = countersign_review::EntryBinding::Unbound;
+    });
+    let text = ask(&model, "role/Evil get pods -n shop --session ana").to_string();
+    assert!(
+        !text.contains('\u{1b}') && !text.contains("\n  reason     forged"),
+        "{text}"
+    );
+    assert!(text.contains("forged"), "{text}");
 }

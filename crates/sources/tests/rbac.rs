@@ -17,7 +17,9 @@ use std::time::Duration;
 use common::api_server::{ApiServer, Call, Watch};
 use common::at;
 use countersign_rbac::{Action, Index, Request, ResourceAction, User};
-use countersign_sources::rbac::{LiveRbac, Manifests, RbacWatch, ReadPathError, list, read_aws_auth};
+use countersign_sources::rbac::{
+    LiveRbac, Manifests, RbacWatch, ReadPathError, list, read_aws_auth,
+};
 use serde_json::{Value, json};
 
 const SHOP: &str = "\
@@ -74,7 +76,14 @@ fn read(text: &str) -> Manifests {
     manifests
 }
 
-fn may(index: &Index, user: &str, groups: &[&str], verb: &str, resource: &str, namespace: &str) -> bool {
+fn may(
+    index: &Index,
+    user: &str,
+    groups: &[&str],
+    verb: &str,
+    resource: &str,
+    namespace: &str,
+) -> bool {
     let request = Request {
         user: User::new(user, groups),
         action: Action::Resource(ResourceAction {
@@ -114,7 +123,14 @@ fn manifests_are_read_with_the_line_of_each_object() {
     // The default roles are there, and an object without a namespace is where `kubectl apply` would put it.
     assert!(may(&index, "x", &["pets"], "get", "pods", "default"));
     assert!(!may(&index, "x", &["pets"], "get", "pods", "shop"));
-    assert!(!may(&read(SHOP).index(false, "default"), "x", &["pets"], "get", "pods", "default"));
+    assert!(!may(
+        &read(SHOP).index(false, "default"),
+        "x",
+        &["pets"],
+        "get",
+        "pods",
+        "default"
+    ));
 }
 
 #[test]
@@ -124,12 +140,32 @@ fn problems_have_file_and_line_and_hide_nothing_else() {
     for (text, line, message) in [
         ("a: [b\n", 1, ""),
         ("x: 1\n---\n\tkind: x\n", 2, ""),
-        ("kind: Role\n", 1, "not an object with `apiVersion` and `kind`"),
+        (
+            "kind: Role\n",
+            1,
+            "not an object with `apiVersion` and `kind`",
+        ),
         ("- 1\n", 1, "not an object"),
-        ("apiVersion: rbac.authorization.k8s.io/v1\nkind: Rule\nmetadata: {name: x}\n", 1, "unknown kind `Rule`"),
-        ("apiVersion: rbac.authorization.k8s.io/v9\nkind: Role\nmetadata: {name: x}\n", 1, "unknown version"),
-        ("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n", 1, "`metadata.name` is missing"),
-        ("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: x}\nrules: 7\n", 1, "not a readable object"),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Rule\nmetadata: {name: x}\n",
+            1,
+            "unknown kind `Rule`",
+        ),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v9\nkind: Role\nmetadata: {name: x}\n",
+            1,
+            "unknown version",
+        ),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n",
+            1,
+            "`metadata.name` is missing",
+        ),
+        (
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: x}\nrules: 7\n",
+            1,
+            "not a readable object",
+        ),
         ("kind: Role\nkind: Role\n", 2, "the key `kind` stands twice"),
         ("a: &a {b: c}\nd:\n  <<: *a\n", 3, "merge keys"),
         ("a: *b\n", 1, ""),
@@ -137,14 +173,31 @@ fn problems_have_file_and_line_and_hide_nothing_else() {
     ] {
         let manifests = read(&format!("{text}---\n{ROLE}"));
         let found = &manifests.problems;
-        let about = found.iter().find(|problem| problem.message.contains(message));
+        let about = found
+            .iter()
+            .find(|problem| problem.message.contains(message));
         let about = about.unwrap_or_else(|| panic!("{text:?}: {found:?}"));
-        assert_eq!((about.file.as_str(), about.line), ("shop.yaml", Some(line)), "{text:?}");
-        assert_eq!(manifests.objects.len(), 1, "{text:?}: the other document is read");
+        assert_eq!(
+            (about.file.as_str(), about.line),
+            ("shop.yaml", Some(line)),
+            "{text:?}"
+        );
+        assert_eq!(
+            manifests.objects.len(),
+            1,
+            "{text:?}: the other document is read"
+        );
         let index = manifests.index(false, "default");
-        assert!(index.unread(None).count() > 0, "{text:?}: a no is incomplete");
+        assert!(
+            index.unread(None).count() > 0,
+            "{text:?}: a no is incomplete"
+        );
     }
-    for text in ["{\"kind\": ", "{\"apiVersion\":\"rbac.authorization.k8s.io/v1\",\"kind\":\"Role\"}", "{} x"] {
+    for text in [
+        "{\"kind\": ",
+        "{\"apiVersion\":\"rbac.authorization.k8s.io/v1\",\"kind\":\"Role\"}",
+        "{} x",
+    ] {
         assert_eq!(read(text).problems.len(), 1, "{text}");
     }
 }
@@ -158,13 +211,21 @@ fn aliases_cannot_make_a_file_grow_without_end() {
         bomb += &format!("a{level}: &a{level} [{items}]\n");
     }
     let manifests = read(&bomb);
-    assert!(manifests.problems[0].message.contains("values"), "{:?}", manifests.problems);
+    assert!(
+        manifests.problems[0].message.contains("values"),
+        "{:?}",
+        manifests.problems
+    );
     let mut deep = "a0: &a0 x\n".to_owned();
     for level in 1..400 {
         deep += &format!("a{level}: &a{level} [[[[*a{}]]]]\n", level - 1);
     }
     let manifests = read(&deep);
-    assert!(manifests.problems[0].message.contains("too deep"), "{:?}", manifests.problems);
+    assert!(
+        manifests.problems[0].message.contains("too deep"),
+        "{:?}",
+        manifests.problems
+    );
     let nested = "[".repeat(100_000);
     assert_eq!(read(&nested).problems.len(), 1);
 }
@@ -177,8 +238,8 @@ fn files_directories_and_dumps_are_read_alike() {
     fs::write(root.join("deep/er/shop.yml"), SHOP).unwrap();
     fs::write(root.join(".hidden.yaml"), "a: [").unwrap();
     fs::write(root.join("notes.txt"), "a: [").unwrap();
-    let dump = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../rbac/tests/data/mixed-1000.objects.json.gz");
+    let dump =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../rbac/tests/data/mixed-1000.objects.json.gz");
     fs::copy(&dump, root.join("dump.json.gz")).unwrap();
     let mut manifests = Manifests::default();
     manifests.read_path(root).unwrap();
@@ -189,9 +250,14 @@ fn files_directories_and_dumps_are_read_alike() {
     for cut in [3, 12, whole.len() / 2, whole.len() - 1] {
         fs::write(root.join("dump.json.gz"), &whole[..cut]).unwrap();
         let error = Manifests::default().read_path(root).unwrap_err();
-        assert!(matches!(error, ReadPathError::Gzip { .. }), "{cut}: {error}");
+        assert!(
+            matches!(error, ReadPathError::Gzip { .. }),
+            "{cut}: {error}"
+        );
     }
-    let missing = Manifests::default().read_path(&root.join("none")).unwrap_err();
+    let missing = Manifests::default()
+        .read_path(&root.join("none"))
+        .unwrap_err();
     assert!(matches!(missing, ReadPathError::Io { .. }));
 }
 
@@ -252,14 +318,20 @@ async fn a_command_lists_each_kind_once_and_falls_back_to_its_namespace() {
             "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings" => {
                 call.answer(200, &page("5", &[binding("3", "dana")]));
             }
-            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings" => call.refuse(403, "Forbidden"),
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings" => {
+                call.refuse(403, "Forbidden")
+            }
             _ => call.answer(200, &page("5", &[])),
         }
     }
     let live = listing.await.unwrap().unwrap();
     assert_eq!(live.namespaces, None);
     assert_eq!(live.unread.len(), 1, "{:?}", live.unread);
-    assert!(live.unread[0].reason.contains("clusterrolebindings could not be listed"));
+    assert!(
+        live.unread[0]
+            .reason
+            .contains("clusterrolebindings could not be listed")
+    );
     let index = live.index();
     assert!(may(&index, "dana", &[], "get", "pods", "shop"));
     let origin = index.binding("shop", "dana").unwrap().origin.clone();
@@ -278,7 +350,10 @@ async fn a_cluster_that_refuses_everything_is_an_error_and_no_empty_answer() {
     let client = server.client();
     let reading = tokio::spawn(async move { read_aws_auth(&client).await });
     server.next().await.refuse(404, "NotFound");
-    assert!(reading.await.unwrap().unwrap().is_empty(), "no ConfigMap maps nobody");
+    assert!(
+        reading.await.unwrap().unwrap().is_empty(),
+        "no ConfigMap maps nobody"
+    );
 }
 
 /// Answers the four lists; gives the four watches.
@@ -306,7 +381,11 @@ async fn start(server: &mut ApiServer, refuse: &str) -> Vec<(String, Watch)> {
 async fn until(live: &LiveRbac, what: impl Fn(&LiveRbac) -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !what(live) {
-        assert!(tokio::time::Instant::now() < deadline, "{:?}", live.health());
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{:?}",
+            live.health()
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -330,23 +409,45 @@ async fn a_watch_keeps_the_index_fresh_and_a_no_incomplete_until_all_is_listed()
         &watches.iter().find(|(path, _)| *path == wanted).unwrap().1
     };
     of("clusterroles").send("MODIFIED", &role("11", &["list"]));
-    until(&live, |live| may(&live.index(), "dana", &[], "list", "pods", "shop")).await;
+    until(&live, |live| {
+        may(&live.index(), "dana", &[], "list", "pods", "shop")
+    })
+    .await;
     assert!(!may(&live.index(), "dana", &[], "get", "pods", "shop"));
-    assert!(may(&before, "dana", &[], "get", "pods", "shop"), "a version that was taken stays");
+    assert!(
+        may(&before, "dana", &[], "get", "pods", "shop"),
+        "a version that was taken stays"
+    );
 
     of("rolebindings").send("ADDED", &binding("12", "erik"));
-    until(&live, |live| may(&live.index(), "erik", &[], "list", "pods", "shop")).await;
+    until(&live, |live| {
+        may(&live.index(), "erik", &[], "list", "pods", "shop")
+    })
+    .await;
     of("rolebindings").send("DELETED", &binding("13", "dana"));
-    until(&live, |live| !may(&live.index(), "dana", &[], "list", "pods", "shop")).await;
+    until(&live, |live| {
+        !may(&live.index(), "dana", &[], "list", "pods", "shop")
+    })
+    .await;
     let health = live.health();
-    let bindings = health.kinds.iter().find(|kind| kind.resource == "rolebindings").unwrap();
-    assert_eq!((bindings.version.as_str(), bindings.failures_total), ("13", 0));
+    let bindings = health
+        .kinds
+        .iter()
+        .find(|kind| kind.resource == "rolebindings")
+        .unwrap();
+    assert_eq!(
+        (bindings.version.as_str(), bindings.failures_total),
+        ("13", 0)
+    );
 
     // A version that cannot be read does not leave the earlier one granting.
     let mut broken = binding("14", "erik");
     broken["subjects"] = json!("nobody");
     of("rolebindings").send("MODIFIED", &broken);
-    until(&live, |live| !may(&live.index(), "erik", &[], "list", "pods", "shop")).await;
+    until(&live, |live| {
+        !may(&live.index(), "erik", &[], "list", "pods", "shop")
+    })
+    .await;
     assert!(live.index().unread(None).count() > 0);
     task.abort();
 }
@@ -377,13 +478,27 @@ async fn a_kind_that_may_not_be_listed_is_told_and_what_was_read_stays_through_f
         }
     }
     until(&live, |live| {
-        live.health().kinds.iter().filter(|kind| kind.failing.is_some()).count() >= 2
+        live.health()
+            .kinds
+            .iter()
+            .filter(|kind| kind.failing.is_some())
+            .count()
+            >= 2
     })
     .await;
     let index = live.index();
-    assert!(may(&index, "dana", &[], "get", "pods", "shop"), "the last good version decides");
-    let reasons: Vec<String> = index.unread(None).map(|unread| unread.reason.to_string()).collect();
-    assert_eq!(reasons, ["roles were not listed yet: the API server answers 403 Forbidden"]);
+    assert!(
+        may(&index, "dana", &[], "get", "pods", "shop"),
+        "the last good version decides"
+    );
+    let reasons: Vec<String> = index
+        .unread(None)
+        .map(|unread| unread.reason.to_string())
+        .collect();
+    assert_eq!(
+        reasons,
+        ["roles were not listed yet: the API server answers 403 Forbidden"]
+    );
     assert!(!live.health().is_synced());
     assert_eq!(KINDS.len(), live.health().kinds.len());
     task.abort();

@@ -107,7 +107,11 @@ pub(super) fn show(
     }
     // What IAM says of principals is worth having while it is little: it is asked of the server anyway, where one runs.
     if shown.entries.len() <= 1000 {
-        let arns: Vec<String> = shown.entries.iter().map(|e| e.principal_arn.clone()).collect();
+        let arns: Vec<String> = shown
+            .entries
+            .iter()
+            .map(|e| e.principal_arn.clone())
+            .collect();
         for arn in arns {
             tell(&mut shown, &arn);
         }
@@ -193,7 +197,10 @@ fn mode(mode: AuthenticationMode) -> Mode {
 fn facts(snapshot: &DirectorySnapshot, cluster: &Cluster, entry: &AccessEntry) -> EntryFacts {
     let groups = match entry.entry_type {
         EntryType::Standard => entry.groups.iter().map(|group| group.to_string()).collect(),
-        other => shown_groups(other).iter().map(|group| (*group).to_owned()).collect(),
+        other => shown_groups(other)
+            .iter()
+            .map(|group| (*group).to_owned())
+            .collect(),
     };
     let username = match &entry.username {
         Some(username) => username.to_string(),
@@ -225,8 +232,8 @@ fn facts(snapshot: &DirectorySnapshot, cluster: &Cluster, entry: &AccessEntry) -
 
 /// Where AWS keeps the principals nobody here knows whether one is gone.
 fn binding(snapshot: &DirectorySnapshot, entry: &AccessEntry) -> EntryBinding {
-    let is_here = CallerArn::parse(&entry.principal_arn)
-        .is_ok_and(|arn| has_iam(snapshot, arn.account()));
+    let is_here =
+        CallerArn::parse(&entry.principal_arn).is_ok_and(|arn| has_iam(snapshot, arn.account()));
     let bound = |id: &str| EntryBinding::Bound {
         principal_id: id.to_owned(),
     };
@@ -287,5 +294,7 @@ fn is_unique_id(id: &str, principal_arn: &str) -> bool {
     };
     (16..=128).contains(&id.len())
         && id.starts_with(kind.prefix())
-        && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }

@@ -10,7 +10,11 @@ pub(super) fn is_gzip(bytes: &[u8]) -> bool {
 /// The content of a gzip file of one member, or why there is none.
 pub(super) fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, &'static str> {
     const CUT: &str = "the gzip file is cut";
-    let (head, trailer) = bytes.len().checked_sub(8).and_then(|at| bytes.split_at_checked(at)).ok_or(CUT)?;
+    let (head, trailer) = bytes
+        .len()
+        .checked_sub(8)
+        .and_then(|at| bytes.split_at_checked(at))
+        .ok_or(CUT)?;
     let (fixed, mut rest) = head.split_at_checked(10).ok_or(CUT)?;
     let [_, _, method, flags, ..] = fixed else {
         return Err(CUT);
@@ -20,7 +24,9 @@ pub(super) fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, &'static str>
     }
     if flags & 4 != 0 {
         let (length, after) = rest.split_first_chunk::<2>().ok_or(CUT)?;
-        rest = after.get(usize::from(u16::from_le_bytes(*length))..).ok_or(CUT)?;
+        rest = after
+            .get(usize::from(u16::from_le_bytes(*length))..)
+            .ok_or(CUT)?;
     }
     // Name and comment, each ended by a zero.
     for flag in [8, 16] {
@@ -34,7 +40,13 @@ pub(super) fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, &'static str>
     }
     let content = decompress_to_vec_with_limit(rest, most)
         .map_err(|_| "the gzip file is damaged, or its content too large")?;
-    let length = trailer.last_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes));
+    let length = trailer
+        .last_chunk::<4>()
+        .map(|bytes| u32::from_le_bytes(*bytes));
     let fits = length.is_some_and(|length| length as usize == content.len() & 0xffff_ffff);
-    if fits { Ok(content) } else { Err("the gzip file is damaged") }
+    if fits {
+        Ok(content)
+    } else {
+        Err("the gzip file is damaged")
+    }
 }

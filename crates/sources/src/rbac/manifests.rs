@@ -247,7 +247,9 @@ impl Manifests {
         let one = serde_json::from_str::<Other>(json).ok();
         let items = serde_json::from_str::<Others>(json).ok();
         let items = items.map(|list| list.items).unwrap_or_default();
-        let items = items.iter().filter_map(|raw| serde_json::from_str(raw.get()).ok());
+        let items = items
+            .iter()
+            .filter_map(|raw| serde_json::from_str(raw.get()).ok());
         for other in one.into_iter().chain(items) {
             self.other(other);
         }
@@ -264,7 +266,11 @@ impl Manifests {
 
     fn yaml_object(&mut self, name: &str, node: &Node, inherited: &TypeMeta, depth: usize) {
         if !matches!(node.content, Content::Map(_)) {
-            return self.problem(name, Some(node.line), "not an object with `apiVersion` and `kind`");
+            return self.problem(
+                name,
+                Some(node.line),
+                "not an object with `apiVersion` and `kind`",
+            );
         }
         let mut meta = TypeMeta {
             api_version: node.text("apiVersion").to_owned(),
@@ -294,11 +300,16 @@ impl Manifests {
 
     fn yaml_item(&mut self, name: &str, node: &Node, meta: TypeMeta) {
         if meta.kind.is_empty() || meta.api_version.is_empty() {
-            return self.problem(name, Some(node.line), "not an object with `apiVersion` and `kind`");
+            return self.problem(
+                name,
+                Some(node.line),
+                "not an object with `apiVersion` and `kind`",
+            );
         }
         if !meta.is_rbac() {
             self.ignored += 1;
-            let interesting = matches!(meta.kind.as_str(), "Namespace" | "CustomResourceDefinition");
+            let interesting =
+                matches!(meta.kind.as_str(), "Namespace" | "CustomResourceDefinition");
             if interesting && let Ok(other) = serde_json::from_value(node.to_json()) {
                 self.other(other);
             }

@@ -139,7 +139,10 @@ impl LiveRbac {
             }
         }
         let index = self.index.load();
-        let roles = index.roles().into_iter().map(|role| (**role).clone().into());
+        let roles = index
+            .roles()
+            .into_iter()
+            .map(|role| (**role).clone().into());
         let bindings = index.bindings().map(|binding| binding.clone().into());
         let others = roles.chain(bindings);
         kept.extend(others.filter(|object: &Object| object.kind() != kind.name()));
@@ -206,7 +209,10 @@ impl LiveRbac {
         // The index tells why a kind is missing; once it was read, the last good version is what counts.
         if !of_kind.synced {
             let index = self.index.load();
-            let roles = index.roles().into_iter().map(|role| (**role).clone().into());
+            let roles = index
+                .roles()
+                .into_iter()
+                .map(|role| (**role).clone().into());
             let bindings = index.bindings().map(|binding| binding.clone().into());
             let objects = roles.chain(bindings).collect();
             self.rebuild(&mut state, objects);
@@ -306,7 +312,11 @@ impl RbacWatch {
                 }
                 Err(error) => {
                     let reason = error.summary();
-                    tracing::warn!(resource = kind.plural(), reason, "roles and bindings are not up to date");
+                    tracing::warn!(
+                        resource = kind.plural(),
+                        reason,
+                        "roles and bindings are not up to date"
+                    );
                     self.live.failed(kind, reason, clock());
                     tokio::time::sleep(self.retry_after).await;
                 }

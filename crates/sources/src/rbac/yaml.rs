@@ -64,7 +64,8 @@ fn parts(text: &str) -> Vec<(u32, &str)> {
     let mut at = 0;
     for content in text.split_inclusive('\n') {
         let trimmed = content.trim_end();
-        let marker = trimmed == "---" || trimmed.starts_with("--- ") || trimmed.starts_with("---\t");
+        let marker =
+            trimmed == "---" || trimmed.starts_with("--- ") || trimmed.starts_with("---\t");
         // What stands behind a marker on its line belongs to the document.
         if marker && at > start {
             parts.push((first, text.get(start..at).unwrap_or_default()));
@@ -117,8 +118,7 @@ impl Builder {
             block_nesting_limit: MAX_DEPTH,
         };
         options.set_emit_comments(false);
-        let mut parser: Parser<'_, StrInput<'_>> =
-            Parser::new_from_str_with_options(text, options);
+        let mut parser: Parser<'_, StrInput<'_>> = Parser::new_from_str_with_options(text, options);
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| {
                 Broken::new(self.line(error.marker().line()), error.info().to_string())
@@ -147,7 +147,10 @@ impl Builder {
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
                 Event::Alias(anchor) => {
                     let Some((_, size, depth)) = self.anchors.get(&anchor) else {
-                        return Err(Broken::new(line, "unknown anchor, or one that contains itself"));
+                        return Err(Broken::new(
+                            line,
+                            "unknown anchor, or one that contains itself",
+                        ));
                     };
                     let (size, depth) = (*size, *depth);
                     // Before it is copied: aliases of aliases grow without end, in size and in depth.
@@ -199,7 +202,10 @@ impl Builder {
     fn finish(&mut self, node: Node, anchor: usize, counted: usize) -> Result<(), Broken> {
         self.values = self.values.saturating_add(counted);
         if self.values > MAX_VALUES {
-            return Err(Broken::new(node.line, format!("more than {MAX_VALUES} values")));
+            return Err(Broken::new(
+                node.line,
+                format!("more than {MAX_VALUES} values"),
+            ));
         }
         if anchor != 0 {
             let size = node.size();
@@ -243,7 +249,10 @@ impl Node {
     /// The value of a key.
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         match &self.content {
-            Content::Map(pairs) => pairs.iter().find(|(key, _)| key == name).map(|(_, node)| node),
+            Content::Map(pairs) => pairs
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, node)| node),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use countersign_client::{Io, Process};
 use countersign_rbac::review::{ReviewVersion, RulesReview};
-use countersign_review::{Rules, Subject};
+use countersign_review::{Rules, Subject, printable};
 use serde_json::Value;
 
 use super::facts::{ClusterArgs, EntryArgs, Facts, gather};
@@ -65,7 +65,14 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let subject = args.subject.subject()?.ok_or_else(no_subject)?;
     let namespace = args.place.namespace.as_deref();
-    let facts = gather(&args.entries, &args.cluster, Some(&subject), namespace, process, io)?;
+    let facts = gather(
+        &args.entries,
+        &args.cluster,
+        Some(&subject),
+        namespace,
+        process,
+        io,
+    )?;
     if args.list {
         return list(args, &subject, &facts, io);
     }
@@ -85,7 +92,7 @@ pub(super) fn run(
     }
     args.output.write(io.stdout, &review, |out| {
         let word = if review.allowed { "yes" } else { "no" };
-        writeln!(out, "{word} - {}", review.reason())
+        writeln!(out, "{word} - {}", printable(&review.reason()))
     })?;
     Ok(code)
 }
@@ -105,7 +112,10 @@ fn list(
     warn(io.stderr, &rules.notes);
     if !rules.incomplete.is_empty() {
         let reasons = rules.incomplete.join("; ");
-        warn(io.stderr, &[format!("the list may be incomplete: {reasons}")]);
+        warn(
+            io.stderr,
+            &[format!("the list may be incomplete: {reasons}")],
+        );
     }
     // As the API server would answer, so that tools that read such answers read this one.
     let review = RulesReview {
@@ -115,7 +125,8 @@ fn list(
     };
     let json = review.answered(rules.status()).to_json();
     let value: Value = serde_json::from_slice(&json)?;
-    args.output.write(io.stdout, &value, |out| table(out, &rules))?;
+    args.output
+        .write(io.stdout, &value, |out| table(out, &rules))?;
     let nothing = rules.rows.is_empty();
     Ok(exit(!nothing, !rules.incomplete.is_empty(), args.strict))
 }
@@ -131,10 +142,12 @@ fn table(out: &mut dyn Write, rules: &Rules) -> io::Result<()> {
             .resources
             .iter()
             .flat_map(|resource| {
-                rule.api_groups.iter().map(move |group| match group.as_str() {
-                    "" => resource.clone(),
-                    group => format!("{resource}.{group}"),
-                })
+                rule.api_groups
+                    .iter()
+                    .map(move |group| match group.as_str() {
+                        "" => resource.clone(),
+                        group => format!("{resource}.{group}"),
+                    })
             })
             .collect();
         [

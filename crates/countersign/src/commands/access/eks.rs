@@ -1,6 +1,6 @@
 //! Access entries from an EKS API.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use countersign_arn::CallerArn;
@@ -118,10 +118,17 @@ pub(super) fn snapshot(
     let tell = arns.len() >= SLOW && std::io::stderr().is_terminal();
     for (at, arn) in arns.iter().enumerate() {
         if tell && at % SLOW == 0 {
-            let _ = write!(io.stderr, "\rreading access entries: {at} of {}", arns.len());
+            let _ = write!(
+                io.stderr,
+                "\rreading access entries: {at} of {}",
+                arns.len()
+            );
         }
         let path = ["clusters", name, "access-entries", arn];
-        let entry = member(reader.get("DescribeAccessEntry", &path, &[])?, "accessEntry")?;
+        let entry = member(
+            reader.get("DescribeAccessEntry", &path, &[])?,
+            "accessEntry",
+        )?;
         let path = ["clusters", name, "access-entries", arn, "access-policies"];
         let operation = "ListAssociatedAccessPolicies";
         let policies = reader.list(operation, &path, "associatedAccessPolicies")?;

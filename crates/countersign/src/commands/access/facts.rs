@@ -210,7 +210,7 @@ fn live(
 ) -> Result<Read, Failure> {
     let named = args.kubeconfig.is_some() || args.context.is_some();
     let mut read = Read::default();
-    let mut missing = |read: &mut Read, reason: String| {
+    let missing = |read: &mut Read, reason: String| {
         read.index.mark_unread(Unread {
             namespace: None,
             reason: reason.into(),
@@ -237,7 +237,9 @@ fn live(
         if needs_aws_auth && args.aws_auth.is_none() {
             match read_aws_auth(&client).await {
                 Ok(data) => read.aws_auth = Some(data),
-                Err(error) => read.incomplete.push(format!("aws-auth was not read: {error}")),
+                Err(error) => read
+                    .incomplete
+                    .push(format!("aws-auth was not read: {error}")),
             }
         }
         Ok(())
@@ -267,7 +269,10 @@ fn manifests(paths: &[PathBuf], args: &ClusterArgs, io: &mut Io<'_>) -> Result<R
     })
 }
 
-fn aws_auth_file(path: &Path, stdin: &mut dyn BufRead) -> Result<BTreeMap<String, String>, Failure> {
+fn aws_auth_file(
+    path: &Path,
+    stdin: &mut dyn BufRead,
+) -> Result<BTreeMap<String, String>, Failure> {
     #[derive(Deserialize)]
     struct ConfigMap {
         #[serde(default)]
@@ -275,7 +280,10 @@ fn aws_auth_file(path: &Path, stdin: &mut dyn BufRead) -> Result<BTreeMap<String
     }
     let text = read_file(path, MAX_AWS_AUTH, stdin)?;
     let map: ConfigMap = serde_saphyr::from_str(&text).map_err(|error| {
-        Failure::usage(anyhow!("`{}` is no aws-auth ConfigMap: {error}", path.display()))
+        Failure::usage(anyhow!(
+            "`{}` is no aws-auth ConfigMap: {error}",
+            path.display()
+        ))
     })?;
     Ok(map.data.unwrap_or_default())
 }
@@ -291,7 +299,9 @@ fn read_file(path: &Path, most: u64, stdin: &mut dyn BufRead) -> Result<String, 
     read.with_context(|| format!("could not read `{shown}`"))
         .map_err(Failure::usage)?;
     if text.len() as u64 > most {
-        return Err(Failure::usage(anyhow!("`{shown}` has more than {most} bytes")));
+        return Err(Failure::usage(anyhow!(
+            "`{shown}` has more than {most} bytes"
+        )));
     }
     Ok(text)
 }

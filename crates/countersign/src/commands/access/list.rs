@@ -56,7 +56,11 @@ pub(super) fn run(
     snapshot.entries.retain(|entry| {
         args.kind.is_none_or(|kind| entry.entry_type == kind) && (!args.dead || is_dead(entry))
     });
-    let dead = snapshot.entries.iter().filter(|entry| is_dead(entry)).count();
+    let dead = snapshot
+        .entries
+        .iter()
+        .filter(|entry| is_dead(entry))
+        .count();
     let filtered = args.dead || args.kind.is_some();
     warn(io.stderr, &warnings(&snapshot));
     args.output
@@ -114,11 +118,21 @@ fn table(out: &mut dyn Write, snapshot: &AccessSnapshot, filtered: bool) -> io::
     }
     writeln!(out, "cluster {} ({mode})\n", snapshot.cluster.name)?;
     if rows.is_empty() {
-        let what = if filtered { "such entries" } else { "access entries" };
+        let what = if filtered {
+            "such entries"
+        } else {
+            "access entries"
+        };
         return writeln!(out, "no {what}");
     }
     let head = [
-        "PRINCIPAL", "TYPE", "USERNAME", "GROUPS", "POLICIES", "BINDING", "SOURCE",
+        "PRINCIPAL",
+        "TYPE",
+        "USERNAME",
+        "GROUPS",
+        "POLICIES",
+        "BINDING",
+        "SOURCE",
     ];
     columns(out, head, rows)
 }
@@ -126,7 +140,13 @@ fn table(out: &mut dyn Write, snapshot: &AccessSnapshot, filtered: bool) -> io::
 fn entry_row(entry: &EntryFacts) -> [String; 7] {
     let policies = entry.associated_access_policies.iter();
     let policies = policies.map(|policy| format!("{}@{}", policy.name(), policy.access_scope));
-    let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let dash = |text: String| {
+        if text.is_empty() {
+            "-".to_owned()
+        } else {
+            text
+        }
+    };
     [
         entry.principal_arn.clone(),
         entry.entry_type.to_string(),
@@ -164,7 +184,11 @@ fn aws_auth_rows(
             principal,
             "-".to_owned(),
             entry.username.to_string(),
-            if groups.is_empty() { "-".to_owned() } else { groups },
+            if groups.is_empty() {
+                "-".to_owned()
+            } else {
+                groups
+            },
             "-".to_owned(),
             "-".to_owned(),
             source.to_owned(),
@@ -178,7 +202,12 @@ fn aws_auth_rows(
             "-".to_owned(),
             "-".to_owned(),
             "-".to_owned(),
-            if ignored { "aws-auth (not read)" } else { "aws-auth" }.to_owned(),
+            if ignored {
+                "aws-auth (not read)"
+            } else {
+                "aws-auth"
+            }
+            .to_owned(),
         ]);
     }
 }
@@ -187,10 +216,9 @@ fn aws_auth_rows(
 fn same_principal(one: &str, other: &str) -> bool {
     use countersign_arn::CallerArn;
     match (CallerArn::parse(one), CallerArn::parse(other)) {
-        (Ok(one), Ok(other)) => {
-            one.canonical_without_role_path()
-                .eq_ignore_ascii_case(&other.canonical_without_role_path())
-        }
+        (Ok(one), Ok(other)) => one
+            .canonical_without_role_path()
+            .eq_ignore_ascii_case(&other.canonical_without_role_path()),
         _ => false,
     }
 }

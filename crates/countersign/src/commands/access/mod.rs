@@ -13,7 +13,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 use countersign_client::{Io, Process};
-use countersign_review::{Asked, Principal, Subject, User, Words};
+use countersign_review::{Asked, Principal, Subject, User, Words, printable};
 
 use self::facts::Facts;
 use crate::exit::Exit;
@@ -109,8 +109,9 @@ impl SubjectArgs {
 }
 
 fn no_subject() -> Failure {
-    Failure::usage(anyhow::anyhow!("nobody is asked about"))
-        .hint("name a principal with `--principal ARN`, or a user with `--user NAME` and `--group GROUP`")
+    Failure::usage(anyhow::anyhow!("nobody is asked about")).hint(
+        "name a principal with `--principal ARN`, or a user with `--user NAME` and `--group GROUP`",
+    )
 }
 
 /// The question, read with what the cluster serves.
@@ -145,6 +146,6 @@ fn exit(allowed: bool, incomplete: bool, strict: bool) -> Exit {
 fn warn(stderr: &mut dyn Write, texts: &[String]) {
     for text in texts {
         // Nothing is left to be told if stderr is closed.
-        let _ = writeln!(stderr, "warning: {text}");
+        let _ = writeln!(stderr, "warning: {}", printable(text));
     }
 }

@@ -114,18 +114,28 @@ fn plan(args: &RebindArgs, snapshot: &AccessSnapshot) -> Result<Report, Failure>
         ))
         .hint("`countersign access list` shows them; the ARN has the path, as it was given"));
     };
-    let now = CallerArn::parse(&args.principal_arn).ok().and_then(|wanted| {
-        let same = |arn: &str| CallerArn::parse(arn).is_ok_and(|arn| {
-            arn.canonical_without_role_path().eq_ignore_ascii_case(&wanted.canonical_without_role_path())
+    let now = CallerArn::parse(&args.principal_arn)
+        .ok()
+        .and_then(|wanted| {
+            let same = |arn: &str| {
+                CallerArn::parse(arn).is_ok_and(|arn| {
+                    arn.canonical_without_role_path()
+                        .eq_ignore_ascii_case(&wanted.canonical_without_role_path())
+                })
+            };
+            snapshot
+                .principals
+                .iter()
+                .find(|told| same(&told.principal_arn))
         });
-        snapshot.principals.iter().find(|told| same(&told.principal_arn))
-    });
     let to = match (&args.to, now.map(|told| told.principal_id.as_deref())) {
         (Some(to), _) => to.clone(),
         (None, Some(Some(id))) => id.to_owned(),
         (None, Some(None)) => {
-            return Err(Failure::usage(anyhow!("IAM has no principal `{}`", args.principal_arn))
-                .hint("make the role or user first"));
+            return Err(
+                Failure::usage(anyhow!("IAM has no principal `{}`", args.principal_arn))
+                    .hint("make the role or user first"),
+            );
         }
         (None, None) => {
             return Err(Failure::usage(anyhow!(

@@ -46,11 +46,7 @@ pub(crate) struct WhyArgs {
     output: OutputFormat,
 }
 
-pub(super) fn run(
-    args: &WhyArgs,
-    process: &Process<'_>,
-    io: &mut Io<'_>,
-) -> Result<Exit, Failure> {
+pub(super) fn run(args: &WhyArgs, process: &Process<'_>, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let (subject, verb, resource) = match (args.subject.subject()?, args.words.as_slice()) {
         (Some(subject), [verb, resource]) => (subject, verb, resource),
         (Some(_), _) => {
@@ -67,7 +63,14 @@ pub(super) fn run(
         (None, _) => return Err(no_subject()),
     };
     let namespace = args.place.namespace.as_deref();
-    let facts = gather(&args.entries, &args.cluster, Some(&subject), namespace, process, io)?;
+    let facts = gather(
+        &args.entries,
+        &args.cluster,
+        Some(&subject),
+        namespace,
+        process,
+        io,
+    )?;
     let parts = (args.subresource.as_deref(), args.name.as_deref());
     let asked = asked(&facts, verb, resource, parts, &args.place)?;
     let review = facts.model.review(&subject, &asked);
