@@ -1,7 +1,6 @@
 //! Reading the EKS API, AWS's or any other that speaks like it: one signed GET at a time.
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::chain::{self, ChainError};
@@ -142,16 +141,21 @@ impl<'p> EksReader<'p> {
             status: answer.status,
         };
         if answer.status != 200 {
-            return Err(match serde_json::from_slice::<Refusal>(&answer.body) {
-                Ok(refusal) => StsError::Refused {
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let text = |name: &str| body.get(name).and_then(Value::as_str);
+            let of_body = text("__type").or_else(|| text("code"));
+            let code = answer.error_type.as_deref().or(of_body);
+            let message = text("message").or_else(|| text("Message"));
+            return Err(match (code, message) {
+                (None, None) => unusable(),
+                (code, message) => StsError::Refused {
                     operation,
-                    code: match printable(answer.error_type.as_deref().unwrap_or(&refusal.code)) {
-                        code if code.is_empty() => format!("HTTP {}", answer.status),
-                        code => code,
-                    },
-                    message: printable(&refusal.message),
+                    code: code.map_or_else(
+                        || format!("HTTP {}", answer.status),
+                        |code| printable(code.rsplit('#').next().unwrap_or(code)),
+                    ),
+                    message: printable(message.unwrap_or_default()),
                 },
-                Err(_) => unusable(),
             }
             .into());
         }
@@ -184,12 +188,4 @@ impl<'p> EksReader<'p> {
         }
         Err(EksError::TooLong(operation))
     }
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(alias = "Message", default)]
-    message: String,
-    #[serde(rename = "__type", alias = "code", default)]
-    code: String,
 }

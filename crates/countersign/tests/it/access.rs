@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use countersign_access::{AccessScope, EntryType};
@@ -16,7 +16,7 @@ use countersign_store::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::{Running, countersign};
+use crate::harness::{BINARY, Running, clean_environment, countersign};
 
 const VIEW: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy";
 const DEV: &str = "arn:aws:iam::111122223333:role/Dev";
@@ -280,6 +280,33 @@ fn what_cannot_be_read_is_told_and_never_a_certain_no() {
             stdout.is_empty() && stderr.contains("error: "),
             "{args:?}\n{stderr}"
         );
+    }
+}
+
+#[test]
+fn the_examples_of_the_page_are_what_the_commands_print() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/access.md")).unwrap();
+    let mut blocks = page.split("```console\n").skip(1).peekable();
+    assert!(blocks.peek().is_some());
+    for block in blocks {
+        let (shown, behind) = block.split_once("\n```\n").unwrap();
+        let (command, expected) = shown.split_once('\n').unwrap();
+        let code = behind.trim_start().strip_prefix("Exit code ").unwrap();
+        let code: i32 = code.split('.').next().unwrap().parse().unwrap();
+        let mut process = Command::new(BINARY);
+        clean_environment(&mut process);
+        let words = command.strip_prefix("$ countersign ").unwrap().split(' ');
+        let output = process
+            .args(words)
+            .env("HOME", "/nonexistent")
+            .current_dir(&root)
+            .output()
+            .unwrap();
+        let printed = [output.stderr, output.stdout].concat();
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(printed.trim_end(), expected, "{command}");
+        assert_eq!(output.status.code(), Some(code), "{command}");
     }
 }
 
@@ -723,5 +750,4 @@ fn roles_bindings_and_aws_auth_come_from_a_cluster() {
     );
     let args = ["can-i", "get", "pods", "--user", "x", "--context", "none"];
     assert_eq!(access(&args, &environment).0, 2);
-    let _: PathBuf = directory.path().to_owned();
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use countersign_arn::AccountId;
 use countersign_client::{Io, Process};
+use countersign_mapping::Severity;
 use countersign_rbac::{Catalog, Index, Unread};
 use countersign_review::{AccessSnapshot, MAX_SNAPSHOT, Model, Parts, Policies, Subject};
 use countersign_server::admin::{AdminAnswer, AdminOp};
@@ -122,7 +123,14 @@ pub(super) fn gather(
         policies: Policies::default(),
         incomplete: read.incomplete,
     });
-    let findings: Vec<String> = model.findings().iter().map(ToString::to_string).collect();
+    // What is merely odd is for lint; what cannot be used changes the answer.
+    let errors = model
+        .findings()
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error);
+    let findings: Vec<String> = errors
+        .map(|finding| format!("aws-auth: {finding}"))
+        .collect();
     warn(io.stderr, &findings);
     Ok(Facts {
         model,
