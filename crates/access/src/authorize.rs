@@ -219,8 +219,8 @@ impl CompiledPolicies {
 
     /// The policy of an ARN that was accepted by [`Catalogue::check`] once. The partition is not looked at.
     pub(crate) fn policy(&self, arn: &str) -> Option<(&AccessPolicy, &RuleSet)> {
-        let (_, rest) = arn.strip_prefix("arn:")?.split_once(":eks::")?;
-        let (owner, resource) = rest.split_once(':')?;
+        let (_, rest) = arn.strip_prefix("arn:")?.split_once(':')?;
+        let (owner, resource) = rest.strip_prefix("eks::")?.split_once(':')?;
         let place = self.catalogue.place(resource.strip_prefix(RESOURCE)?)?;
         let policy = self.catalogue.at(place)?;
         policy

@@ -1,12 +1,10 @@
 //! Rules compiled for asking (EKS API spec, sections 9.4 and 9.11).
 //!
 //! ```text
-//!   (group, resource/subresource) ── binary search ──► exact rules ─┐
+//!   (group, resource/subresource) ── hash, search ───► exact rules ─┐
 //!   everything with a `*` ───────── one after another ► wild rules ─┼─► verb bit, names ─► lowest rule that matches
 //!   paths ───────────────────────── one after another ► paths ──────┘
 //! ```
-
-use std::cmp::Ordering;
 
 use countersign_rbac::{Action, PolicyRule, ResourceAction};
 
@@ -14,7 +12,7 @@ use countersign_rbac::{Action, PolicyRule, ResourceAction};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RuleSet {
     rules: Box<[Compiled]>,
-    /// By group and resource; then in the order of the rules.
+    /// By hash; then in the order of the rules.
     exact: Box<[Exact]>,
     wild: Box<[Wild]>,
     paths: Box<[Path]>,
@@ -37,9 +35,10 @@ struct Compiled {
 /// A group and a resource, with its subresource, that a rule names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Exact {
+    hash: u64,
+    rule: u32,
     group: Box<str>,
     resource: Box<str>,
-    rule: u32,
 }
 
 /// The part of a rule with a `*` for the group or for resources.
@@ -81,6 +80,8 @@ pub(crate) struct Probe<'a> {
     action: Action<'a>,
     /// The bit of the verb; zero for one that is not among [`VERBS`].
     verb: u32,
+    /// Of group and resource.
+    hash: u64,
 }
 
 impl<'a> Probe<'a> {
@@ -88,6 +89,10 @@ impl<'a> Probe<'a> {
         Self {
             action: *action,
             verb: bit(action.verb()),
+            hash: match action {
+                Action::Resource(action) => hash_of(action),
+                Action::NonResource { .. } => 0,
+            },
         }
     }
 }
@@ -128,6 +133,11 @@ impl RuleSet {
             for group in &rule.api_groups {
                 for resource in rule.resources.iter().filter(|r| !is_wild(r)) {
                     exact.push(Exact {
+                        hash: hash_of(&ResourceAction {
+                            group,
+                            resource,
+                            ..ResourceAction::default()
+                        }),
                         group: group.as_str().into(),
                         resource: resource.as_str().into(),
                         rule: number,
@@ -171,13 +181,12 @@ impl RuleSet {
     }
 
     fn first_exact(&self, probe: &Probe<'_>, action: &ResourceAction<'_>) -> Option<u32> {
-        let start = self
-            .exact
-            .partition_point(|entry| entry.compare(action) == Ordering::Less);
+        let start = self.exact.partition_point(|entry| entry.hash < probe.hash);
         self.exact
             .get(start..)?
             .iter()
-            .take_while(|entry| entry.compare(action) == Ordering::Equal)
+            .take_while(|entry| entry.hash == probe.hash)
+            .filter(|entry| entry.is(action))
             .find(|entry| self.grants(entry.rule, probe, action))
             .map(|entry| entry.rule)
     }
@@ -239,28 +248,40 @@ impl Compiled {
 
 impl Exact {
     #[inline]
-    fn compare(&self, action: &ResourceAction<'_>) -> Ordering {
-        (*self.group)
-            .cmp(action.group)
-            .then_with(|| compare_resource(&self.resource, action))
+    fn is(&self, action: &ResourceAction<'_>) -> bool {
+        *self.group == *action.group && is_resource(&self.resource, action)
     }
 }
 
-/// Compares `resource/subresource` with a request without putting it together.
+/// Whether `resource/subresource` is what a request asks for.
 #[inline]
-fn compare_resource(own: &str, action: &ResourceAction<'_>) -> Ordering {
-    let own = own.as_bytes();
-    let resource = action.resource.as_bytes();
-    if action.subresource.is_empty() {
-        return own.cmp(resource);
+fn is_resource(own: &str, action: &ResourceAction<'_>) -> bool {
+    match action.subresource {
+        "" => own == action.resource,
+        subresource => {
+            let rest = own.strip_prefix(action.resource);
+            rest.and_then(|rest| rest.strip_prefix('/')) == Some(subresource)
+        }
     }
-    let (head, tail) = own.split_at_checked(resource.len()).unwrap_or((own, &[]));
-    head.cmp(resource).then_with(|| match tail.split_first() {
-        None => Ordering::Less,
-        Some((slash, tail)) => slash
-            .cmp(&b'/')
-            .then_with(|| tail.cmp(action.subresource.as_bytes())),
-    })
+}
+
+/// Start of the hash.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, byte by byte: a resource and its subresource hash as the text they make together. Rules come from the
+/// operator, so that nobody gains anything by collisions, and equal hashes are compared in full.
+#[inline]
+fn hash_of(action: &ResourceAction<'_>) -> u64 {
+    let add = |hash: u64, text: &str| {
+        text.bytes().fold(hash, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    };
+    let hash = add(add(add(BASIS, action.group), "\0"), action.resource);
+    match action.subresource {
+        "" => hash,
+        subresource => add(add(hash, "/"), subresource),
+    }
 }
 
 impl Wild {
@@ -284,13 +305,11 @@ fn resource_matches(own: &str, action: &ResourceAction<'_>) -> bool {
     if own == "*" {
         return true;
     }
-    if action.subresource.is_empty() {
-        return own == action.resource;
-    }
-    let resource = own
-        .strip_suffix(action.subresource)
-        .and_then(|rest| rest.strip_suffix('/'));
-    resource.is_some_and(|resource| resource == "*" || resource == action.resource)
+    let any_with_it = || {
+        let subresource = own.strip_prefix("*/").filter(|rest| !rest.is_empty());
+        subresource.is_some_and(|subresource| subresource == action.subresource)
+    };
+    is_resource(own, action) || any_with_it()
 }
 
 /// `*`, the path itself, or a prefix of the path followed by any number of `*`.

@@ -165,7 +165,8 @@ impl Follower {
             pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             if reload {
                 match DirectorySnapshot::load(&*self.store, &self.sealer).await {
-                    Ok(snapshot) => self.publish(snapshot, true),
+                    // Whether it is still the latest when the watch begins is for the watch to say.
+                    Ok(snapshot) => self.publish(snapshot, false),
                     Err(error) => {
                         self.behind(&error);
                         continue;

@@ -21,6 +21,8 @@ struct Flaky {
     refuse_watch: AtomicBool,
     refuse_load: AtomicBool,
     panic_on_watch: AtomicBool,
+    /// Batches say that there is more.
+    catching_up: Arc<AtomicBool>,
     loads: AtomicUsize,
     watches: AtomicUsize,
 }
@@ -33,6 +35,7 @@ impl Flaky {
             refuse_watch: AtomicBool::new(false),
             refuse_load: AtomicBool::new(false),
             panic_on_watch: AtomicBool::new(false),
+            catching_up: Arc::default(),
             loads: AtomicUsize::new(0),
             watches: AtomicUsize::new(0),
         })
@@ -100,7 +103,14 @@ impl Store for Flaky {
             }
         });
         let mut ended = false;
-        stream::select(self.inner.watch(after), until)
+        let catching_up = Arc::clone(&self.catching_up);
+        let batches = self.inner.watch(after).map(move |item| {
+            item.map(|mut batch| {
+                batch.catching_up |= catching_up.load(Ordering::SeqCst);
+                batch
+            })
+        });
+        stream::select(batches, until)
             .take_while(move |item| {
                 let keep = !ended;
                 ended = item.is_err();
@@ -220,6 +230,39 @@ async fn lost_store_leaves_the_last_snapshot_in_force_and_is_taken_up_again() {
         1,
         "what the history has is not loaded again"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_behind_until_it_has_caught_up() {
+    let store = Flaky::new();
+    let feed = start(&store).await;
+    until(|| store.cut.lock().unwrap().is_some()).await;
+    store.catching_up.store(true, Ordering::SeqCst);
+    store.cut(WatchError::Unavailable("cut".into()));
+    until(|| *feed.state() != FeedState::Live).await;
+    let FeedState::Behind { since, .. } = (*feed.state()).clone() else {
+        panic!("not behind")
+    };
+    let revision = store.put(1).await;
+    feed.wait_for(revision).await.unwrap();
+    assert!(has(&feed, 1), "what has come is in force");
+    let FeedState::Behind { since: still, .. } = (*feed.state()).clone() else {
+        panic!("says that it follows while there is more to come")
+    };
+    assert_eq!(since, still);
+
+    // The same for a snapshot that was loaded anew.
+    let loads = store.loads.load(Ordering::SeqCst);
+    store.cut(WatchError::Compacted { after: revision });
+    until(|| store.loads.load(Ordering::SeqCst) > loads).await;
+    let revision = store.put(2).await;
+    feed.wait_for(revision).await.unwrap();
+    assert_ne!(*feed.state(), FeedState::Live);
+
+    store.catching_up.store(false, Ordering::SeqCst);
+    let revision = store.put(3).await;
+    feed.wait_for(revision).await.unwrap();
+    until(|| *feed.state() == FeedState::Live).await;
 }
 
 #[tokio::test(start_paused = true)]

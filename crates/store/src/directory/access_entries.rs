@@ -6,11 +6,12 @@ use countersign_access::EntryType;
 use countersign_arn::Tag;
 use jiff::Timestamp;
 
-use super::{ClusterPlace, Directory, DirectoryError, Once, Outcome, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{ClusterPlace, Directory, DirectoryError, Once, Outcome, Thing, missing};
 use crate::records::{AccessEntry, AuthenticationMode, EntryPrincipal, RecordKey, check_eks_tags};
 use crate::snapshot::{AccessEntryEntry, ClusterEntry};
 use crate::transaction::limits;
-use crate::{DirectorySnapshot, Key, Transaction};
+use crate::{DirectorySnapshot, Key, Transaction, Value};
 
 /// An access entry to create. Its values are checked by whoever makes it.
 #[derive(Debug, Clone)]
@@ -89,36 +90,31 @@ impl Directory {
         self.write_once(once, now, |snapshot| {
             let (cluster_key, cluster) = place.with_entries(snapshot, now)?;
             let cluster_id = &cluster.record.id;
-            let key = readable(
-                snapshot,
-                RecordKey::AccessEntry {
-                    account: place.account,
-                    cluster_id,
-                    principal: &end,
-                },
-            )?;
             let EntryPrincipal {
                 kind,
                 account,
                 name,
             } = principal;
-            let named = snapshot.access_entry_named(cluster_id, account, kind, name);
-            let bound = new
-                .principal_id
-                .as_deref()
-                .and_then(|id| snapshot.access_entry_of_principal(cluster_id, id));
-            if named.or(bound).is_some() {
-                return Err(DirectoryError::Exists {
-                    what: Thing::AccessEntry,
-                    name: new.principal_arn.clone(),
+            let known = snapshot
+                .access_entry_named(cluster_id, account, kind, name)
+                .or_else(|| {
+                    let id = new.principal_id.as_deref()?;
+                    snapshot.access_entry_of_principal(cluster_id, id)
                 });
-            }
-            if snapshot.access_entry_count(cluster_id) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "AccessEntriesPerCluster",
+            let key = RecordKey::AccessEntry {
+                account: place.account,
+                cluster_id,
+                principal: &end,
+            };
+            let vacancy = Vacancy::in_cluster(snapshot, (&cluster_key, cluster), key)?
+                .unless(known.is_some(), || {
+                    DirectoryError::exists(Thing::AccessEntry, &new.principal_arn)
+                })?
+                .within(
+                    "AccessEntriesPerCluster",
                     limit,
-                });
-            }
+                    snapshot.access_entry_count(cluster_id),
+                )?;
             let entry = AccessEntry {
                 account: place.account,
                 cluster_id: cluster_id.clone(),
@@ -133,10 +129,7 @@ impl Directory {
                 created: now,
                 modified: now,
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&cluster_key, cluster.modified)
-                .if_absent(&key);
-            Ok((put_entry(transaction, &key, &entry)?, entry))
+            Ok((vacancy.fill(checked(&entry)?), entry))
         })
         .await
     }
@@ -288,7 +281,7 @@ pub(super) fn plan_change<T>(
     let transaction = Transaction::new()
         .if_unchanged(&cluster_key, cluster.modified)
         .if_unchanged(&key, known.modified);
-    Ok((put_entry(transaction, &key, &entry)?, result))
+    Ok((transaction.put(&key, checked(&entry)?), result))
 }
 
 /// The key of an entry.
@@ -327,11 +320,7 @@ fn find_entry<'s>(
 }
 
 /// Groups, tags and the namespaces of associations are bounded each; together they may be more than a record holds.
-fn put_entry(
-    transaction: Transaction,
-    key: &Key,
-    entry: &AccessEntry,
-) -> Result<Transaction, DirectoryError> {
+fn checked(entry: &AccessEntry) -> Result<Value, DirectoryError> {
     let value = entry.encode();
     if value.len() > limits::VALUE_BYTES {
         return Err(DirectoryError::QuotaExceeded {
@@ -339,5 +328,5 @@ fn put_entry(
             limit: limits::VALUE_BYTES,
         });
     }
-    Ok(transaction.put(key, value))
+    Ok(value)
 }

@@ -271,6 +271,11 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
+    pub(super) fn exists(what: Thing, name: &str) -> Self {
+        let name = name.into();
+        Self::Exists { what, name }
+    }
+
     /// Whether the store is away and nothing was written, so that the same write may succeed later: `ServiceUnavailable`.
     ///
     /// False for a write of which nobody knows whether it happened: trying again might do it twice.

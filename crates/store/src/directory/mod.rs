@@ -36,6 +36,7 @@ mod tags;
 mod totp;
 mod updates;
 mod users;
+mod vacancy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -243,7 +243,7 @@ fn find(
         }
         Taggable::Cluster(arn) => {
             let (key, cluster) = find_cluster(snapshot, account, arn, "cluster/")?;
-            let record = AnyRecord::Cluster(cluster.record.clone());
+            let record = AnyRecord::Cluster(Box::new(cluster.record.clone()));
             (key, cluster.modified, record)
         }
         Taggable::AccessEntry(arn) => {

@@ -8,7 +8,7 @@ use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{WatchOptions, WatchStream as Events};
 use futures::future::BoxFuture;
 use futures::stream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{ANSWER_BYTES, Connected, Connections, number, revision};
 use super::failure::{Cause, Failure, Fate};
@@ -124,7 +124,13 @@ impl Watcher {
                 return Ok(batch);
             }
             let Some(open) = &mut self.open else {
-                let open = connect(&self.connections, self.position).await?;
+                // Members that are silent one after the other must not add up: who follows still believes that it does.
+                let limit = self.connections.options.request_timeout * 2;
+                let connecting = connect(&self.connections, self.position);
+                let Ok(open) = timeout(limit, connecting).await else {
+                    return Err(Failure::new(Fate::NotDone, Cause::Away(limit)).into());
+                };
+                let open = open?;
                 let caught_up = open.caught_up;
                 self.open = Some(open);
                 self.connections.answered();

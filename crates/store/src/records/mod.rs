@@ -135,7 +135,7 @@ pub enum AnyRecord {
     /// `access-key/…`
     AccessKey(AccessKey),
     /// `cluster/…`
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     /// `access-entry/…`
     AccessEntry(AccessEntry),
     /// `cluster-update/…`
@@ -215,7 +215,7 @@ impl AnyRecord {
                 account,
                 region,
                 name,
-            } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+            } => Self::Cluster(Box::new(Cluster::decode(account, region, name, value)?)),
             RecordKey::AccessEntry { account, .. } => {
                 Self::AccessEntry(AccessEntry::decode(account, below_account(key), value)?)
             }

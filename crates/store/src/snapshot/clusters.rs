@@ -46,6 +46,31 @@ impl ClusterSlot {
         self.by_principal.get(id).map_or(&[], |entries| entries)
     }
 
+    #[cfg(test)]
+    pub(super) fn text(&self, id: &str) -> String {
+        let sorted = |keys: Vec<&Arc<str>>| {
+            let mut keys = keys;
+            keys.sort();
+            format!("{keys:?}")
+        };
+        let mut ids: Vec<_> = self.by_principal.iter().collect();
+        ids.sort_by_key(|(id, _)| Arc::clone(id));
+        format!(
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {}",
+            self.cluster,
+            sorted(self.entries.keys().collect()),
+            self.by_arn,
+            self.dead,
+            self.updates,
+            sorted(self.update_times.keys().collect()),
+        )
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.updates.len()
+    }
+
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
         self.dead.iter().flat_map(|id| self.bound_to(id))
     }

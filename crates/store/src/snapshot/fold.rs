@@ -262,7 +262,7 @@ impl DirectorySnapshot {
             | AnyRecord::SessionKeys(_)
             | AnyRecord::OutboundKeys(_)
             | AnyRecord::MfaDevice(_) => {}
-            AnyRecord::Cluster(record) => self.add_cluster(record, modified),
+            AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
             AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
             AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),

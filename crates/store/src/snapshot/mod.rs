@@ -1,5 +1,7 @@
 //! The directory in memory: immutable, indexed for the request path, cheap to change into the next one.
 
+#[cfg(test)]
+mod cluster_tests;
 mod clusters;
 mod entry;
 mod fold;

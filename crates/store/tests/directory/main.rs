@@ -6,11 +6,13 @@
     reason = "tests"
 )]
 
+mod access_entries;
 mod access_keys;
 mod account;
 mod accounts_and_users;
 mod attachments;
 mod aws_policies;
+mod cluster_updates;
 mod clusters;
 mod groups;
 mod instance_profiles;
@@ -21,12 +23,14 @@ mod oidc_providers;
 mod open;
 mod outbound;
 mod races;
+mod requests;
 mod revocations;
 mod roles;
 mod root_keys;
 mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
+mod sweeps;
 mod tags;
 mod trust;
 

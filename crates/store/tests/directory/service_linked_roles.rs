@@ -4,7 +4,7 @@ use countersign_store::records::{DeletionFailure, JobKind};
 use countersign_store::{DirectoryError, NewRole};
 use jiff::SignedDuration;
 
-use crate::{account, new_cluster, new_role, now, with_account};
+use crate::{account, new_cluster, new_role, now, place, with_account};
 
 const POLICY: &str = "arn:aws:iam::aws:policy/aws-service-role/AmazonEKSServiceRolePolicy";
 const NAME: &str = "AWSServiceRoleForAmazonEKS";

@@ -83,12 +83,12 @@ struct Replica {
 
 impl Replica {
     /// Waits until a replica that was cut off says that it is behind, and tells how long that took.
-    async fn says_so(&self) -> Duration {
+    async fn says_so(&self, line: Line) -> Duration {
         let cut = Instant::now();
         while self.directory.feed().staleness() == Duration::ZERO {
             assert!(
                 cut.elapsed() < STATED_LAG,
-                "a replica without etcd says nothing for {STATED_LAG:?}"
+                "a replica without etcd ({line:?}) says nothing for {STATED_LAG:?}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -298,14 +298,14 @@ async fn nothing_acknowledged_is_lost_and_nothing_revoked_is_let_in() {
             }
             1 => {
                 replica.set(Line::Stalled);
-                let noticed = replica.says_so().await;
+                let noticed = replica.says_so(Line::Stalled).await;
                 slowest = slowest.max(noticed);
                 tokio::time::sleep(Duration::from_secs(6).saturating_sub(noticed)).await;
                 replica.set(Line::Open);
             }
             2 => {
                 replica.set(Line::Cut);
-                slowest = slowest.max(replica.says_so().await);
+                slowest = slowest.max(replica.says_so(Line::Cut).await);
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 replica.set(Line::Open);
             }
