@@ -110,7 +110,7 @@ fn manifests_are_read_with_the_line_of_each_object() {
             }
         })
         .collect();
-    assert_eq!(origins, ["shop.yaml:4", "shop.yaml:14", "shop.yaml:34"]);
+    assert_eq!(origins, ["shop.yaml:4", "shop.yaml:15", "shop.yaml:35"]);
     assert_eq!(manifests.ignored, 3);
     assert!(manifests.namespaces.contains("shop"));
     assert_eq!(manifests.resources[0].name, "widgets");
@@ -139,7 +139,7 @@ fn problems_have_file_and_line_and_hide_nothing_else() {
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\n";
     for (text, line, message) in [
         ("a: [b\n", 1, ""),
-        ("x: 1\n---\n\tkind: x\n", 2, ""),
+        ("---\nkind: Role\n", 2, "not an object"),
         (
             "kind: Role\n",
             1,

@@ -284,6 +284,70 @@ fn what_cannot_be_read_is_told_and_never_a_certain_no() {
 }
 
 #[test]
+fn custom_policies_count_where_their_file_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let policies = directory.path().join("policies.yaml");
+    std::fs::write(
+        &policies,
+        "policies:\n- name: WidgetReader\n  rules:\n  - verbs: [get]\n    apiGroups: [example.com]\n    resources: [widgets]\n",
+    )
+    .unwrap();
+    let entries = directory.path().join("entries.json");
+    let arn = "arn:aws:iam::111122223333:role/W";
+    std::fs::write(
+        &entries,
+        json!({
+            "apiVersion": "countersign.dev/v1", "kind": "AccessSnapshot",
+            "cluster": {"name": "c", "arn": "arn:aws:eks:us-east-1:111122223333:cluster/c", "authenticationMode": "API"},
+            "entries": [{
+                "principalArn": arn, "username": "w",
+                "associatedAccessPolicies": [{
+                    "policyArn": "arn:aws:eks::111122223333:cluster-access-policy/WidgetReader",
+                    "accessScope": {"type": "cluster"},
+                }],
+            }],
+        })
+        .to_string(),
+    )
+    .unwrap();
+    let (policies, entries, shop) = (
+        policies.display().to_string(),
+        entries.display().to_string(),
+        example("shop.yaml"),
+    );
+    let ask = [
+        "can-i",
+        "get",
+        "widgets.example.com",
+        "--principal",
+        arn,
+        "--entries",
+        &entries,
+        "-f",
+        &shop,
+    ];
+    let (code, stdout, stderr) = access(&[&ask[..], &["--policies", &policies]].concat(), &[]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(
+        stdout.contains("cluster-access-policy/WidgetReader"),
+        "{stdout}"
+    );
+    assert_eq!(
+        access(&ask, &[]).0,
+        1,
+        "a policy that is not known grants nothing"
+    );
+    std::fs::write(
+        directory.path().join("policies.yaml"),
+        "policies:\n- name: 7 7\n",
+    )
+    .unwrap();
+    let (code, _, stderr) = access(&[&ask[..], &["--policies", &policies]].concat(), &[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("policies.yaml:2"), "{stderr}");
+}
+
+#[test]
 fn the_examples_of_the_page_are_what_the_commands_print() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = std::fs::read_to_string(root.join("docs/access.md")).unwrap();

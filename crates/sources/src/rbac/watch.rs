@@ -131,7 +131,10 @@ impl LiveRbac {
     fn listed(&self, kind: Kind, objects: Vec<DynamicObject>, version: String) {
         let mut state = self.lock();
         let mut refused = Vec::new();
-        let mut kept = Vec::with_capacity(objects.len());
+        if objects.len() > MAX_OBJECTS {
+            refused.push(format!("more than {MAX_OBJECTS} {}", kind.plural()));
+        }
+        let mut kept = Vec::with_capacity(objects.len().min(MAX_OBJECTS));
         for object in objects.into_iter().take(MAX_OBJECTS) {
             match read(kind, object) {
                 Ok(object) => kept.push(object),

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use countersign_access::{
+    AccessFile, Catalogue, CompiledPolicies, DerivedRules, FileOptions, MAX_FILE,
+};
 use countersign_arn::AccountId;
 use countersign_client::{Io, Process};
 use countersign_mapping::Severity;
-use countersign_rbac::{Catalog, Index, Unread};
+use countersign_rbac::{Catalog as Resources, Index, Unread};
 use countersign_review::{AccessSnapshot, MAX_SNAPSHOT, Model, Parts, Policies, Subject};
 use countersign_server::admin::{AdminAnswer, AdminOp};
 use countersign_sources::rbac::{Manifests, cluster_client, list, read_aws_auth};
@@ -48,6 +51,9 @@ pub(super) struct EntryArgs {
     /// A file that `access list -o json` wrote; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "config", "store"])]
     pub(super) entries: Option<PathBuf>,
+    /// Custom access policies, as the server has them; may be given again.
+    #[arg(long, value_name = "FILE")]
+    policies: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) local: LocalArgs,
 }
@@ -83,7 +89,7 @@ pub(super) struct Facts {
 #[derive(Default)]
 struct Read {
     index: Index,
-    catalog: Option<Catalog>,
+    catalog: Option<Resources>,
     namespace: Option<String>,
     aws_auth: Option<BTreeMap<String, String>>,
     incomplete: Vec<String>,
@@ -120,7 +126,7 @@ pub(super) fn gather(
         snapshot,
         index: read.index,
         catalog: read.catalog,
-        policies: Policies::default(),
+        policies: entries.policies(io)?,
         incomplete: read.incomplete,
     });
     // What is merely odd is for lint; what cannot be used changes the answer.
@@ -192,6 +198,35 @@ pub(super) fn aws_auth(
 }
 
 impl EntryArgs {
+    /// AWS's policies, and those of the files.
+    pub(super) fn policies(&self, io: &mut Io<'_>) -> Result<Policies, Failure> {
+        if self.policies.is_empty() {
+            return Ok(Policies::default());
+        }
+        let mut custom = Vec::new();
+        for path in &self.policies {
+            let text = read_file(path, MAX_FILE as u64, io.stdin)?;
+            let name = path.display().to_string();
+            let read =
+                AccessFile::parse(&name, &text, &FileOptions::default()).map_err(|errors| {
+                    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                    Failure::usage(anyhow!(
+                        "the access policies cannot be used: {}",
+                        told.join("; ")
+                    ))
+                })?;
+            if !read.rules.is_empty() {
+                warn(
+                    io.stderr,
+                    &[format!("{name}: access rules are not looked at")],
+                );
+            }
+            custom.extend(read.policies);
+        }
+        let catalogue = Catalogue::new(custom, DerivedRules::Off).map_err(Failure::usage)?;
+        Ok(Policies::new(CompiledPolicies::new(catalogue)))
+    }
+
     fn is_named(&self) -> bool {
         self.eks || self.entries.is_some() || self.cluster.is_some()
     }
@@ -268,7 +303,7 @@ fn manifests(paths: &[PathBuf], args: &ClusterArgs, io: &mut Io<'_>) -> Result<R
     }
     let problems: Vec<String> = manifests.problems.iter().map(ToString::to_string).collect();
     warn(io.stderr, &problems);
-    let mut catalog = Catalog::builtin().clone();
+    let mut catalog = Resources::builtin().clone();
     catalog.extend(std::mem::take(&mut manifests.resources));
     Ok(Read {
         index: manifests.index(!args.no_defaults, "default"),

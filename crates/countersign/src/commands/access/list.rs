@@ -62,7 +62,8 @@ pub(super) fn run(
         .filter(|entry| is_dead(entry))
         .count();
     let filtered = args.dead || args.kind.is_some();
-    warn(io.stderr, &warnings(&snapshot));
+    let policies = args.entries.policies(io)?;
+    warn(io.stderr, &warnings(&snapshot, &policies));
     args.output
         .write(io.stdout, &snapshot, |out| table(out, &snapshot, filtered))?;
     Ok(if args.dead && dead > 0 {
@@ -73,8 +74,7 @@ pub(super) fn run(
 }
 
 /// What is odd about entries (EKS API spec, section 18.2, conflicts).
-fn warnings(snapshot: &AccessSnapshot) -> Vec<String> {
-    let policies = Policies::default();
+fn warnings(snapshot: &AccessSnapshot, policies: &Policies) -> Vec<String> {
     let mut warnings = snapshot.incomplete_reasons.clone();
     for entry in &snapshot.entries {
         let arn = &entry.principal_arn;
