@@ -54,6 +54,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("sigv4.header_signature", countersign_sigv4::fuzz::header_signature),
     ("sigv4.presigned_query", countersign_sigv4::fuzz::presigned_query),
     ("sources.aws_auth_versions", countersign_sources::fuzz::aws_auth_versions),
+    ("sources.manifests", countersign_sources::fuzz::manifests),
     ("sources.object_status", countersign_sources::fuzz::object_status),
     ("sources.remembered", countersign_sources::fuzz::remembered),
     ("store.backup", countersign_store::fuzz::backup),

@@ -17,6 +17,7 @@ pub mod api_server;
 pub mod cache;
 mod chain;
 pub mod credentials;
+pub mod eks;
 pub mod endpoint;
 mod env;
 pub mod files;

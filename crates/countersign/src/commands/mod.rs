@@ -1,5 +1,6 @@
 //! One module for each command that has work of its own.
 
+pub(crate) mod access;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;

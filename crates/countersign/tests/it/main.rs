@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod access;
 mod admin;
 mod assume_role;
 mod audit;
