@@ -377,7 +377,7 @@ async fn an_update_replaces_what_it_names() {
         .eks(
             &world.ana,
             "POST",
-            &*path,
+            &path,
             &json!({"kubernetesGroups": ["later"]}),
         )
         .await

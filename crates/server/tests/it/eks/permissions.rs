@@ -387,7 +387,7 @@ async fn every_call_is_about_its_resource() {
         (
             vec![allow(
                 "eks:DescribeAddon",
-                &*format!("{here}:addon/c1/vpc-cni/*"),
+                &format!("{here}:addon/c1/vpc-cni/*"),
                 Value::Null,
             )],
             "GET",
