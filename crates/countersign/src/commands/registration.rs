@@ -1,7 +1,7 @@
 //! Which clusters of `serve` the EKS API decides about (authentication spec, section 4).
 
 use countersign_arn::{AccountId, Partition};
-use countersign_server::config::{Config, IdentityMode, OneOrMany, OwnConfig};
+use countersign_server::config::{Config, IdentityMode, OwnConfig};
 use countersign_server::webhook::entries::Registered;
 use countersign_store::records::{AuthenticationMode, Creator};
 use countersign_store::{Directory, NewCluster};
