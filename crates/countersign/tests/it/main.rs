@@ -17,6 +17,7 @@ mod assume_role;
 mod audit;
 mod authorizer;
 mod cluster;
+mod cluster_access;
 mod cluster_suite;
 #[cfg(feature = "etcd")]
 mod etcd;

@@ -5,8 +5,8 @@
 
 mod aws_auth;
 mod crd;
-mod projection;
 pub(crate) mod list_watch;
+mod projection;
 pub(crate) mod status;
 
 use std::path::PathBuf;
