@@ -180,6 +180,12 @@ impl<'a> Decision<'a> {
         !matches!(self.outcome, Outcome::Refused(_))
     }
 
+    /// Whether the pod should have credentials and has no volume for them: asked about a pod that runs, this is one that
+    /// was missed when it was made.
+    pub fn lacks_credentials(&self) -> bool {
+        self.volume == Some(VolumeOutcome::Added)
+    }
+
     /// A word for the audit log and for counting, from a closed set: `irsa:annotation`, `irsa:configmap`,
     /// `association`, `skipped`, `none`.
     pub fn code(&self) -> &'static str {

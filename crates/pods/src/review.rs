@@ -1,5 +1,6 @@
 //! The envelope: AdmissionReview in `admission.k8s.io/v1` and `v1beta1` (webhook spec, section 8.1).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::Deserialize;
@@ -155,6 +156,35 @@ impl<'a> Review<'a> {
             Ok(Object(envelope)) => Self::from_envelope(body, envelope),
             Err(error) => Self::without_pod(body, &error),
         }
+    }
+
+    /// The request that would create this pod: to explain a pod that runs, or to see whether it lacks something. The
+    /// namespace is that of the pod; no body stands behind it, so its patch is always additive.
+    pub fn of_pod(namespace: &'a str, pod: &'a [u8]) -> Result<Self, ReviewError> {
+        if pod.len() > MAX_REVIEW_BYTES {
+            return Err(ReviewError::TooLarge(pod.len()));
+        }
+        let unreadable = |error: serde_json::Error| ReviewError::UnreadablePod {
+            version: ReviewVersion::V1,
+            uid: String::new(),
+            problem: describe(&error),
+        };
+        let Object(pod): Object<Pod<'a>> = serde_json::from_slice(pod).map_err(unreadable)?;
+        let subject = match other_kind(None, pod.kind.as_ref()) {
+            Some(other) => Subject::Other(other),
+            None => Subject::Pod(Box::new(pod)),
+        };
+        Ok(Self {
+            version: ReviewVersion::V1,
+            body: "",
+            uid: Text::default(),
+            namespace: Text(Cow::Borrowed(namespace)),
+            operation: Text(Cow::Borrowed("CREATE")),
+            subresource: Text::default(),
+            dry_run: true,
+            old_object: None,
+            subject,
+        })
     }
 
     fn from_envelope(

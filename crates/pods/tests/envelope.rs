@@ -65,7 +65,10 @@ const RECORDED: &[(&str, Option<&str>, &[&str])] = &[
     (
         "deployment-pod-generatename",
         Some("lab-a/default"),
-        &["vol aws-iam-token sts.amazonaws.com 86400", "nginx: IRSA +mnt"],
+        &[
+            "vol aws-iam-token sts.amazonaws.com 86400",
+            "nginx: IRSA +mnt",
+        ],
     ),
     (
         "pod-create",
@@ -180,12 +183,56 @@ fn reviews_of_a_real_api_server_are_decided_in_both_versions() {
             assert_eq!(additions(pod, &mutated), *expected, "{name}");
             assert_eq!(
                 written["response"]["auditAnnotations"],
-                json!({"decision": "irsa:annotation"})
+                json!({AUDIT_ANNOTATION: "irsa:annotation"})
             );
             review["request"]["object"] = mutated;
             let again = webhook.admit(&serde_json::to_vec(&review).unwrap(), |_| facts);
             assert!(patch_of(&again).is_null(), "{name}");
         }
+    }
+}
+
+#[test]
+fn a_pod_that_runs_is_explained_like_the_request_that_made_it() {
+    let recorded = recorded();
+    let live = &recorded["pod-delete"]["request"]["oldObject"];
+    let settings = support::with_role();
+    let known = Facts {
+        account: AccountFact::Known(&settings),
+        ..Facts::NOTHING
+    };
+    for flags in [&[][..], &["--patch-style=replace"]] {
+        let webhook = webhook(flags);
+        let pod = serde_json::to_vec(live).unwrap();
+        let review = Review::of_pod("lab-a", &pod).unwrap();
+        assert_eq!(review.account().unwrap().to_string(), "lab-a/robot");
+        assert!(!webhook.decide(&review, &Facts::NOTHING).lacks_credentials());
+        let decision = webhook.decide(&review, &known);
+        assert!(decision.lacks_credentials());
+        let patch = serde_json::from_slice(decision.patch.unwrap().json()).unwrap();
+        let pod = serde_json::to_vec(&apply(live, &patch)).unwrap();
+        let review = Review::of_pod("lab-a", &pod).unwrap();
+        let decision = webhook.decide(&review, &known);
+        assert_eq!(
+            decision.outcome.to_string(),
+            "unmodified: everything is there already"
+        );
+        assert!(!decision.lacks_credentials());
+        assert_eq!(decision.code(), "irsa:annotation");
+    }
+    let other = Review::of_pod("n", br#"{"kind":"Node"}"#).unwrap();
+    assert!(other.account().is_none());
+    for broken in [
+        &b""[..],
+        b"[]",
+        b"{\"spec\":[]}",
+        b"{\"x\":\"\xff\"}x",
+        b"{} {}",
+    ] {
+        assert!(matches!(
+            Review::of_pod("n", broken),
+            Err(ReviewError::UnreadablePod { .. })
+        ));
     }
 }
 
@@ -430,6 +477,14 @@ fn warnings_can_be_turned_off() {
     }
 }
 
+/// Flags, subresource, pod; what is added, or why nothing is.
+type Subresource<'a> = (
+    &'a [&'a str],
+    &'a str,
+    &'a Value,
+    Result<&'a [&'a str], &'a str>,
+);
+
 #[test]
 fn subresources_are_left_alone_unless_asked_for() {
     let token = json!({"name": "aws-iam-token", "projected": {"sources": [
@@ -452,7 +507,7 @@ fn subresources_are_left_alone_unless_asked_for() {
         ..Facts::NOTHING
     };
     let with_token = pod(json!([token]));
-    let cases: &[(&[&str], &str, &Value, Result<&[&str], &str>)] = &[
+    let cases: &[Subresource<'_>] = &[
         (
             &[],
             "ephemeralcontainers",

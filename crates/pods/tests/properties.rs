@@ -1,5 +1,9 @@
 //! Random pods, accounts and options: nothing is lost, both styles agree, and the second call changes nothing.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod support;
 
@@ -81,7 +85,8 @@ fn container() -> impl Strategy<Value = Value> {
         ("startupProbe", unknown().boxed()),
     ]);
     (select(vec!["app", "mesh", "log", "\"odd\\"]), rest).prop_map(|(name, mut container)| {
-        container["name"] = json!(name);
+        let members = container.as_object_mut().unwrap();
+        members.insert("name".to_owned(), json!(name));
         container
     })
 }
