@@ -65,8 +65,14 @@ fn to_json(version: ReviewVersion, response: Response<'_>) -> Vec<u8> {
         api_version: version.as_str(),
         response,
     };
-    // Writing strings into memory does not fail.
-    serde_json::to_vec(&review).unwrap_or_default()
+    // Growing step by step would hold a large patch twice.
+    let patch_bytes = review.response.patch.as_ref().map_or(0, String::len);
+    let mut body = Vec::with_capacity(patch_bytes + 512);
+    match serde_json::to_writer(&mut body, &review) {
+        Ok(()) => body,
+        // Writing strings into memory does not fail; an empty body is no permission in any case.
+        Err(_) => Vec::new(),
+    }
 }
 
 impl Webhook {

@@ -77,8 +77,13 @@ pub enum Unmodified<'a> {
 pub enum Refusal<'a> {
     /// Pods live in namespaces, and credentials depend on them.
     NoNamespace,
-    /// More than [`MAX_CONTAINERS`].
-    TooManyContainers(usize),
+    /// More than [`MAX_CONTAINERS`] of something.
+    TooMany {
+        /// Containers or volumes.
+        what: &'static str,
+        /// How many the pod has.
+        count: usize,
+    },
     /// The patch would be longer than [`MAX_PATCH_BYTES`].
     PatchTooLong,
     /// The role is no role ARN, and such pods are denied.
@@ -298,11 +303,8 @@ impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoNamespace => f.write_str("the request names no namespace"),
-            Self::TooManyContainers(count) => {
-                write!(
-                    f,
-                    "the pod has {count} containers, more than {MAX_CONTAINERS}"
-                )
+            Self::TooMany { what, count } => {
+                write!(f, "the pod has {count} {what}, more than {MAX_CONTAINERS}")
             }
             Self::PatchTooLong => {
                 write!(

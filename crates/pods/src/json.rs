@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A string, borrowed from the input unless it holds escapes.
@@ -18,6 +18,18 @@ pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 /// A structure that may only be written as an object: derived readers would also take a list, field by field.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Object<T>(pub(crate) T);
+
+/// The first `N` items of a list, and how many more there were. A list of nothing but `{},` would otherwise grow to
+/// many times the size of the body.
+#[derive(Debug, Clone)]
+pub(crate) struct Capped<T, const N: usize> {
+    pub(crate) items: Vec<T>,
+    pub(crate) more: usize,
+}
+
+/// More names than this in an object of strings are refused: with the quarter of a megabyte that all annotations may
+/// have, no pod comes near.
+const MAX_NAMES: usize = 16_384;
 
 /// Names and strings, the strings not unescaped before someone asks: an annotation may hold a whole manifest.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +89,47 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+// === impl Capped ===
+
+impl<T, const N: usize> Default for Capped<T, N> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            more: 0,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Capped<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T, const N: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Reader<T, N> {
+            type Value = Capped<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Capped<T, N>, A::Error> {
+                let mut capped = Capped::default();
+                while capped.items.len() < N {
+                    match list.next_element()? {
+                        Some(item) => capped.items.push(item),
+                        None => return Ok(capped),
+                    }
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    capped.more += 1;
+                }
+                Ok(capped)
+            }
+        }
+
+        deserializer.deserialize_seq(Reader(PhantomData))
+    }
+}
+
 // === impl StringMap ===
 
 impl<'a> StringMap<'a> {
@@ -120,6 +173,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for StringMap<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StringMap<'a>, A::Error> {
                 let mut pairs = StringMap::default();
                 while let Some((name, value)) = map.next_entry::<Text<'a>, &'a RawValue>()? {
+                    if pairs.0.len() >= MAX_NAMES {
+                        return Err(A::Error::custom("too many names"));
+                    }
                     match value.get().bytes().next() {
                         Some(b'"') => pairs.0.push((name, value)),
                         // Kubernetes reads null as the empty string; for everything read here both mean nothing.

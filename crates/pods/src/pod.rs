@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{Object, StringMap, Text};
+use crate::json::{Capped, Object, StringMap, Text};
+use crate::webhook::MAX_CONTAINERS;
 
 /// A pod as it stands in a review, borrowed.
 #[derive(Debug, Default, Deserialize)]
@@ -41,19 +42,24 @@ pub(crate) struct Spec<'a> {
     pub(crate) os: Option<Object<Os<'a>>>,
     pub(crate) security_context: Option<Object<SecurityContext>>,
     #[serde(borrow)]
-    pub(crate) volumes: Option<Vec<Object<Volume<'a>>>>,
+    pub(crate) volumes: Option<Capped<Object<Volume<'a>>, MAX_CONTAINERS>>,
     #[serde(borrow)]
-    pub(crate) init_containers: Option<Vec<Object<Container<'a>>>>,
+    pub(crate) init_containers: Option<Containers<'a>>,
     #[serde(borrow)]
-    pub(crate) containers: Option<Vec<Object<Container<'a>>>>,
+    pub(crate) containers: Option<Containers<'a>>,
     #[serde(borrow)]
-    pub(crate) ephemeral_containers: Option<Vec<Object<Container<'a>>>>,
+    pub(crate) ephemeral_containers: Option<Containers<'a>>,
 }
 
+/// A list of containers; with more than fit, the pod is refused.
+pub(crate) type Containers<'a> = Capped<Object<Container<'a>>, MAX_CONTAINERS>;
+
+// Where a name is asked for here, an API server always writes one. Items that may be empty would take up many times the
+// room of their text.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Container<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) name: Text<'a>,
     #[serde(borrow)]
     pub(crate) env: Option<Vec<Object<EnvVar<'a>>>>,
@@ -64,22 +70,22 @@ pub(crate) struct Container<'a> {
 /// A variable: only its name. Values, where secrets may stand, are never read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct EnvVar<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) name: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct VolumeMount<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) mount_path: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Volume<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) name: Text<'a>,
     #[serde(borrow)]
     projected: Option<&'a RawValue>,
@@ -115,7 +121,7 @@ struct NodeAffinity<'a> {
 #[serde(rename_all = "camelCase")]
 struct NodeSelectorTerms<'a> {
     #[serde(borrow)]
-    node_selector_terms: Option<Vec<Object<Term<'a>>>>,
+    node_selector_terms: Option<Capped<Object<Term<'a>>, 256>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,20 +131,20 @@ struct Term<'a> {
     match_expressions: Option<Vec<Object<Expression<'a>>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Expression<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     key: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     operator: Text<'a>,
     #[serde(borrow)]
-    values: Option<Vec<Text<'a>>>,
+    values: Option<Capped<Text<'a>, 64>>,
 }
 
 #[derive(Deserialize)]
 struct Projected<'a> {
     #[serde(borrow)]
-    sources: Option<Vec<Object<ProjectedSource<'a>>>>,
+    sources: Option<Capped<Object<ProjectedSource<'a>>, 64>>,
 }
 
 #[derive(Deserialize)]
@@ -186,7 +192,17 @@ impl Spec<'_> {
             &self.containers,
             &self.ephemeral_containers,
         ];
-        lists.into_iter().flatten().map(Vec::len).sum()
+        lists
+            .into_iter()
+            .flatten()
+            .map(|list| list.items.len() + list.more)
+            .sum()
+    }
+
+    pub(crate) fn volume_count(&self) -> usize {
+        self.volumes
+            .as_ref()
+            .map_or(0, |list| list.items.len() + list.more)
     }
 
     /// `spec.os.name`, empty when absent.
@@ -215,14 +231,21 @@ impl Spec<'_> {
                 operator,
                 values,
             } = &expression.0;
-            let values = values.as_deref().unwrap_or_default();
+            let Some(values) = values else {
+                return false;
+            };
             asked.as_str() == key
                 && operator.as_str() == "In"
-                && !values.is_empty()
-                && values.iter().all(|value| matches(value.as_str()))
+                && !values.items.is_empty()
+                && values.more == 0
+                && values.items.iter().all(|value| matches(value.as_str()))
         };
-        let mut expressions = terms.iter().map(|term| term.0.match_expressions.as_ref());
-        !terms.is_empty()
+        let mut expressions = terms
+            .items
+            .iter()
+            .map(|term| term.0.match_expressions.as_ref());
+        terms.more == 0
+            && !terms.items.is_empty()
             && expressions.all(|list| list.is_some_and(|list| list.iter().any(says_so)))
     }
 }
@@ -238,7 +261,7 @@ impl Volume<'_> {
         let Ok(Object(projected)) = serde_json::from_str::<Object<Projected<'_>>>(raw.get()) else {
             return false;
         };
-        let sources = projected.sources.unwrap_or_default();
+        let sources = projected.sources.unwrap_or_default().items;
         let mut tokens = sources
             .iter()
             .filter_map(|source| source.0.service_account_token.as_ref());

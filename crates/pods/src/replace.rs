@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::container::Additions;
@@ -43,7 +43,8 @@ struct Spec<'a> {
 }
 
 /// The operations that write the lists: containers, then init containers if there are any, or the ephemeral ones when
-/// the request is about those. None if the body is not the one that the additions were made from.
+/// the request is about those. None if the body is not the one that the additions were made from, or if
+/// a container is too odd.
 pub(crate) fn lists<'a>(
     body: &'a str,
     additions: &[Additions<'a>],
@@ -150,6 +151,9 @@ fn json_items<T: serde::Serialize>(items: &[T]) -> Option<String> {
     Some(text.strip_prefix('[')?.strip_suffix(']')?.to_owned())
 }
 
+/// A container has some thirty fields; one with more than this is left to the additive style.
+const MAX_MEMBERS: usize = 4096;
+
 /// The members of an object in their order.
 struct Members<'a>(Vec<(Text<'a>, &'a RawValue)>);
 
@@ -167,6 +171,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'a>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
+                    if members.len() >= MAX_MEMBERS {
+                        return Err(A::Error::custom("too many members"));
+                    }
                     members.push(member);
                 }
                 Ok(Members(members))

@@ -306,7 +306,7 @@ impl<'a> Review<'a> {
         let pod = raw.and_then(|raw| serde_json::from_str::<Object<Pod<'_>>>(raw).ok());
         let spec = pod.and_then(|Object(pod)| pod.spec);
         let list = spec.and_then(|Object(spec)| spec.ephemeral_containers);
-        let names = list.unwrap_or_default().into_iter();
+        let names = list.unwrap_or_default().items.into_iter();
         names
             .map(|Object(container)| container.name.0.into_owned())
             .collect()

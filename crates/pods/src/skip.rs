@@ -8,7 +8,10 @@ pub(crate) struct SkipList<'a> {
     names: Vec<Cow<'a, str>>,
 }
 
-/// A quote in the wrong place.
+/// All annotations of an object together may have as many bytes.
+const MAX_BYTES: usize = 256 << 10;
+
+/// A quote in the wrong place, or more text than annotations can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BrokenRecord;
 
@@ -16,6 +19,9 @@ impl<'a> SkipList<'a> {
     /// Reads the first record of a CSV text. Unlike the reference it takes blanks around a name for nothing: a space
     /// after the comma is the commonest mistake, and would hand credentials to the container that was to be left out.
     pub(crate) fn parse(text: &'a str) -> Result<Self, BrokenRecord> {
+        if text.len() > MAX_BYTES {
+            return Err(BrokenRecord);
+        }
         let mut names = Vec::new();
         let mut rest = text.trim_start_matches(['\r', '\n']);
         loop {

@@ -13,7 +13,7 @@ use crate::json::Object;
 use crate::note::{FsGroupIgnored, Note, Notes};
 use crate::options::{Options, OptionsError, PatchStyle};
 use crate::patch::{self, ContainerList, Operation, Path, TokenVolume, TooLong, Value};
-use crate::pod::{Pod, Spec};
+use crate::pod::{Container, Containers, Pod, Spec};
 use crate::replace;
 use crate::review::{AccountKey, Review, Subject};
 use crate::role_map::{Association, RoleMapEntry};
@@ -28,7 +28,7 @@ pub const IRSA_TOKEN_FILE: &str = "token";
 pub const POD_IDENTITY_LABEL: &str = "eks.amazonaws.com/pod-identity";
 /// Label that keeps a pod from being sent to the webhook; a pod that comes nonetheless is left alone.
 pub const SKIP_LABEL: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
-/// A pod with more containers is refused; no API server could store one.
+/// A pod with more containers or volumes is refused; no API server could store one.
 pub const MAX_CONTAINERS: usize = 8192;
 
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -128,7 +128,8 @@ impl Webhook {
         &self.options
     }
 
-    /// Decides a request. Linear in the number of containers, variables and mounts of the pod.
+    /// Decides a request. Every operation on a pod is decided like its creation, as in the reference; only those that
+    /// carry no object, and those on subresources, are left alone. Linear in the number of containers, variables and mounts of the pod.
     pub fn decide<'a>(&'a self, review: &'a Review<'a>, facts: &Facts<'a>) -> Decision<'a> {
         let mut decision = Decision {
             outcome: Outcome::Unmodified(Unmodified::NoObject),
@@ -217,7 +218,7 @@ impl<'a> Work<'a> {
             false => HashSet::new(),
         };
         for (list, containers) in lists {
-            for (index, Object(container)) in containers.iter().flatten().enumerate() {
+            for (index, Object(container)) in items(containers).iter().enumerate() {
                 if settled.contains(container.name.as_str()) {
                     continue;
                 }
@@ -297,9 +298,15 @@ impl<'a> Work<'a> {
         if self.account.namespace.is_empty() {
             return Err(Outcome::Refused(Refusal::NoNamespace));
         }
-        let count = self.pod.spec().map_or(0, Spec::container_count);
-        if count > MAX_CONTAINERS {
-            return Err(Outcome::Refused(Refusal::TooManyContainers(count)));
+        let counts = self.pod.spec().map(|spec| {
+            [
+                ("containers", spec.container_count()),
+                ("volumes", spec.volume_count()),
+            ]
+        });
+        let mut counts = counts.into_iter().flatten();
+        if let Some((what, count)) = counts.find(|(_, count)| *count > MAX_CONTAINERS) {
+            return Err(Outcome::Refused(Refusal::TooMany { what, count }));
         }
         if let Some(pattern) = options.excludes(self.account.namespace) {
             return unmodified(Unmodified::ExcludedNamespace(pattern));
@@ -339,7 +346,7 @@ impl<'a> Work<'a> {
             &spec.init_containers,
             &spec.ephemeral_containers,
         ];
-        let containers = lists.into_iter().flatten().flatten();
+        let containers = lists.into_iter().flat_map(items);
         for name in list.missing_from(containers.map(|Object(container)| container.name.as_str())) {
             self.notes.add(Note::SkipsUnknown(name));
         }
@@ -399,7 +406,7 @@ impl<'a> Work<'a> {
         injection: &Injection<'a>,
         credentials: &Credentials<'a>,
     ) -> bool {
-        let mut volumes = spec.volumes.iter().flatten();
+        let mut volumes = spec.volumes.iter().flat_map(|list| &list.items);
         let Some(Object(volume)) = volumes.find(|Object(v)| v.name.as_str() == injection.volume)
         else {
             return false;
@@ -482,6 +489,12 @@ impl<'a> Work<'a> {
         };
         Some(Operation { path, value })
     }
+}
+
+fn items<'s, 'a>(list: &'s Option<Containers<'a>>) -> &'s [Object<Container<'a>>] {
+    list.as_ref()
+        .map(|list| list.items.as_slice())
+        .unwrap_or_default()
 }
 
 /// The operations for one container in the additive style.
