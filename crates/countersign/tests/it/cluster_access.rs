@@ -462,9 +462,16 @@ fn cluster_modes_are_switched_without_a_lock_out() {
     lab.as_admin(&["apply", "-f", manifest.to_str().unwrap()]);
     lab.as_admin(&[
         "create",
+        "clusterrole",
+        "reader",
+        "--verb=get,list",
+        "--resource=configmaps",
+    ]);
+    lab.as_admin(&[
+        "create",
         "clusterrolebinding",
         "readers",
-        "--clusterrole=view",
+        "--clusterrole=reader",
         "--group=readers",
     ]);
     let maps = ["get", "configmaps", "-n", "kube-system"];
