@@ -143,7 +143,11 @@ fn caller_of(principal: &Principal) -> Option<CallerArn> {
 }
 
 /// The username, or its template where it needs a session that nobody named.
-fn username(rule: &AccessRule, principal: &Principal, caller: &CallerArn) -> Result<String, String> {
+fn username(
+    rule: &AccessRule,
+    principal: &Principal,
+    caller: &CallerArn,
+) -> Result<String, String> {
     if caller.kind() != CallerKind::AssumedRole || principal.session.is_some() {
         return rule.username_of(caller).map_err(|fault| fault.to_string());
     }

@@ -426,7 +426,10 @@ fn policies_and_access_rules_of_the_file_are_in_force_and_read_again() {
             &["eks", "list-access-policies", "--output", "json"],
             &server.aws_environment(),
         );
-        Some(String::from_utf8_lossy(&listed.stdout).contains("111122223333:cluster-access-policy/WidgetReader"))
+        Some(
+            String::from_utf8_lossy(&listed.stdout)
+                .contains("111122223333:cluster-access-policy/WidgetReader"),
+        )
     };
     assert!(listed().is_none_or(|listed| listed));
 

@@ -214,14 +214,13 @@ impl EntryArgs {
         for path in &self.policies {
             let text = read_file(path, MAX_FILE as u64, io.stdin)?;
             let name = path.display().to_string();
-            let read =
-                AccessFile::parse(&name, &text, &options).map_err(|errors| {
-                    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                    Failure::usage(anyhow!(
-                        "the access policies cannot be used: {}",
-                        told.join("; ")
-                    ))
-                })?;
+            let read = AccessFile::parse(&name, &text, &options).map_err(|errors| {
+                let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Failure::usage(anyhow!(
+                    "the access policies cannot be used: {}",
+                    told.join("; ")
+                ))
+            })?;
             custom.extend(read.policies);
             rules.extend(read.rules);
         }

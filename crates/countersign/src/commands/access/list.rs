@@ -66,10 +66,9 @@ pub(super) fn run(
     let filtered = args.dead || args.kind.is_some();
     let (policies, rules) = args.entries.policies(io)?;
     warn(io.stderr, &warnings(&snapshot, &policies));
-    args.output
-        .write(io.stdout, &snapshot, |out| {
-            table(out, &snapshot, &rules, filtered)
-        })?;
+    args.output.write(io.stdout, &snapshot, |out| {
+        table(out, &snapshot, &rules, filtered)
+    })?;
     Ok(if args.dead && dead > 0 {
         Exit::No
     } else {

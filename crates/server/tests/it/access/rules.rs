@@ -197,7 +197,10 @@ async fn the_policies_of_a_rule_count_for_whom_it_matches_until_something_hides_
         (
             "with the id of another role",
             edited(&|extra| {
-                for key in ["principalId", "sigs.k8s.io/aws-iam-authenticator/principalId"] {
+                for key in [
+                    "principalId",
+                    "sigs.k8s.io/aws-iam-authenticator/principalId",
+                ] {
                     extra[key] = json!(["AROAGONE"]);
                 }
             }),
@@ -214,7 +217,10 @@ async fn the_policies_of_a_rule_count_for_whom_it_matches_until_something_hides_
     let nothing = format!("EKS Access Policy: no opinion for \"{id}\" (no access entry)");
     let gone = async || {
         let place = place("c", served.world.account);
-        let deleted = served.world.directory.delete_access_entry(place, &arn, now());
+        let deleted = served
+            .world
+            .directory
+            .delete_access_entry(place, &arn, now());
         deleted.await.unwrap();
     };
     served.create("c", entry(&arn, Some(&id))).await;
@@ -225,17 +231,26 @@ async fn the_policies_of_a_rule_count_for_whom_it_matches_until_something_hides_
     let none = format!("EKS Access Policy: no opinion for \"{id}\" (policies: none)");
     assert_eq!(ask(&alice, "dev-a"), (NoOpinion, none, None));
     gone().await;
-    assert_eq!((who().await.as_str(), ask(&alice, "dev-a").0), (by_rule, Allow));
+    assert_eq!(
+        (who().await.as_str(), ask(&alice, "dev-a").0),
+        (by_rule, Allow)
+    );
     served.create("c", entry(&arn, Some("AROAGONE"))).await;
     assert_eq!(who().await, "no: principal_recreated");
     assert_eq!(ask(&alice, "dev-a"), (NoOpinion, nothing.clone(), None));
     gone().await;
-    assert_eq!((who().await.as_str(), ask(&alice, "dev-a").0), (by_rule, Allow));
+    assert_eq!(
+        (who().await.as_str(), ask(&alice, "dev-a").0),
+        (by_rule, Allow)
+    );
 
     // The file is what counts, from the next question on; a broken one does not.
     std::fs::write(&file, RULES.replace("groups:", "group:")).unwrap();
     assert!(!policies.reload(now()));
-    assert_eq!((who().await.as_str(), ask(&alice, "dev-a").0), (by_rule, Allow));
+    assert_eq!(
+        (who().await.as_str(), ask(&alice, "dev-a").0),
+        (by_rule, Allow)
+    );
     std::fs::write(&file, RULES.replace("role/team-*", "role/squad-*")).unwrap();
     assert!(policies.reload(now()));
     assert_eq!(who().await, "no: not_mapped");
