@@ -55,7 +55,7 @@ pub fn token(data: &[u8]) {
 
 /// `data` as an answer of the auth service, good or bad.
 pub fn answer(data: &[u8]) {
-    if let Ok(issued) = crate::auth::parse(data) {
+    if let Ok(issued) = crate::Issued::from_answer(data) {
         assert_eq!(issued.account.len(), 12);
         assert!(!issued.expose_secret().is_empty());
     }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub use client::{AuthLimits, EksAuth, SetupError};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use node::NodeCredentials;
-pub(crate) use wire::{failure, parse};
+pub(crate) use wire::failure;
 
 use crate::refusal::FinalCode;
 
@@ -40,6 +40,14 @@ pub struct Issued {
 }
 
 impl Issued {
+    /// Reads the body with which the service answers 200.
+    ///
+    /// # Errors
+    /// [`AuthFailure::BadAnswer`] when a member of the API model is missing, empty or malformed.
+    pub fn from_answer(body: &[u8]) -> Result<Self, AuthFailure> {
+        wire::parse(body)
+    }
+
     /// The secret access key.
     #[must_use]
     pub fn expose_secret(&self) -> &str {

@@ -84,7 +84,8 @@ impl NodeCredentials {
 impl Held {
     fn is_due(&self, credentials: &AwsCredentials, now: Timestamp) -> bool {
         let since_asked = self.asked.map(|asked| now.duration_since(asked));
-        let waited = |span| since_asked.is_none_or(|since| since >= span);
+        // A clock that was set back says nothing about how long ago that was.
+        let waited = |span| since_asked.is_none_or(|since| since >= span || since.is_negative());
         if self.refused {
             return waited(BETWEEN_REFUSALS);
         }

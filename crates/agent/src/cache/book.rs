@@ -23,10 +23,8 @@ const MAX_TOKENS: usize = 4;
 const MAX_FAILURES: usize = 4096;
 /// Flights at once; there are never more than connections.
 const MAX_FLIGHTS: usize = 8192;
-/// Moments from which that with the fewest other renewals around it is chosen.
-const CANDIDATES: usize = 8;
-/// Renewals closer than this count as being at the same time.
-const CROWD: Duration = Duration::from_secs(30);
+/// Its multiples, taken modulo one, stay as far from each other as those of any number.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 
 /// What one call of the auth service is for.
 ///
@@ -56,6 +54,8 @@ pub(crate) struct Book {
     failures: HashMap<FlightKey, (Refusal, Instant)>,
     /// Counts reads, for what was used least recently, and gives numbers to flights and entries.
     counter: u64,
+    /// The last point of the sequence that spreads renewals; the first is random, so that nodes differ.
+    spread: f64,
     /// Grows with every change that was reported: what was asked before it is not kept after it.
     changes: u64,
 }
@@ -157,7 +157,7 @@ pub(crate) struct Now {
 }
 
 impl Book {
-    pub(crate) fn new(settings: CacheSettings) -> Self {
+    pub(crate) fn new(settings: CacheSettings, chance: &dyn Chance) -> Self {
         Self {
             settings,
             entries: HashMap::new(),
@@ -165,6 +165,7 @@ impl Book {
             flights: HashMap::new(),
             failures: HashMap::new(),
             counter: 0,
+            spread: chance.unit(),
             changes: 0,
         }
     }
@@ -277,7 +278,6 @@ impl Book {
     }
 
     /// The flight brought credentials. Keeps them, and returns how many entries had to leave for it.
-    #[expect(clippy::too_many_arguments, reason = "all that an entry is made of")]
     pub(crate) fn landed(
         &mut self,
         ticket: Ticket,
@@ -286,7 +286,6 @@ impl Book {
         facts: &TokenFacts,
         fresh: Fresh,
         now: Now,
-        chance: &dyn Chance,
     ) -> u64 {
         self.close(ticket);
         if ticket.changes != self.changes || self.settings.capacity == 0 {
@@ -305,6 +304,7 @@ impl Book {
             evicted += 1;
         }
         let period = self.period(fresh.expires_at, now);
+        let renewal = self.moment(period, now.instant);
         self.counter += 1;
         let entry = Entry {
             number: self.counter,
@@ -325,7 +325,7 @@ impl Book {
             last_read: now.instant,
             used: self.counter,
             reads: old.map_or(0, |old| old.reads) + 1,
-            next: Next::Renewal(self.calm_moment(period, now.instant, chance)),
+            next: Next::Renewal(renewal),
             failed: 0,
         };
         self.entries.insert(key, entry);
@@ -381,10 +381,9 @@ impl Book {
         due: &Due,
         fresh: Fresh,
         now: Now,
-        chance: &dyn Chance,
     ) -> bool {
         let period = self.period(fresh.expires_at, now);
-        let at = self.calm_moment(period, now.instant, chance);
+        let at = self.moment(period, now.instant);
         let Some(entry) = self.same(due) else {
             return false;
         };
@@ -518,22 +517,11 @@ impl Book {
             .min(self.settings.retention)
     }
 
-    /// When to renew: between 0.5 and 0.8 of the period, at the calmest of some random moments. Drawing a single moment
-    /// would be uniform as well, and still put several times the mean into some minute of the day.
-    fn calm_moment(&self, period: Duration, now: Instant, chance: &dyn Chance) -> Instant {
-        let crowd = |at: Instant| {
-            let near = |next: &Next| match next {
-                Next::Renewal(other) => {
-                    other.max(&at).duration_since(*other.min(&at)) < CROWD
-                }
-                Next::Running | Next::Dormant => false,
-            };
-            self.entries.values().filter(|e| near(&e.next)).count()
-        };
-        (0..CANDIDATES)
-            .map(|_| now + period.mul_f64(0.5 + 0.3 * chance.unit()))
-            .min_by_key(|at| crowd(*at))
-            .unwrap_or(now + period / 2)
+    /// When to renew: between 0.5 and 0.8 of the period. Each renewal takes the next point of a sequence that fills the range
+    /// evenly; independent draws would be uniform as well, and still put several times the mean into some minute of the day.
+    fn moment(&mut self, period: Duration, now: Instant) -> Instant {
+        self.spread = (self.spread + GOLDEN_RATIO).fract();
+        now + period.mul_f64(0.5 + 0.3 * self.spread)
     }
 }
 

@@ -39,6 +39,9 @@ const ATTEMPTS: u32 = 3;
 /// The pause before another attempt: full jitter between these.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 
+/// Time between two looks for what is over. Nothing depends on it but memory: what is over is not handed out either way.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// How the cache behaves.
 ///
 /// - `capacity`: 1000 entries, four times the most pods of a node; 0 keeps nothing.
@@ -100,7 +103,7 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(parts: CacheParts) -> Arc<Self> {
         Arc::new(Self {
-            book: Mutex::new(Book::new(parts.settings)),
+            book: Mutex::new(Book::new(parts.settings, &*parts.chance)),
             gate: Gate::new(parts.rate),
             auth: parts.auth,
             clock: parts.clock,
@@ -192,8 +195,7 @@ impl Cache {
                 let may_keep = self.may_keep(&facts.identity.pod_uid);
                 let mut book = self.book();
                 if may_keep {
-                    let chance = &*self.chance;
-                    let evicted = book.landed(ticket, digest, token, &facts, fresh, now, chance);
+                    let evicted = book.landed(ticket, digest, token, &facts, fresh, now);
                     self.metrics.evicted(evicted);
                     self.metrics.entries(book.len());
                 } else {
@@ -320,14 +322,18 @@ impl Cache {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pods = self.pods.clone();
+        let mut swept = Instant::now();
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
+            let deleted = tokio::select! {
+                _ = tick.tick() => false,
                 // Credentials of a pod that was deleted go at once.
-                () = changed(pods.as_mut()) => {}
+                () = changed(pods.as_mut()) => true,
                 _ = stop.wait_for(|stop| *stop) => return,
+            };
+            if deleted || swept.elapsed() >= SWEEP_EVERY {
+                self.sweep();
+                swept = Instant::now();
             }
-            self.sweep();
             self.renew_due();
         }
     }
@@ -385,7 +391,7 @@ impl Cache {
                     association_id: issued.association_id.clone(),
                     expires_at: issued.expires_at,
                 };
-                let took = book.renewed(&due, fresh, now, &*self.chance);
+                let took = book.renewed(&due, fresh, now);
                 drop(book);
                 self.metrics.renewal("success");
                 if took {
