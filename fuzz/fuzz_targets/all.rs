@@ -12,6 +12,9 @@ type Target = fn(&[u8]);
 
 /// Names as `crate.function`.
 const TARGETS: &[(&str, Target)] = &[
+    ("agent.answer", countersign_agent::fuzz::answer),
+    ("agent.request", countersign_agent::fuzz::request),
+    ("agent.token", countersign_agent::fuzz::token),
     ("arn.arn", countersign_arn::fuzz::arn),
     ("client.kubeconfig", countersign_client::fuzz::kubeconfig),
     ("client.query", countersign_client::fuzz::query),

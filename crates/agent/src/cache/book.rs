@@ -26,6 +26,10 @@ const MAX_FLIGHTS: usize = 8192;
 /// Its multiples, taken modulo one, stay as far from each other as those of any number.
 const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 
+/// Moments from which the calmest is chosen for a renewal, and the part of the period within which they lie on either side.
+const CANDIDATES: usize = 16;
+const AROUND: f64 = 0.04;
+
 /// What one call of the auth service is for.
 ///
 /// A token whose signature was verified stands for its pod. Any other stands for itself alone: its claims may be made up,
@@ -278,6 +282,7 @@ impl Book {
     }
 
     /// The flight brought credentials. Keeps them, and returns how many entries had to leave for it.
+    #[expect(clippy::too_many_arguments, reason = "all that an entry is made of")]
     pub(crate) fn landed(
         &mut self,
         ticket: Ticket,
@@ -286,6 +291,7 @@ impl Book {
         facts: &TokenFacts,
         fresh: Fresh,
         now: Now,
+        chance: &dyn Chance,
     ) -> u64 {
         self.close(ticket);
         if ticket.changes != self.changes || self.settings.capacity == 0 {
@@ -304,7 +310,7 @@ impl Book {
             evicted += 1;
         }
         let period = self.period(fresh.expires_at, now);
-        let renewal = self.moment(period, now.instant);
+        let renewal = self.moment(period, now.instant, chance);
         self.counter += 1;
         let entry = Entry {
             number: self.counter,
@@ -381,9 +387,10 @@ impl Book {
         due: &Due,
         fresh: Fresh,
         now: Now,
+        chance: &dyn Chance,
     ) -> bool {
         let period = self.period(fresh.expires_at, now);
-        let at = self.moment(period, now.instant);
+        let at = self.moment(period, now.instant, chance);
         let Some(entry) = self.same(due) else {
             return false;
         };
@@ -518,10 +525,38 @@ impl Book {
     }
 
     /// When to renew: between 0.5 and 0.8 of the period. Each renewal takes the next point of a sequence that fills the range
-    /// evenly; independent draws would be uniform as well, and still put several times the mean into some minute of the day.
-    fn moment(&mut self, period: Duration, now: Instant) -> Instant {
+    /// evenly, and near it the moment that is farthest from all other renewals. Independent draws would be uniform as well, and
+    /// still put several times the mean into some minute of the day. O(entries).
+    fn moment(&mut self, period: Duration, now: Instant, chance: &dyn Chance) -> Instant {
         self.spread = (self.spread + GOLDEN_RATIO).fract();
-        now + period.mul_f64(0.5 + 0.3 * self.spread)
+        let planned: Vec<Instant> = self
+            .entries
+            .values()
+            .filter_map(|entry| match entry.next {
+                Next::Renewal(at) => Some(at),
+                Next::Running | Next::Dormant => None,
+            })
+            .collect();
+        let nearest = |at: &Instant| {
+            let distance = |other: &Instant| (*other).max(*at).duration_since((*other).min(*at));
+            planned.iter().map(distance).min()
+        };
+        let point = 0.5 + 0.3 * self.spread;
+        (0..CANDIDATES)
+            .map(|_| now + period.mul_f64(reflect(point + AROUND * (2.0 * chance.unit() - 1.0))))
+            .max_by_key(nearest)
+            .unwrap_or(now + period.mul_f64(point))
+    }
+}
+
+/// Folds what is a little outside of 0.5 to 0.8 back into it.
+fn reflect(share: f64) -> f64 {
+    if share < 0.5 {
+        1.0 - share
+    } else if share > 0.8 {
+        1.6 - share
+    } else {
+        share
     }
 }
 

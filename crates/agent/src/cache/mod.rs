@@ -195,7 +195,8 @@ impl Cache {
                 let may_keep = self.may_keep(&facts.identity.pod_uid);
                 let mut book = self.book();
                 if may_keep {
-                    let evicted = book.landed(ticket, digest, token, &facts, fresh, now);
+                    let chance = &*self.chance;
+                    let evicted = book.landed(ticket, digest, token, &facts, fresh, now, chance);
                     self.metrics.evicted(evicted);
                     self.metrics.entries(book.len());
                 } else {
@@ -391,7 +392,7 @@ impl Cache {
                     association_id: issued.association_id.clone(),
                     expires_at: issued.expires_at,
                 };
-                let took = book.renewed(&due, fresh, now);
+                let took = book.renewed(&due, fresh, now, &*self.chance);
                 drop(book);
                 self.metrics.renewal("success");
                 if took {
