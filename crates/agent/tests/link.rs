@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+mod common;
+
 use std::net::IpAddr;
 
 use countersign_agent::link::{
@@ -89,59 +91,28 @@ fn networks_cover_what_shares_their_prefix() {
 
 #[cfg(target_os = "linux")]
 mod kernel {
-    use std::process::Command;
+    use countersign_agent::link::{IPV4, IPV6, LINK, LinkError, is_set_up, remove, set_up};
 
-    use countersign_agent::link::{
-        IPV4, IPV6, LINK, LinkError, Netlink, Network, is_set_up, remove, set_up,
-    };
-
-    /// Set in the child that runs inside the namespace.
-    const INSIDE: &str = "COUNTERSIGN_TEST_INSIDE_NAMESPACE";
-
-    fn ip(arguments: &str) -> String {
-        let output = Command::new("ip")
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ip {arguments}: {error}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs the test of this name again in a new network namespace; says loudly when that cannot be.
-    fn in_a_namespace(test: &str) {
-        let can = Command::new("unshare").args(["-n", "ip", "link"]).output();
-        if !can.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED {test}: it needs root, `unshare` and `ip` to make a network namespace");
-            return;
-        }
-        let status = Command::new("unshare")
-            .arg("-n")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .unwrap();
-        assert!(status.success(), "{test} failed in its namespace");
-    }
+    use super::common::namespace::{inside, ip, network};
 
     #[test]
     fn the_link_is_made_once_repaired_and_removed_without_a_trace() {
-        if std::env::var_os(INSIDE).is_none() {
-            return in_a_namespace(
-                "kernel::the_link_is_made_once_repaired_and_removed_without_a_trace",
-            );
+        if !inside("kernel::the_link_is_made_once_repaired_and_removed_without_a_trace") {
+            return;
         }
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let network = Netlink::connect().unwrap();
+            let network = network();
+            let network = &*network;
+            ip("link add elsewhere type bridge");
+            ip("link set elsewhere up");
             let families = [IPV4, IPV6];
             let before = (ip("-o addr"), ip("route show table all"), ip("-6 route"));
             for address in families {
-                assert!(!is_set_up(&network, LINK, address).await.unwrap());
-                assert!(!set_up(&network, LINK, address).await.unwrap().is_empty());
-                assert!(is_set_up(&network, LINK, address).await.unwrap(), "{address}");
-                assert_eq!(set_up(&network, LINK, address).await.unwrap(), []);
+                assert!(!is_set_up(network, LINK, address).await.unwrap());
+                assert!(!set_up(network, LINK, address).await.unwrap().is_empty());
+                assert!(is_set_up(network, LINK, address).await.unwrap(), "{address}");
+                assert_eq!(set_up(network, LINK, address).await.unwrap(), []);
             }
             let shown = ip("-o addr show dev pod-id-link0");
             assert!(shown.contains("169.254.170.23/32") && shown.contains("fd00:ec2::23/128"));
@@ -159,36 +130,34 @@ mod kernel {
                 "link del pod-id-link0",
             ] {
                 ip(damage);
-                assert!(!is_set_up(&network, LINK, IPV4).await.unwrap(), "{damage}");
+                assert!(!is_set_up(network, LINK, IPV4).await.unwrap(), "{damage}");
                 for address in families {
-                    set_up(&network, LINK, address).await.unwrap();
-                    assert!(is_set_up(&network, LINK, address).await.unwrap(), "{damage}");
+                    set_up(network, LINK, address).await.unwrap();
+                    assert!(is_set_up(network, LINK, address).await.unwrap(), "{damage}");
                 }
             }
-            assert!(remove(&network, LINK).await.unwrap());
-            assert!(!remove(&network, LINK).await.unwrap(), "twice is once");
+            assert!(remove(network, LINK).await.unwrap());
+            assert!(!remove(network, LINK).await.unwrap(), "twice is once");
             let after = (ip("-o addr"), ip("route show table all"), ip("-6 route"));
             assert_eq!(after, before);
 
             // Routed elsewhere: told with the command that helps, and nothing is changed there.
-            ip("link add elsewhere type dummy");
-            ip("link set elsewhere up");
             ip("route add 169.254.170.23/32 dev elsewhere");
-            let error = set_up(&network, LINK, IPV4).await.unwrap_err();
+            let error = set_up(network, LINK, IPV4).await.unwrap_err();
             assert!(
                 error.to_string().ends_with("ip route del 169.254.170.23 dev elsewhere"),
                 "{error}"
             );
             ip("route del 169.254.170.23/32 dev elsewhere");
             ip("route add 169.254.0.0/16 dev elsewhere");
-            set_up(&network, LINK, IPV4).await.unwrap();
-            remove(&network, LINK).await.unwrap();
+            set_up(network, LINK, IPV4).await.unwrap();
+            remove(network, LINK).await.unwrap();
 
             // A link of our name that is something else is left alone.
             ip("link add pod-id-link0 type bridge");
-            let error = set_up(&network, LINK, IPV4).await.unwrap_err();
+            let error = set_up(network, LINK, IPV4).await.unwrap_err();
             assert!(matches!(error, LinkError::NotDummy(_)));
-            assert!(matches!(remove(&network, LINK).await, Err(LinkError::NotDummy(_))));
+            assert!(matches!(remove(network, LINK).await, Err(LinkError::NotDummy(_))));
             assert!(network.link(LINK).await.unwrap().is_some());
         });
     }

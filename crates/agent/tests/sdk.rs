@@ -12,17 +12,15 @@
 
 mod common;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::eks_auth::{EksAuthServer, Node};
 use common::{claims, sign};
-use countersign_agent::link::{IPV4, IPV6, LINK, Netlink, Network, is_set_up, remove};
+use common::namespace::{inside, ip, network};
+use countersign_agent::link::{IPV4, IPV6, LINK, Network, is_set_up, remove};
 use countersign_agent::{Agent, AgentConfig};
 use countersign_upstream::clock::{Clock, SystemClock};
-
-const INSIDE: &str = "COUNTERSIGN_TEST_INSIDE_NAMESPACE";
 
 const PROGRAM: &str = "
 import boto3
@@ -38,28 +36,14 @@ fn boto3_gets_credentials_by_two_variables_over_both_families() {
         eprintln!("SKIPPED {test}: COUNTERSIGN_TEST_PYTHON is not set");
         return;
     };
-    if std::env::var_os(INSIDE).is_none() {
-        let can = Command::new("unshare").args(["-n", "ip", "link"]).output();
-        if !can.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED {test}: it needs root, `unshare` and `ip` to make a network namespace");
-            return;
-        }
-        let status = Command::new("unshare")
-            .arg("-n")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .unwrap();
-        assert!(status.success(), "{test} failed in its namespace");
+    if !inside(test) {
         return;
     }
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    assert!(up.unwrap().success());
+    ip("link set lo up");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let server = EksAuthServer::start(Duration::from_millis(20)).await;
-        let network: Arc<dyn Network> = Arc::new(Netlink::connect().unwrap());
+        let network: Arc<dyn Network> = network().into();
         let mut config = AgentConfig::new(Arc::new(server.client(Node::new())));
         config.link = Some(Arc::clone(&network));
         config.require_ipv4 = true;

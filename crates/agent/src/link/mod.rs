@@ -185,24 +185,42 @@ pub async fn set_up(
     if !link.is_dummy {
         return Err(LinkError::NotDummy(name.to_owned()));
     }
-    let routes = network.routes(address).await?;
-    let steps = match plan(&link, &routes, address) {
-        Ok(steps) => steps,
-        Err(Elsewhere { link }) => {
-            let other = match link {
-                Some(index) => network.name_of(index).await?,
-                None => None,
-            };
-            return Err(LinkError::RoutedElsewhere {
-                address,
-                link: other.unwrap_or_else(|| "another link".to_owned()),
-            });
+    let mut done = Vec::new();
+    for step in planned(network, &link, address).await? {
+        if !matches!(step, Step::AddRoute(_)) {
+            network.apply(link.index, step).await?;
+            done.push(step);
         }
-    };
-    for step in &steps {
-        network.apply(link.index, *step).await?;
     }
-    Ok(steps)
+    // The kernel makes the route by itself for an IPv6 address on a link that is up.
+    let link = network
+        .link(name)
+        .await?
+        .ok_or_else(|| LinkError::Vanished(name.to_owned()))?;
+    for step in planned(network, &link, address).await? {
+        network.apply(link.index, step).await?;
+        done.push(step);
+    }
+    Ok(done)
+}
+
+async fn planned(
+    network: &dyn Network,
+    link: &Link,
+    address: IpAddr,
+) -> Result<Vec<Step>, LinkError> {
+    let Elsewhere { link } = match plan(link, &network.routes(address).await?, address) {
+        Ok(steps) => return Ok(steps),
+        Err(elsewhere) => elsewhere,
+    };
+    let other = match link {
+        Some(index) => network.name_of(index).await?,
+        None => None,
+    };
+    Err(LinkError::RoutedElsewhere {
+        address,
+        link: other.unwrap_or_else(|| "another link".to_owned()),
+    })
 }
 
 /// Whether link, address and route are all there.

@@ -134,7 +134,9 @@ impl Network for Netlink {
         Box::pin(async move {
             let message = LinkDummy::new(name).build();
             let made = self.handle.link().add(message).execute().await;
-            unless(made, EEXIST).map_err(failed(&format!("make the link `{name}`")))
+            let action =
+                format!("make the dummy link `{name}`, which the kernel module `dummy` is for");
+            unless(made, EEXIST).map_err(failed(&action))
         })
     }
 

@@ -5,10 +5,13 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     reason = "helpers of tests; not every test file uses all of them"
 )]
 
 pub mod eks_auth;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
