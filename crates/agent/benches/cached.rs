@@ -126,9 +126,14 @@ async fn main() {
             format!("GET /v1/credentials HTTP/1.1\r\nHost: 169.254.170.23\r\nAuthorization: {token}\r\n\r\n")
         })
         .collect();
-    for (name, requests) in [("a path that is not there", nothing), ("cached credentials", requests)] {
+    for (name, requests) in [
+        ("a path that is not there", nothing),
+        ("cached credentials", requests),
+    ] {
         let (rate, micros) = load(to, Arc::new(requests)).await;
-        println!("{name}, 16 connections: {rate:.0}/s, {micros:.1} us CPU of client and server together");
+        println!(
+            "{name}, 16 connections: {rate:.0}/s, {micros:.1} us CPU of client and server together"
+        );
     }
     println!("memory with {PODS} pods: {:.1} MiB", memory_mib());
 }
@@ -178,7 +183,10 @@ fn cpu() -> Duration {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let of = |path: std::path::PathBuf| {
         let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+        text.split(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0)
     };
     Duration::from_nanos(threads.map(|thread| of(thread.path())).sum())
 }

@@ -159,7 +159,13 @@ impl Agent {
                 metrics: with_metrics.then(|| Arc::clone(&metrics)),
             };
             let metrics = Arc::clone(&metrics);
-            tasks.spawn(serve(listener, handler, probe_limits, metrics, stop.clone()));
+            tasks.spawn(serve(
+                listener,
+                handler,
+                probe_limits,
+                metrics,
+                stop.clone(),
+            ));
         }
         tasks.spawn(Arc::clone(&cache).maintain(stop.clone()));
         tasks.spawn(reach(Arc::clone(&cache), stop.clone()));
@@ -280,7 +286,8 @@ impl Server {
             }
         };
         let address = listener.local_addr().unwrap_or(address);
-        self.health.report(format!("bind {address}"), State::Fine, "");
+        self.health
+            .report(format!("bind {address}"), State::Fine, "");
         self.health.bound(address);
         self.metrics.bind_up(address.ip(), true);
         tracing::info!(%address, "credentials are served");

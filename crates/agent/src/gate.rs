@@ -146,7 +146,9 @@ mod tests {
         let start = Instant::now();
         let until = start + Duration::from_secs(1);
         let mut passes = Vec::new();
-        for expected in [0, 0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000] {
+        for expected in [
+            0, 0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000,
+        ] {
             passes.push(gate.enter(until).await.unwrap());
             assert_eq!(start.elapsed(), Duration::from_millis(expected));
         }

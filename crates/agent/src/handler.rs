@@ -21,7 +21,9 @@ use crate::metrics::{Metrics, Source};
 use crate::pods::{BindSource, Binding, Caller, PodTable, bind};
 use crate::refusal::{Limit, Refusal};
 use crate::request::{check_route, token_text};
-use crate::token::{ClusterKeys, Digester, PodIdentity, TokenDigest, TokenFacts, Vouched, check_times};
+use crate::token::{
+    ClusterKeys, Digester, PodIdentity, TokenDigest, TokenFacts, Vouched, check_times,
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -247,12 +249,14 @@ impl Inner {
         let identity = Arc::clone(&wanted.facts.identity);
         let accepted = wanted.verified;
         let (outcome, source) = self.parts.cache.fetch(wanted).await;
-        outcome.map(|body| (body, source)).map_err(|refusal| Refused {
-            refusal,
-            source,
-            identity: Some(identity),
-            accepted,
-        })
+        outcome
+            .map(|body| (body, source))
+            .map_err(|refusal| Refused {
+                refusal,
+                source,
+                identity: Some(identity),
+                accepted,
+            })
     }
 
     fn vouch(&self, text: &str) -> Vouched {
@@ -292,7 +296,10 @@ impl Inner {
             Binding::Fits => Ok(()),
             Binding::NotYet(refusal) if enforce => Err(refusal),
             Binding::NotYet(_) => Ok(()),
-            Binding::Misuse { refusal, caller: pod } => {
+            Binding::Misuse {
+                refusal,
+                caller: pod,
+            } => {
                 self.parts.metrics.misuse();
                 tracing::warn!(
                     token_namespace = &*identity.namespace,
@@ -327,7 +334,10 @@ impl Inner {
         let id = request_id();
         self.parts.metrics.refused(refusal.reason());
         // What is over a limit is counted, not recorded: it could fill a disk.
-        if !matches!(refusal, Refusal::TooMany(_) | Refusal::Path | Refusal::Method) {
+        if !matches!(
+            refusal,
+            Refusal::TooMany(_) | Refusal::Path | Refusal::Method
+        ) {
             self.parts.events.record(&Decision {
                 request_id: Some(&id),
                 reason: Some(refusal.reason()),

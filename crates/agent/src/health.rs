@@ -169,7 +169,10 @@ pub(crate) struct Probes {
 impl Handler for Probes {
     async fn handle(&self, _: Caller, request: Request<Incoming>) -> Answer {
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "read this with GET\n".into());
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "read this with GET\n".into(),
+            );
         }
         let verbose = request
             .uri()
@@ -195,7 +198,10 @@ impl Handler for Probes {
                     .insert(CONTENT_TYPE, HeaderValue::from_static(open_metrics));
                 answer
             }
-            _ => text(StatusCode::NOT_FOUND, "there is nothing at this path\n".into()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there is nothing at this path\n".into(),
+            ),
         }
     }
 }

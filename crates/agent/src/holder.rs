@@ -15,9 +15,11 @@ pub fn holder(address: SocketAddr) -> Option<String> {
         .flat_map(|table| listeners(&table, address))
         .collect();
     let is_held = |link: &str| {
-        inodes
-            .iter()
-            .any(|inode| link.strip_prefix("socket:[").and_then(|l| l.strip_suffix(']')) == Some(inode))
+        inodes.iter().any(|inode| {
+            link.strip_prefix("socket:[")
+                .and_then(|l| l.strip_suffix(']'))
+                == Some(inode)
+        })
     };
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();

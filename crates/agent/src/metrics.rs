@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 /// Seconds: from a cached answer to the whole budget of a call.
@@ -197,7 +197,11 @@ impl Metrics {
             "Time of an answer by result and source",
             requests,
         );
-        ours.register("cache_entries", "Pods with cached credentials", entries.clone());
+        ours.register(
+            "cache_entries",
+            "Pods with cached credentials",
+            entries.clone(),
+        );
         ours.register("renewals", "Renewals by result", renewals.clone());
         ours.register(
             "upstream_seconds",
@@ -276,7 +280,9 @@ impl Metrics {
         } else {
             "Recoverable"
         };
-        self.errors.get_or_create(&ErrorLabel { r#type, code }).add(1);
+        self.errors
+            .get_or_create(&ErrorLabel { r#type, code })
+            .add(1);
     }
 
     pub(crate) fn renewal(&self, result: &'static str) {

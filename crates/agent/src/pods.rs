@@ -154,7 +154,9 @@ pub fn bind(table: &PodTable, token: &PodIdentity, caller: Caller) -> Binding {
     match (from_node, pod.host_network) {
         (true, true) => Binding::Fits,
         (true, false) => Binding::Misuse {
-            refusal: Refusal::WrongCaller("it came from the node, and its pod has a network of its own"),
+            refusal: Refusal::WrongCaller(
+                "it came from the node, and its pod has a network of its own",
+            ),
             caller: None,
         },
         // A container can run before kubelet has reported the address of its pod.

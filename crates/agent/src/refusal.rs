@@ -215,6 +215,18 @@ impl Refusal {
         }
     }
 
+    /// Whether the auth service refused this very token, so that another token of the same pod may be better.
+    #[must_use]
+    pub const fn is_about_the_token(&self) -> bool {
+        matches!(
+            self,
+            Self::Final {
+                code: FinalCode::ExpiredToken | FinalCode::InvalidToken,
+                ..
+            }
+        )
+    }
+
     /// Seconds after which the caller may try again, where that helps.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {

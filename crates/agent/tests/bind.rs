@@ -44,7 +44,16 @@ fn table() -> PodTable {
         addresses: vec![World::address(4)],
         ..pod(7)
     };
-    let pods = [pod(1), pod(2), host(3), terminated, starting, both, heir, host(8)];
+    let pods = [
+        pod(1),
+        pod(2),
+        host(3),
+        terminated,
+        starting,
+        both,
+        heir,
+        host(8),
+    ];
     PodTable::new(pods, vec![ip(NODE)])
 }
 
@@ -129,7 +138,9 @@ async fn world(mode: BindSource) -> World {
 async fn a_stolen_token_is_refused_counted_and_recorded_with_both_pods() {
     let misuse = |world: &World| {
         let text = world.agent.metrics().render();
-        let line = text.lines().find(|l| l.starts_with("countersign_agent_token_misuse_total "));
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("countersign_agent_token_misuse_total "));
         line.unwrap().rsplit(' ').next().unwrap().to_owned()
     };
     for (mode, status, count) in [

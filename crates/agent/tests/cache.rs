@@ -64,11 +64,7 @@ async fn a_forged_token_of_a_pod_gets_nothing_of_its_and_spoils_nothing() {
         let (genuine, forged) = (token(1, START), forged(1));
         let attacker = World::address(2);
         // At the same time, afterwards from the cache, and in the time in which failures are remembered.
-        let (own, stolen) = join(
-            world.get(1, &genuine),
-            world.get_from(attacker, &forged),
-        )
-        .await;
+        let (own, stolen) = join(world.get(1, &genuine), world.get_from(attacker, &forged)).await;
         assert_eq!((own.status, stolen.status), (200, 400), "keys: {with_keys}");
         assert_eq!(stolen.code(), "InvalidTokenException");
         assert_eq!(world.get_from(attacker, &forged).await.status, 400);
@@ -79,7 +75,11 @@ async fn a_forged_token_of_a_pod_gets_nothing_of_its_and_spoils_nothing() {
         assert_eq!(world.get_from(attacker, &forged).await.status, 400);
         assert_eq!(world.get(3, &genuine).await.status, 200);
         let asked = world.auth.calls_of(&forged);
-        assert_eq!(asked, usize::from(!with_keys), "the keys refuse without a call");
+        assert_eq!(
+            asked,
+            usize::from(!with_keys),
+            "the keys refuse without a call"
+        );
     }
 }
 
@@ -123,14 +123,44 @@ async fn a_token_for_another_audience_is_no_ticket() {
 #[tokio::test(start_paused = true)]
 async fn refusals_and_failures_are_remembered_for_their_time() {
     let cases = [
-        (Answer::Refuse(FinalCode::AccessDenied), 400, "AccessDeniedException", 5, 1),
-        (Answer::Refuse(FinalCode::ExpiredToken), 400, "ExpiredTokenException", 5, 1),
-        (Answer::Refuse(FinalCode::InvalidToken), 400, "InvalidTokenException", 5, 1),
-        (Answer::Refuse(FinalCode::ResourceNotFound), 404, "ResourceNotFoundException", 2, 1),
+        (
+            Answer::Refuse(FinalCode::AccessDenied),
+            400,
+            "AccessDeniedException",
+            5,
+            1,
+        ),
+        (
+            Answer::Refuse(FinalCode::ExpiredToken),
+            400,
+            "ExpiredTokenException",
+            5,
+            1,
+        ),
+        (
+            Answer::Refuse(FinalCode::InvalidToken),
+            400,
+            "InvalidTokenException",
+            5,
+            1,
+        ),
+        (
+            Answer::Refuse(FinalCode::ResourceNotFound),
+            404,
+            "ResourceNotFoundException",
+            2,
+            1,
+        ),
         (Answer::Down, 503, "ServiceUnavailable", 1, 3),
         (Answer::Throttle, 429, "ThrottlingException", 1, 3),
         (Answer::NodeRefused, 500, "InternalServerException", 1, 1),
-        (Answer::Credentials { seconds: 15 }, 500, "InternalServerException", 1, 1),
+        (
+            Answer::Credentials { seconds: 15 },
+            500,
+            "InternalServerException",
+            1,
+            1,
+        ),
         (Answer::OtherAccount, 503, "ServiceUnavailable", 1, 3),
     ];
     for (answer, status, code, seconds, calls) in cases {
@@ -144,13 +174,34 @@ async fn refusals_and_failures_are_remembered_for_their_time() {
         let header = got.headers.get("retry-after").map(|v| v.to_str().unwrap());
         assert_eq!(header, retry);
         assert_eq!(got.body["Message"], got.body["message"]);
-        assert_eq!(got.body["requestId"], got.headers["x-amzn-requestid"].to_str().unwrap());
+        assert_eq!(
+            got.body["requestId"],
+            got.headers["x-amzn-requestid"].to_str().unwrap()
+        );
         world.auth.set(Answer::Credentials { seconds: 3600 });
         advance(Duration::from_millis(seconds * 1000 - 100)).await;
         assert_eq!(world.get(1, &token).await.status, status, "remembered");
         advance(Duration::from_millis(200)).await;
         assert_eq!(world.get(1, &token).await.status, 200, "forgotten");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_token_that_is_refused_does_not_cost_the_new_one_its_answer() {
+    let world = World::with(|mut config, _| {
+        config.keys = Some(keys());
+        config
+    })
+    .await;
+    let mut old = claims(1, START);
+    old["jti"] = "withdrawn".into();
+    let (old, new) = (sign(&old), token(1, START));
+    // Joined while the call of the old one is under way, and asked for while its refusal is remembered.
+    let (refused, answered) = join(world.get(1, &old), world.get(1, &new)).await;
+    assert_eq!((refused.status, answered.status), (400, 200));
+    world.agent.association_changed("orchard", "picker-1");
+    assert_eq!(world.get(1, &old).await.status, 400);
+    assert_eq!(world.get(1, &new).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +271,10 @@ async fn a_renewal_that_is_refused_for_good_drops_the_entry() {
     sleep(Duration::from_secs(8700)).await;
     assert_eq!(world.agent.uses(), []);
     assert_eq!(world.get(1, &token).await.status, 404);
-    assert_eq!(world.events.of("dropped")[0]["reason"], "upstream_not_found");
+    assert_eq!(
+        world.events.of("dropped")[0]["reason"],
+        "upstream_not_found"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,7 +405,10 @@ async fn a_day_of_renewals_is_spread_and_none_is_for_deleted_pods() {
     let mean = renewals.len() as f64 / (24.0 * 60.0);
     let most = *minutes.values().max().unwrap();
     assert!(mean > 1.5, "{mean} renewals a minute");
-    assert!(most as f64 <= 3.0 * mean, "{most} in a minute, {mean} on average");
+    assert!(
+        most as f64 <= 3.0 * mean,
+        "{most} in a minute, {mean} on average"
+    );
 }
 
 /// Associations that were all changed at one moment, or are gone.
@@ -363,7 +420,10 @@ impl Associations for Changed {
         ids: &'a [Box<str>],
     ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
         let at = *self.0.lock().unwrap();
-        let all = ids.iter().filter_map(|id| Some((id.clone(), at?))).collect();
+        let all = ids
+            .iter()
+            .filter_map(|id| Some((id.clone(), at?)))
+            .collect();
         Box::pin(std::future::ready(Ok(all)))
     }
 }

@@ -34,7 +34,9 @@ fn no_bytes_make_a_reader_panic() {
                 let at = (random() as usize) % bytes.len();
                 match random() % 4 {
                     0 => bytes[at] = random() as u8,
-                    1 => drop(bytes.drain(at..(at + 1 + (random() as usize) % 16).min(bytes.len()))),
+                    1 => {
+                        drop(bytes.drain(at..(at + 1 + (random() as usize) % 16).min(bytes.len())))
+                    }
                     2 => bytes.insert(at, b":.[]/{}\"-_=\n 0"[(random() as usize) % 14]),
                     _ => bytes.truncate(at.max(1)),
                 }

@@ -33,40 +33,91 @@ fn only_what_is_missing_is_planned() {
         link,
     };
     let own = || route("169.254.170.23", 32, Some(7));
-    let (address, up, way) = (
-        Step::AddAddress(IPV4),
-        Step::SetUp,
-        Step::AddRoute(IPV4),
-    );
+    let (address, up, way) = (Step::AddAddress(IPV4), Step::SetUp, Step::AddRoute(IPV4));
     let cases = [
         (link(false, &[]), vec![], IPV4, Ok(vec![address, up, way])),
-        (link(true, &[("169.254.170.23", 32)]), vec![own()], IPV4, Ok(vec![])),
-        (link(true, &[("169.254.170.23", 32)]), vec![], IPV4, Ok(vec![way])),
-        (link(false, &[("169.254.170.23", 32)]), vec![own()], IPV4, Ok(vec![up])),
-        // A wider network on the own link covers the address; wider routes elsewhere do not matter.
-        (link(true, &[("169.254.0.1", 16)]), vec![own()], IPV4, Ok(vec![])),
         (
             link(true, &[("169.254.170.23", 32)]),
-            vec![route("169.254.0.0", 16, Some(2)), route("0.0.0.0", 0, Some(2))],
+            vec![own()],
+            IPV4,
+            Ok(vec![]),
+        ),
+        (
+            link(true, &[("169.254.170.23", 32)]),
+            vec![],
+            IPV4,
+            Ok(vec![way]),
+        ),
+        (
+            link(false, &[("169.254.170.23", 32)]),
+            vec![own()],
+            IPV4,
+            Ok(vec![up]),
+        ),
+        // A wider network on the own link covers the address; wider routes elsewhere do not matter.
+        (
+            link(true, &[("169.254.0.1", 16)]),
+            vec![own()],
+            IPV4,
+            Ok(vec![]),
+        ),
+        (
+            link(true, &[("169.254.170.23", 32)]),
+            vec![
+                route("169.254.0.0", 16, Some(2)),
+                route("0.0.0.0", 0, Some(2)),
+            ],
             IPV4,
             Ok(vec![way]),
         ),
         // Other addresses, and the other family, are none of ours.
-        (link(true, &[("169.254.170.2", 32), ("fd00:ec2::23", 128)]), vec![own()], IPV4, Ok(vec![address])),
+        (
+            link(true, &[("169.254.170.2", 32), ("fd00:ec2::23", 128)]),
+            vec![own()],
+            IPV4,
+            Ok(vec![address]),
+        ),
         (
             link(true, &[("fd00:ec2::23", 128), ("fe80::1", 64)]),
-            vec![route("fd00:ec2::23", 128, Some(7)), route("fe80::", 64, Some(7))],
+            vec![
+                route("fd00:ec2::23", 128, Some(7)),
+                route("fe80::", 64, Some(7)),
+            ],
             IPV6,
             Ok(vec![]),
         ),
-        (link(true, &[]), vec![], IPV6, Ok(vec![Step::AddAddress(IPV6), Step::AddRoute(IPV6)])),
+        (
+            link(true, &[]),
+            vec![],
+            IPV6,
+            Ok(vec![Step::AddAddress(IPV6), Step::AddRoute(IPV6)]),
+        ),
         // Exactly this address through somebody else, or into nothing.
-        (link(true, &[]), vec![route("169.254.170.23", 32, Some(2))], IPV4, Err(Elsewhere { link: Some(2) })),
-        (link(true, &[]), vec![own(), route("169.254.170.23", 32, Some(2))], IPV4, Err(Elsewhere { link: Some(2) })),
-        (link(true, &[]), vec![route("169.254.170.23", 32, None)], IPV4, Err(Elsewhere { link: None })),
+        (
+            link(true, &[]),
+            vec![route("169.254.170.23", 32, Some(2))],
+            IPV4,
+            Err(Elsewhere { link: Some(2) }),
+        ),
+        (
+            link(true, &[]),
+            vec![own(), route("169.254.170.23", 32, Some(2))],
+            IPV4,
+            Err(Elsewhere { link: Some(2) }),
+        ),
+        (
+            link(true, &[]),
+            vec![route("169.254.170.23", 32, None)],
+            IPV4,
+            Err(Elsewhere { link: None }),
+        ),
     ];
     for (link, routes, address, expected) in cases {
-        assert_eq!(plan(&link, &routes, address), expected, "{link:?} {routes:?}");
+        assert_eq!(
+            plan(&link, &routes, address),
+            expected,
+            "{link:?} {routes:?}"
+        );
     }
 }
 
@@ -84,7 +135,11 @@ fn networks_cover_what_shares_their_prefix() {
         ("fd00:ec2::22", 127, "fd00:ec2::23", true),
         ("fd00:ec2::22", 128, "fd00:ec2::23", false),
     ] {
-        assert_eq!(covers(ip(network), prefix, ip(address)), expected, "{network}/{prefix}");
+        assert_eq!(
+            covers(ip(network), prefix, ip(address)),
+            expected,
+            "{network}/{prefix}"
+        );
     }
     assert_eq!((whole_prefix(IPV4), whole_prefix(IPV6)), (32, 128));
 }
@@ -111,13 +166,21 @@ mod kernel {
             for address in families {
                 assert!(!is_set_up(network, LINK, address).await.unwrap());
                 assert!(!set_up(network, LINK, address).await.unwrap().is_empty());
-                assert!(is_set_up(network, LINK, address).await.unwrap(), "{address}");
+                assert!(
+                    is_set_up(network, LINK, address).await.unwrap(),
+                    "{address}"
+                );
                 assert_eq!(set_up(network, LINK, address).await.unwrap(), []);
             }
             let shown = ip("-o addr show dev pod-id-link0");
             assert!(shown.contains("169.254.170.23/32") && shown.contains("fd00:ec2::23/128"));
             assert!(ip("route").contains("169.254.170.23 dev pod-id-link0"));
-            assert_eq!(ip("-6 route").matches("fd00:ec2::23 dev pod-id-link0").count(), 1);
+            assert_eq!(
+                ip("-6 route")
+                    .matches("fd00:ec2::23 dev pod-id-link0")
+                    .count(),
+                1
+            );
             // Both can be bound at once: no address waits for duplicates to be found.
             for address in families {
                 std::net::TcpListener::bind((address, 80)).unwrap();
@@ -145,7 +208,9 @@ mod kernel {
             ip("route add 169.254.170.23/32 dev elsewhere");
             let error = set_up(network, LINK, IPV4).await.unwrap_err();
             assert!(
-                error.to_string().ends_with("ip route del 169.254.170.23 dev elsewhere"),
+                error
+                    .to_string()
+                    .ends_with("ip route del 169.254.170.23 dev elsewhere"),
                 "{error}"
             );
             ip("route del 169.254.170.23/32 dev elsewhere");
@@ -157,7 +222,10 @@ mod kernel {
             ip("link add pod-id-link0 type bridge");
             let error = set_up(network, LINK, IPV4).await.unwrap_err();
             assert!(matches!(error, LinkError::NotDummy(_)));
-            assert!(matches!(remove(network, LINK).await, Err(LinkError::NotDummy(_))));
+            assert!(matches!(
+                remove(network, LINK).await,
+                Err(LinkError::NotDummy(_))
+            ));
             assert!(network.link(LINK).await.unwrap().is_some());
         });
     }

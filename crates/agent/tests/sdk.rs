@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::eks_auth::{EksAuthServer, Node};
-use common::{claims, sign};
 use common::namespace::{inside, ip, network};
+use common::{claims, sign};
 use countersign_agent::link::{IPV4, IPV6, LINK, Network, is_set_up, remove};
 use countersign_agent::{Agent, AgentConfig};
 use countersign_upstream::clock::{Clock, SystemClock};

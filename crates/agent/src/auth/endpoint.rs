@@ -21,7 +21,9 @@ pub enum InvalidEndpoint {
     #[error("`{0}` is no region; name one such as eu-west-1, or give the endpoint")]
     Region(String),
     /// The URL is none, or has parts that an endpoint does not have.
-    #[error("`{0}` is no endpoint; write https://HOST[:PORT][/PATH] without user, query and fragment")]
+    #[error(
+        "`{0}` is no endpoint; write https://HOST[:PORT][/PATH] without user, query and fragment"
+    )]
     Url(String),
 }
 

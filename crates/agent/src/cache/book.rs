@@ -240,11 +240,14 @@ impl Book {
         self.tokens.insert(digest, known);
     }
 
-    pub(crate) fn join(&mut self, key: FlightKey, now: Instant) -> Joined {
-        match self.failures.get(&key) {
-            Some((refusal, until)) if now < *until => return Joined::Failed(refusal.clone()),
-            Some(_) => drop(self.failures.remove(&key)),
-            None => {}
+    /// Joins the flight under `key`, for a token with this digest.
+    pub(crate) fn join(&mut self, key: FlightKey, digest: TokenDigest, now: Instant) -> Joined {
+        for key in [key, FlightKey::Token(digest)] {
+            match self.failures.get(&key) {
+                Some((refusal, until)) if now < *until => return Joined::Failed(refusal.clone()),
+                Some(_) => drop(self.failures.remove(&key)),
+                None => {}
+            }
         }
         // A flight whose task is gone without a word is none.
         if let Some(flight) = self.flights.get(&key)
@@ -270,14 +273,26 @@ impl Book {
         Joined::Start(ticket, sender, outcome)
     }
 
-    /// The flight failed; the same question gets the same answer until `until`.
-    pub(crate) fn failed(&mut self, ticket: Ticket, refusal: &Refusal, until: Instant) {
+    /// The flight with this token failed; the same question gets the same answer until `until`. What is wrong with the token
+    /// says nothing about the next token of the pod.
+    pub(crate) fn failed(
+        &mut self,
+        ticket: Ticket,
+        digest: TokenDigest,
+        refusal: &Refusal,
+        until: Instant,
+    ) {
         self.close(ticket);
+        let key = if refusal.is_about_the_token() {
+            FlightKey::Token(digest)
+        } else {
+            ticket.key
+        };
         if self.failures.len() >= MAX_FAILURES {
             self.failures.clear();
         }
         if ticket.changes == self.changes {
-            self.failures.insert(ticket.key, (refusal.clone(), until));
+            self.failures.insert(key, (refusal.clone(), until));
         }
     }
 
@@ -312,6 +327,13 @@ impl Book {
         let period = self.period(fresh.expires_at, now);
         let renewal = self.moment(period, now.instant, chance);
         self.counter += 1;
+        let (token, token_expires) = match &old {
+            // The flight began with a token that was replaced meanwhile.
+            Some(old) if old.token_expires > facts.expires => {
+                (old.token.clone(), old.token_expires)
+            }
+            _ => (token, facts.expires),
+        };
         let entry = Entry {
             number: self.counter,
             identity: Arc::clone(&facts.identity),
@@ -320,7 +342,7 @@ impl Book {
             body: fresh.body,
             expires_at: fresh.expires_at,
             token,
-            token_expires: facts.expires,
+            token_expires,
             digests: old
                 .as_ref()
                 .map(|old| old.digests.clone())

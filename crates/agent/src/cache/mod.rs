@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-pub(crate) use book::{FlightKey, Known, Now};
 pub use book::PodUse;
 use book::{Book, Due, Fresh, Joined, Ticket, is_usable};
+pub(crate) use book::{FlightKey, Known, Now};
 
 use crate::auth::{AuthFailure, AuthService, Issued};
 use crate::chance::Chance;
@@ -145,19 +145,29 @@ impl Cache {
 
     /// Fetches credentials, or waits for whoever does. A caller that goes away does not stop the call.
     pub(crate) async fn fetch(self: &Arc<Self>, wanted: Wanted<'_>) -> (Outcome, Source) {
-        let key = if wanted.verified {
-            FlightKey::Pod(wanted.facts.identity.key())
-        } else {
-            FlightKey::Token(wanted.digest)
-        };
-        let joined = self.book().join(key, Instant::now());
+        let own = FlightKey::Token(wanted.digest);
+        if wanted.verified {
+            let shared = FlightKey::Pod(wanted.facts.identity.key());
+            let (outcome, source) = self.fetch_as(shared, &wanted).await;
+            // The flight that was joined had another token of the pod, and that one is no good any more.
+            let joined = source == Source::Flight;
+            if !(joined && outcome.as_ref().is_err_and(Refusal::is_about_the_token)) {
+                return (outcome, source);
+            }
+        }
+        self.fetch_as(own, &wanted).await
+    }
+
+    async fn fetch_as(self: &Arc<Self>, key: FlightKey, wanted: &Wanted<'_>) -> (Outcome, Source) {
+        let joined = self.book().join(key, wanted.digest, Instant::now());
         let (mut outcome, source) = match joined {
             Joined::Failed(refusal) => return (Err(refusal), Source::Flight),
             Joined::Wait(outcome) => (outcome, Source::Flight),
             Joined::Start(ticket, sender, outcome) => {
                 self.metrics.cache_state(CacheState::Miss);
                 let token = Zeroizing::new(wanted.text.to_owned());
-                let flight = Arc::clone(self).fly(ticket, token, wanted.digest, wanted.facts);
+                let facts = wanted.facts.clone();
+                let flight = Arc::clone(self).fly(ticket, token, wanted.digest, facts);
                 tokio::spawn(async move {
                     let outcome = flight.await;
                     sender.send_replace(Some(outcome));
@@ -207,7 +217,7 @@ impl Cache {
             }
             Err(refusal) => {
                 let until = now.instant + remembered(&refusal);
-                self.book().failed(ticket, &refusal, until);
+                self.book().failed(ticket, digest, &refusal, until);
                 Err(refusal)
             }
         }
@@ -279,9 +289,8 @@ impl Cache {
         self.metrics.upstream(label, started.elapsed());
         match &checked {
             Ok(_) | Err(AuthFailure::Final { .. } | AuthFailure::Rejected { .. }) => {
-                self.answered.send_if_modified(|answered| {
-                    !std::mem::replace(answered, true)
-                });
+                self.answered
+                    .send_if_modified(|answered| !std::mem::replace(answered, true));
             }
             Err(_) => {}
         }
@@ -350,11 +359,9 @@ impl Cache {
 
     fn renew_due(self: &Arc<Self>) {
         let table = self.table();
-        let due = self
-            .book()
-            .due(self.now(), |uid| {
-                table.as_ref().is_some_and(|table| table.is_alive(uid))
-            });
+        let due = self.book().due(self.now(), |uid| {
+            table.as_ref().is_some_and(|table| table.is_alive(uid))
+        });
         for key in due {
             let Some(pass) = self.gate.enter_renewal() else {
                 return;
@@ -502,10 +509,12 @@ fn refusal_of(failure: AuthFailure) -> Refusal {
         AuthFailure::Rejected { code, message } => {
             Refusal::Rejected(format!("{code}: {message}").into())
         }
-        AuthFailure::Node { .. } | AuthFailure::NoNodeCredentials(_) => {
-            Refusal::Internal("the credentials of this node are missing or were refused; its log says why")
+        AuthFailure::Node { .. } | AuthFailure::NoNodeCredentials(_) => Refusal::Internal(
+            "the credentials of this node are missing or were refused; its log says why",
+        ),
+        AuthFailure::TooShort => {
+            Refusal::Internal("the auth service gave credentials that end at once")
         }
-        AuthFailure::TooShort => Refusal::Internal("the auth service gave credentials that end at once"),
         AuthFailure::Throttled => Refusal::Throttled,
         AuthFailure::Unavailable(_) | AuthFailure::BadAnswer(_) => Refusal::Unavailable,
     }

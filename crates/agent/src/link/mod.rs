@@ -102,7 +102,9 @@ pub enum LinkError {
     #[error("`{0}` was made and is gone again; another network daemon may remove unknown links")]
     Vanished(String),
     /// The address is routed elsewhere.
-    #[error("{address} is routed through `{link}`; remove that route: ip route del {address} dev {link}")]
+    #[error(
+        "{address} is routed through `{link}`; remove that route: ip route del {address} dev {link}"
+    )]
     RoutedElsewhere {
         /// The address.
         address: IpAddr,

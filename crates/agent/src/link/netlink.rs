@@ -68,10 +68,13 @@ impl Netlink {
         Ok(addresses
             .iter()
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                })?;
+                let address = message
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        AddressAttribute::Address(address) => Some(*address),
+                        _ => None,
+                    })?;
                 Some((address, message.header.prefix_len))
             })
             .collect())
@@ -82,7 +85,9 @@ impl Network for Netlink {
     fn link<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Link>, NetworkError>> {
         Box::pin(async move {
             let action = format!("look for the link `{name}`");
-            let found = self.find(action, |link| name_of(link) == Some(name)).await?;
+            let found = self
+                .find(action, |link| name_of(link) == Some(name))
+                .await?;
             let Some(message) = found else {
                 return Ok(None);
             };
@@ -105,9 +110,7 @@ impl Network for Netlink {
     fn name_of(&self, index: u32) -> BoxFuture<'_, Result<Option<String>, NetworkError>> {
         Box::pin(async move {
             let action = format!("look for link {index}");
-            let found = self
-                .find(action, |link| link.header.index == index)
-                .await?;
+            let found = self.find(action, |link| link.header.index == index).await?;
             Ok(found.as_ref().and_then(name_of).map(str::to_owned))
         })
     }
@@ -184,10 +187,12 @@ impl Network for Netlink {
 }
 
 fn name_of(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 /// The table is in the header when its number is small, and in an attribute in any case.

@@ -123,16 +123,17 @@ impl State {
         };
         let policy = ServicePolicy::for_service("eks-auth");
         let secret = SecretKey::new(self.secret.lock().unwrap().as_str());
-        let verified = Parsed::from_request(&signed, &policy, SystemClock.now()).and_then(|parsed| {
-            let key = if parsed.key_id() != KEY_ID {
-                KeyLookup::Unknown
-            } else if parsed.session_token() != Some(NODE_TOKEN) {
-                KeyLookup::TokenInvalid
-            } else {
-                KeyLookup::Secret(&secret)
-            };
-            parsed.verify(key)
-        });
+        let verified =
+            Parsed::from_request(&signed, &policy, SystemClock.now()).and_then(|parsed| {
+                let key = if parsed.key_id() != KEY_ID {
+                    KeyLookup::Unknown
+                } else if parsed.session_token() != Some(NODE_TOKEN) {
+                    KeyLookup::TokenInvalid
+                } else {
+                    KeyLookup::Secret(&secret)
+                };
+                parsed.verify(key)
+            });
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => return fault(403, "InvalidSignatureException", &error.to_string()),

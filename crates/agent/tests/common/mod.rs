@@ -205,6 +205,9 @@ impl FakeAuth {
         if !claims.audiences.iter().any(|a| **a == *AUDIENCE) {
             return refused(FinalCode::InvalidToken, "wrong audience");
         }
+        if claims.token_id.as_deref() == Some("withdrawn") {
+            return refused(FinalCode::InvalidToken, "withdrawn");
+        }
         let kubernetes = claims.kubernetes.as_ref().unwrap();
         let account = match answer {
             Answer::OtherAccount => "somebody-else",
