@@ -222,8 +222,10 @@ async fn paths_and_methods_have_their_answers() {
         let request = format!(
             "{line} HTTP/1.1\r\nHost: 169.254.170.23\r\nAuthorization: {good}\r\nConnection: close\r\n\r\n"
         );
+        let started = Instant::now();
         let got = send(Ipv4Addr::LOCALHOST, to, request.as_bytes()).await;
         assert_eq!(got.status, status, "{line}: {}", got.body);
+        assert!(started.elapsed() < Duration::from_secs(5), "{line}");
         assert_eq!(
             got.body.is_empty(),
             line.starts_with("HEAD") || status == 400 && got.body.is_empty()
@@ -237,11 +239,12 @@ async fn paths_and_methods_have_their_answers() {
     assert_eq!(server.calls().len(), 1);
     // A head that is too large does not get as far as the checks.
     let request = format!(
-        "GET /v1/credentials HTTP/1.1\r\nHost: 169.254.170.23\r\nX: {}\r\n\r\n",
-        "y".repeat(40 << 10)
+        "GET /v1/credentials HTTP/1.1\r\nHost: 169.254.170.23\r\nConnection: close\r\nX: {}\r\n\r\n",
+        "y".repeat(100 << 10)
     );
     let got = send(Ipv4Addr::LOCALHOST, to, request.as_bytes()).await;
-    assert!(matches!(got.status, 400 | 431), "{}", got.status);
+    // The peer is still sending when it is closed on, so it may see a reset in the place of the answer.
+    assert!(matches!(got.status, 0 | 431), "{}", got.status);
     agent.stop().await;
 }
 
