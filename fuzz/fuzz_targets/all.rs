@@ -12,6 +12,9 @@ type Target = fn(&[u8]);
 
 /// Names as `crate.function`.
 const TARGETS: &[(&str, Target)] = &[
+    ("access.caller", countersign_access::fuzz::caller),
+    ("access.file", countersign_access::fuzz::file),
+    ("access.values", countersign_access::fuzz::values),
     ("agent.answer", countersign_agent::fuzz::answer),
     ("agent.request", countersign_agent::fuzz::request),
     ("agent.token", countersign_agent::fuzz::token),
@@ -27,6 +30,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("oidc.token", countersign_oidc::fuzz::token),
     ("server.admin_request", countersign_server::fuzz::admin_request),
     ("server.assume_role", countersign_server::fuzz::assume_role),
+    ("pods.flags", countersign_pods::fuzz::flags),
+    ("pods.review", countersign_pods::fuzz::review),
+    ("pods.sources", countersign_pods::fuzz::sources),
     ("policy.condition", countersign_policy::fuzz::condition),
     ("policy.document", countersign_policy::fuzz::document),
     ("policy.pattern", countersign_policy::fuzz::pattern),
@@ -43,6 +49,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("server.audit_record", countersign_server::fuzz::audit_record),
     ("server.configuration", countersign_server::fuzz::configuration),
     ("server.query", countersign_server::fuzz::query),
+    ("server.rest_request", countersign_server::fuzz::rest_request),
     ("server.token_review", countersign_server::fuzz::token_review),
     ("session.key_ring", countersign_session::fuzz::key_ring),
     ("session.record", countersign_session::fuzz::record),
@@ -53,6 +60,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("sigv4.header_signature", countersign_sigv4::fuzz::header_signature),
     ("sigv4.presigned_query", countersign_sigv4::fuzz::presigned_query),
     ("sources.aws_auth_versions", countersign_sources::fuzz::aws_auth_versions),
+    ("sources.manifests", countersign_sources::fuzz::manifests),
     ("sources.object_status", countersign_sources::fuzz::object_status),
     ("sources.remembered", countersign_sources::fuzz::remembered),
     ("store.backup", countersign_store::fuzz::backup),

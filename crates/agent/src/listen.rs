@@ -191,6 +191,8 @@ async fn connection<H: Handler>(
         .header_read_timeout(limits.head)
         .max_headers(limits.header_count)
         .max_buf_size(limits.head_bytes)
+        // The buffer's own limit is one for what is read next; a head that came in one piece may be longer.
+        .max_header_size(limits.head_bytes)
         .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -65,6 +65,8 @@ pub enum HttpError {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
+    /// The error code of APIs that keep it out of the body.
+    pub(crate) error_type: Option<String>,
 }
 
 /// A client for single exchanges.
@@ -161,6 +163,11 @@ impl HttpClient {
             }
             .map_err(|error| failed(error.into()))?;
             let status = response.status().as_u16();
+            let error_type = response.headers().get("x-amzn-errortype");
+            let error_type = error_type
+                .and_then(|value| value.to_str().ok())
+                .and_then(|code| code.split(':').next())
+                .map(str::to_owned);
             let body = Limited::new(response.into_body(), MAX_BODY)
                 .collect()
                 .await
@@ -169,7 +176,11 @@ impl HttpClient {
                     false => failed(error),
                 })?
                 .to_bytes();
-            Ok(Answer { status, body })
+            Ok(Answer {
+                status,
+                body,
+                error_type,
+            })
         };
         tokio::time::timeout(EXCHANGE_TIMEOUT, exchange)
             .await

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::api_server::{self, ApiServerFiles, JwtIssuer};
 use crate::files::{self, Mode};
 use crate::get_token::Process;
 use crate::http::chain as causes;
@@ -10,9 +11,9 @@ use crate::session::Io;
 use crate::webhook_kubeconfig;
 use crate::yaml::{self, Node};
 
-/// Make certificates, keys and the webhook kubeconfig before the API server first starts
+/// Make certificates, keys, webhook kubeconfigs and the API server's configuration before it first starts
 ///
-/// Writes to the configured places, or to one directory with --out. What is there already is kept.
+/// Writes to the configured places, or to one directory with --out. Certificates and configuration that are there already are kept.
 /// Example: countersign init -i demo --out ./webhook
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct InitArgs {
@@ -43,6 +44,24 @@ pub struct InitArgs {
     /// Write everything, and a configuration file, into this directory, to be copied to the nodes
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// OpenID Connect issuer whose users kube-apiserver verifies itself
+    #[arg(long, value_name = "URL", requires = "oidc_client_id")]
+    pub oidc_issuer: Option<String>,
+    /// Audience of its tokens
+    #[arg(long, value_name = "ID", requires = "oidc_issuer")]
+    pub oidc_client_id: Option<String>,
+    /// Claim with the username [default: sub]
+    #[arg(long, value_name = "CLAIM", requires = "oidc_issuer")]
+    pub oidc_username_claim: Option<String>,
+    /// What is put before usernames [default: the issuer and #; nothing if the claim is email]
+    #[arg(long, value_name = "PREFIX", requires = "oidc_issuer")]
+    pub oidc_username_prefix: Option<String>,
+    /// Claim with the groups
+    #[arg(long, value_name = "CLAIM", requires = "oidc_issuer")]
+    pub oidc_groups_claim: Option<String>,
+    /// What is put before groups
+    #[arg(long, value_name = "PREFIX", requires = "oidc_issuer")]
+    pub oidc_groups_prefix: Option<String>,
 }
 
 /// Why nothing was made.
@@ -73,6 +92,16 @@ pub enum InitError {
         /// Why not.
         reason: String,
     },
+    /// kube-apiserver would refuse the issuer.
+    #[error("`{flag}` is {value:?}: {reason}")]
+    Oidc {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What it has to be.
+        reason: &'static str,
+    },
     /// Certificates could not be made.
     #[error("could not load/generate a certificate")]
     Pki(#[from] PkiError),
@@ -94,8 +123,14 @@ pub struct Made {
     pub certificates: Outcome,
     /// Files that are there now, each with its place on a control-plane node.
     pub files: Vec<(PathBuf, PathBuf)>,
-    /// The webhook kubeconfig's place.
+    /// The token webhook kubeconfig's place.
     pub kubeconfig: PathBuf,
+    /// Flags of kube-apiserver.
+    pub flags: Vec<String>,
+    /// Flags for kube-apiserver before 1.32 in the place of the last of `flags`.
+    pub legacy_flags: Vec<String>,
+    /// The flag that puts the AuthenticationConfiguration in force, which everybody may do without.
+    pub optional_flag: String,
 }
 
 /// Runs the command; returns the exit code: 0, or 1 when something could not be made.
@@ -121,10 +156,20 @@ pub fn run(args: &InitArgs, process: &Process<'_>, io: &mut Io<'_>) -> u8 {
                     )
                 };
             }
-            let _ = writeln!(
-                io.stderr,
-                "start kube-apiserver with --authentication-token-webhook-config-file={}",
-                made.kubeconfig.display()
+            let mut say = |title: &str, flags: &[String]| {
+                let _ = writeln!(io.stderr, "{title}");
+                for flag in flags {
+                    let _ = writeln!(io.stderr, "  {flag}");
+                }
+            };
+            say("start kube-apiserver with", &made.flags);
+            say(
+                "before Kubernetes 1.32, in the place of --authorization-config",
+                &made.legacy_flags,
+            );
+            say(
+                "and, to close everything but health checks to requests without a name, from Kubernetes 1.34 on",
+                &[made.optional_flag],
             );
             0
         }
@@ -141,6 +186,7 @@ pub fn run(args: &InitArgs, process: &Process<'_>, io: &mut Io<'_>) -> u8 {
 /// When an option is unusable or a file cannot be written.
 pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
     let settings = Settings::new(args, process)?;
+    let issuers = oidc_issuers(args)?;
     let state_dir = args.out.as_deref().unwrap_or(&settings.state_dir);
     let kubeconfig = match &args.out {
         Some(out) => out.join("aws-iam-authenticator.kubeconfig"),
@@ -160,7 +206,47 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
         .map(|name| (state_dir.join(name), settings.state_dir.join(name)))
         .filter(|(here, _)| here.exists())
         .collect();
+    // Beside the token webhook's kubeconfig, so that one mounted directory is all that kube-apiserver needs.
+    let beside = |path: &Path, name: &str| path.with_file_name(name);
+    let there = |name| beside(&settings.kubeconfig, name);
+    let (authz, authz_there) = (beside(&kubeconfig, AUTHORIZER), there(AUTHORIZER));
+    let url = webhook_kubeconfig::authorizer_url(&settings.hostname, settings.port);
+    let text = webhook_kubeconfig::render(&url, &serving.ca_bundle_pem);
+    webhook_kubeconfig::write(&authz, &text).map_err(written(&authz))?;
+    let configurations = [
+        (
+            AUTHORIZATION,
+            api_server::authorization_configuration(&authz_there),
+        ),
+        (
+            AUTHENTICATION,
+            api_server::authentication_configuration(&issuers),
+        ),
+    ];
+    let mut kept = Vec::new();
+    for (name, text) in configurations {
+        let path = beside(&kubeconfig, name);
+        if !path.exists() {
+            files::write_atomically(&path, text.as_bytes(), Mode::Public)
+                .map_err(written(&path))?;
+        }
+        kept.push((path, there(name)));
+    }
     files.push((kubeconfig, settings.kubeconfig.clone()));
+    files.push((authz, authz_there.clone()));
+    files.extend(kept);
+    let api_server = ApiServerFiles {
+        token_kubeconfig: &settings.kubeconfig,
+        authorization_kubeconfig: &authz_there,
+        authorization_config: &there(AUTHORIZATION),
+        authentication_config: &there(AUTHENTICATION),
+    };
+    let flags = api_server::flags(&api_server);
+    let legacy_flags = api_server::legacy_authorization_flags(&api_server);
+    let optional_flag = format!(
+        "--authentication-config={}",
+        api_server.authentication_config.display()
+    );
     if let Some(out) = &args.out {
         let path = out.join("config.yaml");
         if !path.exists() {
@@ -173,7 +259,63 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
         certificates: serving.outcome,
         files,
         kubeconfig: settings.kubeconfig,
+        flags,
+        legacy_flags,
+        optional_flag,
     })
+}
+
+const AUTHORIZER: &str = "countersign-authz.kubeconfig";
+const AUTHORIZATION: &str = "authorization.yaml";
+const AUTHENTICATION: &str = "authentication.yaml";
+
+/// The issuer of the flags, with the defaults of `--oidc-username-prefix` that EKS has (authentication spec, section 9.1).
+fn oidc_issuers(args: &InitArgs) -> Result<Vec<JwtIssuer>, InitError> {
+    let (Some(url), Some(client_id)) = (&args.oidc_issuer, &args.oidc_client_id) else {
+        return Ok(Vec::new());
+    };
+    let refuse = |flag, value: &str, reason| {
+        Err(InitError::Oidc {
+            flag,
+            value: value.to_owned(),
+            reason,
+        })
+    };
+    let host = url.strip_prefix("https://").unwrap_or_default();
+    if host.is_empty() || host.starts_with('/') || url.contains(['?', '#', '@']) {
+        return refuse(
+            "--oidc-issuer",
+            url,
+            "it is an https URL without query, fragment and user",
+        );
+    }
+    if client_id.is_empty() {
+        return refuse("--oidc-client-id", client_id, "it must not be empty");
+    }
+    let username_claim = args.oidc_username_claim.as_deref().unwrap_or("sub");
+    let username_prefix = match args.oidc_username_prefix.as_deref() {
+        None if username_claim == "email" => String::new(),
+        None => format!("{url}#"),
+        Some("-") => String::new(),
+        Some(prefix) => prefix.to_owned(),
+    };
+    let groups_prefix = args.oidc_groups_prefix.clone().unwrap_or_default();
+    for (flag, prefix) in [
+        ("--oidc-username-prefix", &username_prefix),
+        ("--oidc-groups-prefix", &groups_prefix),
+    ] {
+        if prefix.contains("system:") {
+            return refuse(flag, prefix, "Kubernetes keeps `system:` for itself");
+        }
+    }
+    Ok(vec![JwtIssuer {
+        url: url.clone(),
+        client_id: client_id.clone(),
+        username_claim: username_claim.to_owned(),
+        username_prefix,
+        groups_claim: args.oidc_groups_claim.clone(),
+        groups_prefix,
+    }])
 }
 
 /// Flags, then the configuration file, then the reference's defaults.

@@ -7,15 +7,17 @@
 //!      └── presign ── countersign_token::mint
 //!
 //!   kubeconfig ── DescribeCluster or flags ── one entry in the person's kubeconfig, everything else kept
-//!   init ──────── pki ── certificates and the webhook's kubeconfig; the server starts with the same functions
+//!   init ──────── pki ── certificates, the webhooks' kubeconfigs, what kube-apiserver reads; the server starts with the same functions
 //! ```
 //!
 //! The commands are functions that write to the streams they are given and return an exit code; the binary mounts them. They block, and
 //! start a runtime of their own where they need one: call them outside of any.
 
+pub mod api_server;
 pub mod cache;
 mod chain;
 pub mod credentials;
+pub mod eks;
 pub mod endpoint;
 mod env;
 pub mod files;

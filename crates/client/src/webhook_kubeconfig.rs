@@ -1,4 +1,5 @@
-//! The kubeconfig by which kube-apiserver finds a webhook (`--authentication-token-webhook-config-file`).
+//! The kubeconfigs by which kube-apiserver finds the webhooks: of tokens (`--authentication-token-webhook-config-file`) and
+//! of access policies (`--authorization-config`, before Kubernetes 1.32 `--authorization-webhook-config-file`).
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -11,10 +12,20 @@ use crate::files::{self, Mode};
 /// The URL of the token webhook; an IPv6 address is put into brackets.
 #[must_use]
 pub fn server_url(hostname: &str, port: u16) -> String {
+    format!("{}/authenticate", origin(hostname, port))
+}
+
+/// The URL of the authorization webhook of the default cluster.
+#[must_use]
+pub fn authorizer_url(hostname: &str, port: u16) -> String {
+    format!("{}/authorize", origin(hostname, port))
+}
+
+fn origin(hostname: &str, port: u16) -> String {
     if hostname.parse::<Ipv6Addr>().is_ok() {
-        format!("https://[{hostname}]:{port}/authenticate")
+        format!("https://[{hostname}]:{port}")
     } else {
-        format!("https://{hostname}:{port}/authenticate")
+        format!("https://{hostname}:{port}")
     }
 }
 

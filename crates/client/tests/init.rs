@@ -13,7 +13,7 @@ use std::sync::Arc;
 use common::{Output, Shell, mode, parse};
 use countersign_client::init::{self, InitArgs};
 use countersign_client::pki::{self, Names, Outcome, PkiError, Serving};
-use countersign_client::webhook_kubeconfig::{self, render, server_url};
+use countersign_client::webhook_kubeconfig::{self, authorizer_url, render, server_url};
 use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
@@ -292,6 +292,110 @@ fn the_webhook_kubeconfig_is_that_of_the_reference() {
 }
 
 #[test]
+fn the_authorizer_has_a_kubeconfig_of_its_own() {
+    for (hostname, port, url) in [
+        ("localhost", 21362, "https://localhost:21362/authorize"),
+        ("::1", 1, "https://[::1]:1/authorize"),
+    ] {
+        assert_eq!(authorizer_url(hostname, port), url);
+    }
+}
+
+/// The text of the specification, with the place of the kubeconfig filled in.
+const AUTHORIZATION: &str = "apiVersion: apiserver.config.k8s.io/v1
+kind: AuthorizationConfiguration
+authorizers:
+- type: Node
+  name: node
+- type: Webhook
+  name: access-policies
+  webhook:
+    timeout: 3s
+    authorizedTTL: 10s
+    unauthorizedTTL: 5s
+    failurePolicy: NoOpinion
+    subjectAccessReviewVersion: v1
+    matchConditionSubjectAccessReviewVersion: v1
+    connectionInfo:
+      type: KubeConfigFile
+      kubeConfigFile: \"/etc/kubernetes/aws-iam-authenticator/countersign-authz.kubeconfig\"
+    matchConditions:
+    - expression: \"has(request.extra) && ('principalId' in request.extra || 'principalid' in request.extra)\"
+- type: RBAC
+  name: rbac
+";
+
+const ANONYMOUS: &str = "apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+anonymous:
+  enabled: true
+  conditions:
+  - path: /livez
+  - path: /readyz
+  - path: /healthz
+";
+
+const ISSUER: &str = "jwt:
+- issuer:
+    url: \"https://id.corp.example\"
+    audiences: [\"kubernetes\"]
+  claimMappings:
+    username:
+      claim: \"email\"
+      prefix: \"\"
+    groups:
+      claim: \"groups\"
+      prefix: \"oidc:\"
+  userValidationRules:
+  - expression: \"!user.username.startsWith('system:')\"
+    message: username is reserved
+  - expression: \"user.groups.all(g, !g.startsWith('system:'))\"
+    message: group is reserved
+";
+
+#[test]
+fn init_writes_what_kube_apiserver_reads_and_prints_its_flags() {
+    let oidc = "--oidc-issuer https://id.corp.example --oidc-client-id kubernetes --oidc-username-claim email \
+                --oidc-groups-claim groups --oidc-groups-prefix oidc:";
+    for (flags, issuers) in [("", ""), (oidc, ISSUER)] {
+        let shell = Shell::new();
+        let out_dir = shell.path("out");
+        let mut line = vec!["-i", "demo", "--out", out_dir.to_str().unwrap()];
+        line.extend(flags.split_whitespace());
+        let out = run(&shell, &line);
+        assert_eq!(out.code, 0, "{out:?}");
+        let text = |name: &str| std::fs::read_to_string(out_dir.join(name)).unwrap();
+        assert_eq!(text("authorization.yaml"), AUTHORIZATION);
+        assert_eq!(text("authentication.yaml"), format!("{ANONYMOUS}{issuers}"));
+        let kubeconfig = text("countersign-authz.kubeconfig");
+        assert!(kubeconfig.contains("server: https://localhost:21362/authorize"));
+        let at = "/etc/kubernetes/aws-iam-authenticator";
+        for flag in [
+            format!("--authentication-token-webhook-config-file={at}/kubeconfig.yaml"),
+            "--authentication-token-webhook-version=v1".into(),
+            "--authentication-token-webhook-cache-ttl=10s".into(),
+            format!("--authorization-config={at}/authorization.yaml"),
+            "--authorization-mode=Node,Webhook,RBAC".into(),
+            format!("--authorization-webhook-config-file={at}/countersign-authz.kubeconfig"),
+            "--authorization-webhook-version=v1".into(),
+            "--authorization-webhook-cache-authorized-ttl=10s".into(),
+            "--authorization-webhook-cache-unauthorized-ttl=5s".into(),
+            format!("--authentication-config={at}/authentication.yaml"),
+        ] {
+            assert!(
+                out.stderr.contains(&format!("\n  {flag}\n")),
+                "{flag}: {}",
+                out.stderr
+            );
+        }
+        // What somebody changed is kept.
+        std::fs::write(out_dir.join("authorization.yaml"), "mine").unwrap();
+        assert_eq!(run(&shell, &line).code, 0);
+        assert_eq!(text("authorization.yaml"), "mine");
+    }
+}
+
+#[test]
 fn an_identical_kubeconfig_is_not_written_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep/kubeconfig.yaml");
@@ -393,6 +497,30 @@ fn init_refuses_what_it_cannot_use() {
         (
             vec!["-i", "demo", "--hostname", "a b"],
             "`a b` is not a host name",
+        ),
+        (
+            vec![
+                "-i",
+                "demo",
+                "--oidc-issuer",
+                "http://id.example",
+                "--oidc-client-id",
+                "k",
+            ],
+            "`--oidc-issuer` is",
+        ),
+        (
+            vec![
+                "-i",
+                "demo",
+                "--oidc-issuer",
+                "https://id.example",
+                "--oidc-client-id",
+                "k",
+                "--oidc-groups-prefix",
+                "system:",
+            ],
+            "Kubernetes keeps `system:` for itself",
         ),
         (vec!["-c", &path("bad.yaml")], "`server.port`"),
         (vec!["-c", &path("broken.yaml")], "could not read"),

@@ -1,4 +1,4 @@
-//! TokenReview over TLS with keep-alive: throughput, server CPU, latency at paced rates, memory.
+//! TokenReview and SubjectAccessReview over TLS with keep-alive: throughput, server CPU, latency at paced rates, memory.
 //!
 //! The server is the real command in its own process; the load comes from this one, on the same machine. The baseline is the
 //! same server answering `/healthz`, a handler that does nothing, over the same connections.
@@ -37,7 +37,26 @@ fn review_request(token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn review(target: &Target, request: &[u8]) {
+/// A SubjectAccessReview of the user that a TokenReview answered, as kube-apiserver sends it.
+fn access_request(user: &serde_json::Value, namespace: &str) -> Vec<u8> {
+    let body = serde_json::json!({
+        "kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {},
+        "spec": {
+            "resourceAttributes": {"namespace": namespace, "verb": "list", "version": "v1", "resource": "pods"},
+            "user": user["username"], "uid": user["uid"], "groups": ["system:authenticated"], "extra": user["extra"],
+        },
+        "status": {"allowed": false},
+    })
+    .to_string();
+    format!(
+        "POST /authorize?timeout=3s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: {}\r\n\
+         Accept: application/json, */*\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn review(target: &Target, request: &[u8]) -> serde_json::Value {
     let mut stream = target.connect().await;
     let mut buffer = Vec::new();
     let fine = exchange(
@@ -48,6 +67,12 @@ async fn review(target: &Target, request: &[u8]) {
     )
     .await;
     assert!(fine, "{}", String::from_utf8_lossy(&buffer));
+    let body = buffer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    serde_json::from_slice(&buffer[body..]).unwrap()
 }
 
 /// A TLS server that forwards to our STS after a delay: real STS answers take a round trip.
@@ -119,7 +144,7 @@ async fn main() {
     let target = Target::webhook(&embedded);
     let request = review_request(&embedded.get_token(true));
     let requests = [request.clone()];
-    review(&target, &request).await;
+    let reviewed = review(&target, &request).await;
     println!("memory after start: {:.1} MiB", embedded.memory_mib());
 
     let nothing = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
@@ -160,6 +185,35 @@ async fn main() {
             paced(&target, rate, time, &requests, b"\"authenticated\":true").await;
         println!(
             "TokenReview, embedded, at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
+        );
+    }
+    // Many namespaces, since kube-apiserver's own cache answers what was asked before.
+    let accesses: Vec<_> = (0..64)
+        .map(|n| access_request(&reviewed["status"]["user"], &format!("team-{n}")))
+        .collect();
+    let asked = saturate(
+        || embedded.cpu(),
+        &target,
+        16,
+        time,
+        &accesses,
+        b"\"allowed\":true",
+    )
+    .await;
+    println!(
+        "SubjectAccessReview, 16 connections: {:.0}/s ({:.2} of baseline), {:.1} us server CPU ({:.2} of baseline); wanted: 20,000/s",
+        asked.per_second,
+        asked.per_second / baseline.per_second,
+        asked.cpu_micros,
+        asked.cpu_micros / baseline.cpu_micros
+    );
+    for (rate, name) in [
+        (2000.0, "2,000/s"),
+        (asked.per_second / 2.0, "half the maximum"),
+    ] {
+        let [p50, p99, p999] = paced(&target, rate, time, &accesses, b"\"allowed\":true").await;
+        println!(
+            "SubjectAccessReview at {name}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
         );
     }
     let total: u64 = std::env::var("REVIEWS")

@@ -60,6 +60,9 @@ enum Command {
     /// Back up, restore, export and move the store. On the server's machine.
     #[command(subcommand)]
     Store(commands::store::StoreCommand),
+    /// Who enters a cluster, what they may do there, and why: entries, aws-auth, access policies and RBAC together.
+    #[command(subcommand)]
+    Access(commands::access::AccessCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -113,6 +116,9 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             Ok(countersign_client::kubeconfig::run(&args, &process, &mut io).into())
         }
         Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
+        Command::Access(command) => {
+            commands::access::run(&command, &process, &mut io).map(Into::into)
+        }
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
         }

@@ -3,6 +3,8 @@
 //! Mapping takes two steps, because a node's name may have to be looked up in between: [`Chain::map`] finds the rule,
 //! [`Mapped::render`] makes the Kubernetes identity out of it. Neither waits for anything.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use countersign_arn::CallerIdentity;
@@ -11,8 +13,9 @@ use crate::decision::{BackendError, Denied, DenyReason, MappingDenied};
 use crate::entry::{Entry, NodeNameSource, RuleReference};
 use crate::identity::KubernetesIdentity;
 use crate::instance::Ec2InstanceId;
+use crate::nearest::NearestMiss;
 use crate::options::{ChainOptions, VerifyInstanceRole};
-use crate::table::{Found, MappingTable};
+use crate::table::{Found, MappingTable, Mismatch};
 use crate::{BackendKind, Variable};
 
 /// One source of mappings in a chain.
@@ -21,6 +24,50 @@ use crate::{BackendKind, Variable};
 pub enum Backend {
     /// Entries found by ARN, permission set, pattern or unique id.
     Table(Arc<MappingTable>),
+    /// Entries that stay where they are kept, and are asked for one by one.
+    Entries(Arc<dyn EntryLookup>),
+}
+
+/// Entries that are looked up where they live, instead of being copied into a table: 100,000 access entries then cost
+/// nothing when one of them changes. Implementations look at one immutable state and wait for nothing.
+pub trait EntryLookup: fmt::Debug + Send + Sync {
+    /// The kind of backend that this is.
+    fn kind(&self) -> BackendKind;
+
+    /// The entry for a caller. Groups and usernames in it are templates; see [`Template::literal`](crate::Template::literal).
+    fn lookup(&self, identity: &CallerIdentity) -> LookedUp;
+
+    /// Entries that almost match, at most a few; only asked for denials.
+    fn nearest(&self, identity: &CallerIdentity) -> Vec<NearestMiss>;
+}
+
+/// What an [`EntryLookup`] says about a caller.
+#[derive(Debug, Clone)]
+pub enum LookedUp {
+    /// This entry is for the caller.
+    Entry(Arc<Entry>),
+    /// An entry is for the caller but for this; the next backend is asked.
+    Mismatch(Mismatch, RuleReference),
+    /// No entry has to do with the caller.
+    NotMapped,
+}
+
+/// An entry of a table, or one that was made for this decision.
+#[derive(Debug, Clone)]
+pub(crate) enum HeldEntry<'c> {
+    Listed(&'c Entry),
+    Made(Arc<Entry>),
+}
+
+impl Deref for HeldEntry<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        match self {
+            Self::Listed(entry) => entry,
+            Self::Made(entry) => entry,
+        }
+    }
 }
 
 impl Backend {
@@ -29,6 +76,7 @@ impl Backend {
     pub fn kind(&self) -> BackendKind {
         match self {
             Self::Table(table) => table.backend(),
+            Self::Entries(entries) => entries.kind(),
         }
     }
 }
@@ -47,7 +95,7 @@ impl From<MappingTable> for Backend {
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     backends: Vec<Backend>,
-    options: ChainOptions,
+    options: Arc<ChainOptions>,
 }
 
 /// What a chain says about a caller.
@@ -65,7 +113,7 @@ pub enum MappingDecision<'c> {
 #[derive(Debug, Clone)]
 pub struct Mapped<'c> {
     pub(crate) chain: &'c Chain,
-    pub(crate) entry: &'c Entry,
+    pub(crate) entry: HeldEntry<'c>,
     /// The instance that has to be looked up first.
     pub(crate) lookup: Option<Ec2InstanceId>,
     /// The instance that the session names, whether or not it is looked up.
@@ -84,8 +132,20 @@ pub struct AccountAllowed<'c> {
 impl Chain {
     /// A chain of `backends`, asked in this order.
     #[must_use]
-    pub fn new(backends: Vec<Backend>, options: ChainOptions) -> Self {
-        Self { backends, options }
+    pub fn new(backends: Vec<Backend>, options: impl Into<Arc<ChainOptions>>) -> Self {
+        Self {
+            backends,
+            options: options.into(),
+        }
+    }
+
+    /// A chain of other backends with the same options, as the authentication mode of a cluster asks for it. Cheap.
+    #[must_use]
+    pub fn with_backends(&self, backends: Vec<Backend>) -> Self {
+        Self {
+            backends,
+            options: Arc::clone(&self.options),
+        }
     }
 
     /// The backends.
@@ -106,9 +166,25 @@ impl Chain {
     pub fn map(&self, identity: &CallerIdentity) -> MappingDecision<'_> {
         let mut errors = Vec::new();
         for backend in &self.backends {
-            let Backend::Table(table) = backend;
+            let table = match backend {
+                Backend::Table(table) => table,
+                Backend::Entries(entries) => {
+                    match entries.lookup(identity) {
+                        LookedUp::Entry(entry) => {
+                            return self.mapped(HeldEntry::Made(entry), identity, errors);
+                        }
+                        LookedUp::Mismatch(mismatch, rule) => {
+                            errors.push(BackendError { mismatch, rule });
+                        }
+                        LookedUp::NotMapped => {}
+                    }
+                    continue;
+                }
+            };
             match table.lookup(identity) {
-                Found::Entry(entry) => return self.mapped(entry, identity, errors),
+                Found::Entry(entry) => {
+                    return self.mapped(HeldEntry::Listed(entry), identity, errors);
+                }
                 Found::Mismatch(mismatch, entry) => errors.push(BackendError {
                     mismatch,
                     rule: entry.rule.clone(),
@@ -128,15 +204,16 @@ impl Chain {
 
     fn mapped<'c>(
         &'c self,
-        entry: &'c Entry,
+        entry: HeldEntry<'c>,
         identity: &CallerIdentity,
         passed: Vec<BackendError>,
     ) -> MappingDecision<'c> {
-        let deny =
-            |reason, passed| MappingDecision::Denied(Denied::by_rule(self, entry, reason, passed));
+        let deny = |entry, reason, passed| {
+            MappingDecision::Denied(Denied::by_rule(self, entry, reason, passed))
+        };
         let mfa = identity.facts().is_some_and(|facts| facts.mfa);
         if entry.conditions.require_mfa && !mfa {
-            return deny(DenyReason::MfaRequired, passed);
+            return deny(entry, DenyReason::MfaRequired, passed);
         }
         let mut mapped = Mapped {
             chain: self,
@@ -147,10 +224,10 @@ impl Chain {
         };
         if mapped.needs_node_name() {
             let Some(id) = Ec2InstanceId::parse(identity.session_name()) else {
-                return deny(DenyReason::NotAnInstance, mapped.passed);
+                return deny(mapped.entry, DenyReason::NotAnInstance, mapped.passed);
             };
             mapped.instance = Some(id);
-            let known = entry.conditions.node_name == NodeNameSource::InstanceId
+            let known = mapped.entry.conditions.node_name == NodeNameSource::InstanceId
                 && self.options.verify_instance_role == VerifyInstanceRole::Off;
             mapped.lookup = (!known).then_some(id);
         }
@@ -161,14 +238,14 @@ impl Chain {
 impl<'c> Mapped<'c> {
     /// The rule.
     #[must_use]
-    pub fn rule(&self) -> &'c RuleReference {
+    pub fn rule(&self) -> &RuleReference {
         &self.entry.rule
     }
 
     /// The entry, with its templates.
     #[must_use]
-    pub fn entry(&self) -> &'c Entry {
-        self.entry
+    pub fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// The instance whose facts [`Mapped::render`] needs; its id is checked.
@@ -180,7 +257,7 @@ impl<'c> Mapped<'c> {
     /// The IAM action that the caller must be allowed on the cluster; the answer goes into
     /// [`RenderInputs::action_allowed`](crate::RenderInputs::action_allowed).
     #[must_use]
-    pub fn required_action(&self) -> Option<&'c str> {
+    pub fn required_action(&self) -> Option<&str> {
         self.entry.conditions.require_action.as_deref()
     }
 
@@ -197,7 +274,7 @@ impl<'c> Mapped<'c> {
     }
 
     pub(crate) fn denied(&self, reason: DenyReason) -> Box<MappingDenied> {
-        Denied::by_rule(self.chain, self.entry, reason, self.passed.clone()).into_owned()
+        Denied::by_rule(self.chain, self.entry.clone(), reason, self.passed.clone()).into_owned()
     }
 }
 

@@ -6,8 +6,8 @@ use countersign_arn::CallerIdentity;
 use serde::{Serialize, Serializer};
 
 use crate::BackendKind;
-use crate::chain::Chain;
-use crate::entry::{Entry, RuleReference};
+use crate::chain::{Chain, HeldEntry};
+use crate::entry::RuleReference;
 use crate::instance::InstanceMismatch;
 use crate::nearest::{self, NearestMiss};
 use crate::table::Mismatch;
@@ -26,9 +26,23 @@ impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mismatch {
             Mismatch::Arn => write!(f, "ARN does not match User ID in {}", self.rule),
-            Mismatch::UserId => write!(
+            Mismatch::UserId => {
+                write!(
+                    f,
+                    "the principal was deleted and made again: {} is for another User ID",
+                    self.rule
+                )?;
+                if self.rule.backend == BackendKind::AccessEntries {
+                    f.write_str(
+                        "; delete and create the access entry, or run `countersign access rebind`",
+                    )?;
+                }
+                Ok(())
+            }
+            Mismatch::Unbound => write!(
                 f,
-                "the principal was deleted and made again: {} is for another User ID",
+                "{} is bound to no unique id yet, and `principalBinding: strict` does not bind it; \
+                 delete and create it where its principal can be looked up, or run `countersign access rebind`",
                 self.rule
             ),
         }
@@ -43,6 +57,8 @@ pub enum DenyReason {
     NotMapped,
     /// An entry has the caller's ARN, but the unique id of an earlier principal of that name.
     PrincipalRecreated,
+    /// An access entry for the caller's name has no unique id yet, and must not take the caller's.
+    PrincipalNotBound,
     /// An entry has the caller's unique id, but another ARN.
     ArnMismatch,
     /// The entry asks for a session made with MFA.
@@ -85,6 +101,7 @@ impl DenyReason {
         match self {
             Self::NotMapped => "not_mapped",
             Self::PrincipalRecreated => "principal_recreated",
+            Self::PrincipalNotBound => "principal_not_bound",
             Self::ArnMismatch => "arn_user_id_mismatch",
             Self::MfaRequired => "mfa_required",
             Self::ActionNotAllowed => "action_not_allowed",
@@ -102,9 +119,10 @@ impl DenyReason {
     }
 
     /// Every code, for the metric's closed set of labels.
-    pub const CODES: [&'static str; 15] = [
+    pub const CODES: [&'static str; 16] = [
         "not_mapped",
         "principal_recreated",
+        "principal_not_bound",
         "arn_user_id_mismatch",
         "mfa_required",
         "action_not_allowed",
@@ -126,6 +144,7 @@ impl fmt::Display for DenyReason {
         match self {
             Self::NotMapped => f.write_str("identity is not mapped"),
             Self::PrincipalRecreated => f.write_str("principal was deleted and made again"),
+            Self::PrincipalNotBound => f.write_str("the access entry is bound to no unique id"),
             Self::ArnMismatch => f.write_str("ARN does not match User ID"),
             Self::MfaRequired => f.write_str("the mapping requires a session made with MFA"),
             Self::ActionNotAllowed => {
@@ -172,7 +191,7 @@ impl Serialize for DenyReason {
 #[derive(Debug, Clone)]
 pub struct Denied<'c> {
     chain: &'c Chain,
-    entry: Option<&'c Entry>,
+    entry: Option<HeldEntry<'c>>,
     reason: DenyReason,
     errors: Vec<BackendError>,
 }
@@ -183,6 +202,7 @@ impl<'c> Denied<'c> {
             None => DenyReason::NotMapped,
             Some(Mismatch::UserId) => DenyReason::PrincipalRecreated,
             Some(Mismatch::Arn) => DenyReason::ArnMismatch,
+            Some(Mismatch::Unbound) => DenyReason::PrincipalNotBound,
         };
         Self {
             chain,
@@ -194,7 +214,7 @@ impl<'c> Denied<'c> {
 
     pub(crate) fn by_rule(
         chain: &'c Chain,
-        entry: &'c Entry,
+        entry: HeldEntry<'c>,
         reason: DenyReason,
         errors: Vec<BackendError>,
     ) -> Self {
@@ -214,8 +234,8 @@ impl<'c> Denied<'c> {
 
     /// The rule that matched and could not be applied, if one did.
     #[must_use]
-    pub fn rule(&self) -> Option<&'c RuleReference> {
-        self.entry.map(|entry| &entry.rule)
+    pub fn rule(&self) -> Option<&RuleReference> {
+        self.entry.as_ref().map(|entry| &entry.rule)
     }
 
     /// What backends objected to.
@@ -237,7 +257,7 @@ impl<'c> Denied<'c> {
     }
 
     pub(crate) fn into_owned(self) -> Box<MappingDenied> {
-        let text = match self.entry {
+        let text = match &self.entry {
             None if self.errors.is_empty() => self.reason.to_string(),
             None => self
                 .errors
@@ -250,7 +270,7 @@ impl<'c> Denied<'c> {
         Box::new(MappingDenied {
             reason: self.reason,
             text,
-            rule: self.entry.map(|entry| entry.rule.clone()),
+            rule: self.entry.as_ref().map(|entry| entry.rule.clone()),
             errors: self.errors,
             nearest: Vec::new(),
         })

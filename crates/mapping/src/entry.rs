@@ -22,7 +22,7 @@ pub struct RuleReference {
     /// Where the entry begins in the section's text, where known.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// The object's name, for `IAMIdentityMapping`s.
+    /// The object's name, for `IAMIdentityMapping`s; the principal's ARN, for access entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Arc<str>>,
 }
@@ -144,6 +144,8 @@ pub enum NodeNameSource {
     /// The private DNS name of the instance.
     #[default]
     PrivateDnsName,
+    /// The private DNS name, or the instance id where no name is known: nodes of Auto Mode (EKS API spec, section 7.2).
+    PrivateDnsNameOrInstanceId,
     /// The instance id itself, for clusters whose nodes register with it.
     InstanceId,
     /// The value of a tag of the instance.

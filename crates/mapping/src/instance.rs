@@ -179,6 +179,11 @@ impl Ec2Facts {
     pub fn node_name(&self, source: &NodeNameSource, id: &Ec2InstanceId) -> Option<String> {
         let name = match source {
             NodeNameSource::PrivateDnsName => self.private_dns_name.as_deref()?,
+            NodeNameSource::PrivateDnsNameOrInstanceId => self
+                .private_dns_name
+                .as_deref()
+                .filter(|name| !name.is_empty())
+                .unwrap_or(id.as_str()),
             NodeNameSource::InstanceId => id.as_str(),
             NodeNameSource::Tag(key) => self
                 .tags

@@ -38,7 +38,7 @@ mod tree;
 mod yaml;
 
 pub use backend::{BackendKind, BackendModes, InvalidBackendModes};
-pub use chain::{AccountAllowed, Backend, Chain, Mapped, MappingDecision};
+pub use chain::{AccountAllowed, Backend, Chain, EntryLookup, LookedUp, Mapped, MappingDecision};
 pub use decision::{BackendError, Denied, DenyReason, MappingDenied};
 pub use entry::{
     AccountEntry, ArnMatcher, Conditions, Entries, Entry, Matcher, NodeNameSource, RuleReference,

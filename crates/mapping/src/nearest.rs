@@ -77,8 +77,12 @@ impl fmt::Display for NearestMiss {
 pub(crate) fn misses(chain: &Chain, identity: &CallerIdentity) -> Vec<NearestMiss> {
     let mut misses: Vec<NearestMiss> = Vec::new();
     for backend in chain.backends() {
-        let Backend::Table(table) = backend;
-        of_table(table, identity, &mut misses);
+        match backend {
+            Backend::Table(table) => of_table(table, identity, &mut misses),
+            Backend::Entries(entries) => {
+                misses.extend(entries.nearest(identity).into_iter().take(MAX_MISSES));
+            }
+        }
     }
     misses.sort_by_key(|miss| miss.kind);
     // That others of the account are mapped says nothing beside a nearer miss.

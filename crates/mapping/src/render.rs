@@ -142,6 +142,9 @@ impl Mapped<'_> {
         // The creator's entry is what is left when everything else is misconfigured.
         if backend != BackendKind::ClusterCreator {
             for group in groups {
+                if group.starts_with(ENTRY_GROUP_PREFIX) && backend != BackendKind::AccessEntries {
+                    return Err(DenyReason::PrivilegedGroup(group.clone()));
+                }
                 if let Some(allowed) = options.privileged_groups.get(group)
                     && !allowed.contains(&backend)
                 {
@@ -152,6 +155,9 @@ impl Mapped<'_> {
         Ok(())
     }
 }
+
+/// Projected access policies are bound to a group of each entry; whoever else gave it out would lend them.
+const ENTRY_GROUP_PREFIX: &str = "countersign:entry:";
 
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_LEN && text.trim() == text && !text.contains(char::is_control)

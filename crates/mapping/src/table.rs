@@ -68,6 +68,8 @@ pub enum Mismatch {
     UserId,
     /// The entry with the caller's `userid` has another ARN.
     Arn,
+    /// The entry has no unique id yet, and may not take the caller's.
+    Unbound,
 }
 
 impl MappingTable {

@@ -158,6 +158,16 @@ impl Template {
         }))
     }
 
+    /// A text without variables, whatever braces it has: groups of access entries are no templates, or whoever chooses a
+    /// session name would choose a group.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        Self(Arc::new(Compiled {
+            text: text.into(),
+            segments: Box::default(),
+        }))
+    }
+
     /// The text as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

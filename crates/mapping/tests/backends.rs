@@ -305,3 +305,126 @@ fn a_recreated_creator_is_not_the_creator() {
     };
     assert_eq!(denied.reason(), &DenyReason::PrincipalRecreated);
 }
+
+#[derive(Debug)]
+struct Kept(LookedUp);
+
+impl EntryLookup for Kept {
+    fn kind(&self) -> BackendKind {
+        BackendKind::AccessEntries
+    }
+
+    fn lookup(&self, _: &CallerIdentity) -> LookedUp {
+        self.0.clone()
+    }
+
+    fn nearest(&self, _: &CallerIdentity) -> Vec<NearestMiss> {
+        let miss = |n| NearestMiss {
+            kind: MissKind::UserId,
+            rule: rule(n),
+            principal: "arn:aws:iam::111122223333:role/Dev".into(),
+        };
+        (0..100).map(miss).collect()
+    }
+}
+
+fn rule(index: u32) -> RuleReference {
+    RuleReference {
+        backend: BackendKind::AccessEntries,
+        section: Section::Objects,
+        index,
+        position: None,
+        object: Some("arn:aws:iam::111122223333:role/Dev".into()),
+    }
+}
+
+#[test]
+fn entries_that_are_looked_up_stand_in_a_chain_as_tables_do() {
+    let options = MappingOptions::default();
+    let text = "server:\n  mapRoles:\n  - {rolearn: 'arn:aws:iam::111122223333:role/Dev', username: old, groups: [old]}\n";
+    let entries = mounted_file::parse(text, &options).unwrap().entries;
+    let table = Backend::from(MappingTable::new(
+        BackendKind::EksConfigMap,
+        entries,
+        &options,
+    ));
+    let identity = CallerIdentity::new(
+        "arn:aws:sts::111122223333:assumed-role/Dev/{{AccountID}}",
+        "111122223333",
+        "AROAEXAMPLE:{{AccountID}}",
+        "ASIAEXAMPLE",
+        "sts.amazonaws.com",
+    );
+    assert!(identity.is_err(), "braces are no part of a session name");
+    let identity = CallerIdentity::new(
+        "arn:aws:sts::111122223333:assumed-role/Dev/alice@x",
+        "111122223333",
+        "AROAEXAMPLE:alice@x",
+        "ASIAEXAMPLE",
+        "sts.amazonaws.com",
+    )
+    .unwrap();
+    let entry = Entry {
+        rule: rule(0),
+        matcher: Matcher::Arn(ArnMatcher {
+            written: "arn:aws:iam::111122223333:role/Dev".into(),
+            caller: None,
+            key: None,
+            role_path: None,
+        }),
+        username: Template::new("dev:{{SessionName}}"),
+        groups: Box::new([Template::literal("team:{{SessionName}}")]),
+        conditions: Conditions::default(),
+    };
+    let mismatch = |mismatch| LookedUp::Mismatch(mismatch, rule(0));
+    let told = "AccessEntries arn:aws:iam::111122223333:role/Dev";
+    for (looked_up, alone, before_a_table) in [
+        (
+            LookedUp::Entry(entry.into()),
+            "dev:alice-x [team:{{SessionName}}]",
+            "dev:alice-x [team:{{SessionName}}]",
+        ),
+        (LookedUp::NotMapped, "not_mapped", "old [old]"),
+        (
+            mismatch(Mismatch::UserId),
+            "principal_recreated",
+            "old [old]",
+        ),
+        (
+            mismatch(Mismatch::Unbound),
+            "principal_not_bound",
+            "old [old]",
+        ),
+    ] {
+        let kept: std::sync::Arc<dyn EntryLookup> = std::sync::Arc::new(Kept(looked_up.clone()));
+        let chain = Chain::new(
+            vec![Backend::Entries(kept.clone())],
+            ChainOptions::default(),
+        );
+        for (chain, wanted) in [
+            (chain.clone(), alone),
+            (
+                chain.with_backends(vec![Backend::Entries(kept), table.clone()]),
+                before_a_table,
+            ),
+        ] {
+            let said = match chain.map(&identity) {
+                MappingDecision::Mapped(mapped) => {
+                    let user = mapped.render(&identity, None).unwrap();
+                    format!("{} [{}]", user.username, user.groups.join(","))
+                }
+                MappingDecision::AccountAllowed(_) => "account".into(),
+                MappingDecision::Denied(denied) => {
+                    let denied = denied.explain(&identity);
+                    assert_eq!(denied.nearest.len(), 5, "bounded");
+                    if !matches!(looked_up, LookedUp::NotMapped) {
+                        assert!(denied.text.contains(told), "{}", denied.text);
+                        assert!(denied.text.contains("countersign access rebind"));
+                    }
+                    denied.reason.code().into()
+                }
+            };
+            assert_eq!(said, wanted, "{looked_up:?}");
+        }
+    }
+}

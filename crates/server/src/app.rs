@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::access_policies::AccessPolicies;
 use crate::audit::{Audit, reopen_on_hangup};
 use crate::aws::AwsApi;
 use crate::listen::tls::{ClientAuth, ServingCertificate, TlsError, server_config};
@@ -77,6 +78,8 @@ pub struct App {
     pub audit: Audit,
     /// What was used when, and the directory it is stored in.
     pub usage: Option<(Arc<Usage>, Directory)>,
+    /// The access policies, whose file is followed.
+    pub policies: Arc<AccessPolicies>,
 }
 
 /// A running [`App`].
@@ -109,6 +112,7 @@ impl App {
         )?);
         let tls = server_config(Arc::clone(&serving), clients.as_ref())?;
         tasks.spawn(follow_certificate(serving, certificate, stop.clone()));
+        tasks.spawn(self.policies.follow(stop.clone()));
         let counters = Arc::new(ListenerCounters::default());
         tasks.spawn(serve(
             listener,

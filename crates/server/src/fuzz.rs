@@ -86,6 +86,7 @@ pub fn audit_record(data: &[u8]) {
         source: std::net::Ipv4Addr::LOCALHOST.into(),
         user_agent,
         parameters: Some(&parameters),
+        input: None,
         response: None,
         error: Some((message, message)),
         decision: Decision::default(),
@@ -96,6 +97,14 @@ pub fn audit_record(data: &[u8]) {
     assert!(line.len() <= MAX_RECORD);
     assert!(!line.contains(&b'\n'));
     assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
+}
+
+/// A REST-JSON request: method, path, query string and body, each but the last on a line of its own.
+pub fn rest_request(data: &[u8]) {
+    let mut parts = data.splitn(4, |byte| *byte == b'\n');
+    let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let (method, path, query) = (text(), text(), text());
+    crate::aws::read_rest(&method, &path, &query, parts.next().unwrap_or_default());
 }
 
 /// A request on the socket of local administration.

@@ -1,5 +1,6 @@
 //! AWS APIs and Kubernetes webhooks over HTTP.
 
+pub mod access_policies;
 pub mod admin;
 pub mod app;
 pub mod audit;

@@ -34,3 +34,8 @@ pub fn object_status(data: &[u8]) {
         assert!(crate::kubernetes::status::over(current));
     }
 }
+
+/// Reads arbitrary bytes as a file of manifests, and indexes what was in it.
+pub fn manifests(data: &[u8]) {
+    crate::rbac::fuzz(data);
+}

@@ -9,6 +9,8 @@
 //!   set_entries (static lists, access entries, cluster creator)
 //! ```
 //!
+//! [`rbac`] reads roles and bindings, from a cluster, manifests or a dump.
+//!
 //! Bad input never replaces good rules: it is reported, and the last good version of that source (of that section, for
 //! `aws-auth`) stays in force. A review loads one [`MappingState`] and uses it from start to end.
 
@@ -18,6 +20,7 @@ pub mod fuzz;
 mod health;
 pub mod kubernetes;
 mod mappings;
+pub mod rbac;
 mod section;
 mod state_file;
 

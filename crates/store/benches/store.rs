@@ -16,21 +16,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use countersign_access::{AccessScope, EntryType};
 use countersign_arn::unique_id::{self, Kind};
 use countersign_arn::{AccountId, Partition};
 use countersign_store::records::{
-    AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster, Creator,
-    RecordKey, SECRET_FIELD, User,
+    AccessEntry, AccessKey, AccessKeyStatus, Account, AnyRecord, AuthenticationMode, Cluster,
+    ClusterSettings, Creator, EntryPrincipal, PolicyAssociation, PrincipalKind, RecordKey,
+    SECRET_FIELD, User,
 };
 use countersign_store::{
     Batch, Change, DirectorySnapshot, Key, RedbOptions, RedbStore, RootKey, Sealer, SecretString,
-    Store, Transaction, Value,
+    Store, Transaction, Value, limits,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
 
 const USERS_PER_ACCOUNT: u64 = 5_000;
 const LOOKUPS: usize = 200_000;
+/// More than thirty times as many as a cluster has on EKS.
+const ACCESS_ENTRIES: usize = 100_000;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -125,11 +129,19 @@ async fn commits(directory: &Path, writers: usize) {
     );
 }
 
+fn cluster_id(n: usize) -> Box<str> {
+    format!("{n:032X}").into()
+}
+
+fn entry_principal_id(n: usize) -> Box<str> {
+    format!("AROARTX3GSDSU{n:08}").into()
+}
+
 fn some_account(n: u64) -> AccountId {
     AccountId::from_number(111_122_223_333 + n).unwrap()
 }
 
-/// Two keys for each user, 5,000 users in each account, and a hundred clusters.
+/// Two keys for each user, 5,000 users in each account, a hundred clusters, and 100,000 access entries in one of them.
 async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
     let start = Instant::now();
     let store = RedbStore::open(path, &RedbOptions::default()).unwrap();
@@ -221,7 +233,7 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             partition,
             region: region.into(),
             name: name.into(),
-            id: "0".repeat(32).into(),
+            id: cluster_id(n),
             authentication_mode: AuthenticationMode::Api,
             bootstrap_creator_admin: true,
             creator: Creator {
@@ -230,11 +242,50 @@ async fn fill(path: &Path, keys: u64, sealer: &Sealer) -> Vec<String> {
             },
             endpoint: None,
             certificate_authority: None,
+            role_arn: None,
+            version: None,
+            tags: Vec::new(),
+            deletion_protection: false,
+            settings: ClusterSettings::default(),
             created: now,
+            settles: None,
+            update: None,
+            deleting: None,
         };
         records.push((key, record.encode()));
     }
-    let chunks: Vec<_> = records.chunks(128).collect();
+    for n in 0..ACCESS_ENTRIES {
+        let arn = format!("arn:aws:iam::{}:role/teams/Role-{n:06}", some_account(0));
+        let principal = EntryPrincipal::parse(&arn).unwrap().key();
+        let key = RecordKey::AccessEntry {
+            account: some_account(0),
+            cluster_id: &cluster_id(77),
+            principal: &principal,
+        }
+        .to_key()
+        .unwrap();
+        let record = AccessEntry {
+            account: some_account(0),
+            cluster_id: cluster_id(77),
+            uuid: format!("{n:036}").into(),
+            principal_arn: arn.into(),
+            principal_id: Some(entry_principal_id(n)),
+            entry_type: EntryType::Standard,
+            groups: vec!["developers".into()],
+            username: None,
+            tags: Vec::new(),
+            associations: vec![PolicyAssociation {
+                policy_arn: "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy".into(),
+                scope: AccessScope::Namespace(vec!["dev-*".into()]),
+                associated: now,
+                modified: now,
+            }],
+            created: now,
+            modified: now,
+        };
+        records.push((key, record.encode()));
+    }
+    let chunks: Vec<_> = records.chunks(limits::OPERATIONS).collect();
     for several in chunks.chunks(64) {
         let commits = several.iter().map(|chunk| {
             let transaction = chunk.iter().fold(Transaction::new(), |t, (key, value)| {
@@ -344,6 +395,29 @@ fn lookups(snapshot: &DirectorySnapshot, ids: &[String]) {
     measure("cluster by name", |_| {
         assert!(black_box(snapshot.cluster_named(black_box("cluster-77"))).is_ok());
     });
+    let cluster = cluster_id(77);
+    let ids: Vec<_> = (0..ACCESS_ENTRIES).map(entry_principal_id).collect();
+    let pick = |n: usize| &*ids[n.wrapping_mul(7_919) % ids.len()];
+    measure("access entry of a principal", |n| {
+        let found = snapshot.access_entry_of_principal(&cluster, pick(n));
+        assert!(black_box(found).is_some());
+    });
+    measure("access entry, unknown principal", |_| {
+        let unknown = black_box("AROAUNKNOWNUNKNOWN000");
+        assert!(black_box(snapshot.access_entry_of_principal(&cluster, unknown)).is_none());
+    });
+    let account = some_account(0);
+    measure("access entry by name", |_| {
+        let (kind, name) = (PrincipalKind::Role, black_box("Role-077777"));
+        let found = snapshot.access_entry_named(&cluster, account, kind, name);
+        assert!(black_box(found).is_some());
+    });
+    let arn = |n: usize| format!("arn:aws:iam::{account}:role/teams/Role-{:06}", n * 991);
+    let arns: Vec<_> = (0..100).map(arn).collect();
+    measure("page of 100 access entries", |n| {
+        let page = snapshot.access_entries(&cluster, Some(&arns[n % arns.len()]));
+        assert_eq!(black_box(page.take(100).count()), 100);
+    });
 }
 
 fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
@@ -359,6 +433,7 @@ fn folds(snapshot: &DirectorySnapshot, ids: &[String], sealer: &Sealer) {
     let batch = Batch {
         revision: snapshot.revision().next(),
         changes: [Change::Put(key, record.encode())].into(),
+        catching_up: false,
     };
     let changes = 10_000_u32;
     let start = busy();

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use crate::{Key, RootKey, SecretString};
 
 const FORMAT: &str = "s1";
 const TAG_LEN: usize = 16;
+/// What is derived for; the cluster's id follows.
+const ASSERTION_LABEL: &[u8] = b"countersign/authorizer-assertion/1\0";
 /// Bounds the work on a hostile record; a sealed secret access key has 104 characters.
 const SEALED_CHARS: usize = 64 * 1024;
 
@@ -50,6 +53,7 @@ pub enum SealError {
 pub struct Sealer {
     current: SealingKey,
     previous: Vec<SealingKey>,
+    assertions: hkdf::Prk,
 }
 
 struct SealingKey {
@@ -69,7 +73,26 @@ impl Sealer {
                 .iter()
                 .map(SealingKey::new)
                 .collect::<Result<_, _>>()?,
+            assertions: hkdf::Prk::new_less_safe(
+                hkdf::HKDF_SHA256,
+                current.derive("authorizer assertions").as_slice(),
+            ),
         })
+    }
+
+    /// The key that proves to a cluster's authorizer who was authenticated (EKS API spec, section 9.5). It is derived from the
+    /// root key for this one cluster id, so that every replica has it and nobody stores it; with another root key it is another
+    /// one, and what was proven counts until kube-apiserver's token cache is over.
+    ///
+    /// # Errors
+    /// When the cryptography library fails.
+    pub fn assertion_key(&self, cluster_id: &str) -> Result<Zeroizing<[u8; 32]>, SealError> {
+        let mut key = Zeroizing::new([0; 32]);
+        self.assertions
+            .expand(&[ASSERTION_LABEL, cluster_id.as_bytes()], hkdf::HKDF_SHA256)
+            .and_then(|derived| derived.fill(key.as_mut_slice()))
+            .map_err(|_| SealError::Failed)?;
+        Ok(key)
     }
 
     /// Name of the root key that seals, see [`RootKey::id`].

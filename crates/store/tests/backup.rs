@@ -14,12 +14,13 @@ use countersign_arn::{AccountId, Partition};
 use countersign_store::backup::{
     BackupError, BackupFile, RestoreError, Summary, export, pages_of, restore, write,
 };
+use countersign_store::records::{AuthenticationMode, ClusterUpdate, Creator, RequestToken};
 use countersign_store::{
-    CommitError, Directory, Key, Load, LoadError, NewAccount, NewUser, OpenDirectoryError, Quotas,
-    Random, RedbStore, Revision, RootKey, Sealer, Store, StoreFuture, Transaction, Value,
-    WatchStream, fuzz, limits,
+    ClusterPlace, CommitError, Directory, Key, Load, LoadError, NewAccount, NewCluster, NewUser,
+    Once, OpenDirectoryError, Quotas, Random, RedbStore, Revision, RootKey, Sealer, Store,
+    StoreFuture, Transaction, Value, WatchStream, fuzz, limits,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 fn now() -> Timestamp {
@@ -60,6 +61,33 @@ async fn filled() -> (Arc<RedbStore>, String) {
         .await
         .unwrap();
     directory.maintain_session_keys(now()).await.unwrap();
+    let creator = Creator {
+        principal_arn: "arn:aws:iam::111122223333:root".into(),
+        principal_id: "111122223333".into(),
+    };
+    let new = NewCluster::new(account, "eu-central-1", "demo", creator);
+    directory.create_cluster(new, now()).await.unwrap();
+    let place = ClusterPlace {
+        account,
+        region: "eu-central-1",
+        name: "demo",
+    };
+    let token = RequestToken {
+        account,
+        region: "eu-central-1".into(),
+        operation: "UpdateClusterConfig".into(),
+        token: "token".into(),
+        parameters: [1; 32],
+    };
+    let once = Once {
+        token: &token,
+        answer: &|update: &ClusterUpdate| update.id.as_bytes().to_vec(),
+    };
+    let mode = AuthenticationMode::ApiAndConfigMap;
+    directory
+        .set_authentication_mode(place, mode, SignedDuration::ZERO, Some(&once), now())
+        .await
+        .unwrap();
     (store, key.secret.expose().to_owned())
 }
 
@@ -131,6 +159,14 @@ async fn two_restores_of_one_backup_export_the_same_bytes() {
         let user = snapshot.user(account, "ana").unwrap();
         let key = snapshot.access_keys_of(user).next().unwrap();
         assert_eq!(key.active_secret().unwrap().expose(), secret);
+        let cluster = snapshot.cluster_named("demo").unwrap();
+        let id = &cluster.record.id;
+        let entry = snapshot.access_entry_of_principal(id, "111122223333");
+        assert_eq!(entry.unwrap().record.associations.len(), 1);
+        assert_eq!(snapshot.cluster_updates(id).count(), 1);
+        for kind in ["access-entry/", "cluster-update/", "request-token/"] {
+            assert!(readable.contains(kind), "{kind}");
+        }
     }
 }
 

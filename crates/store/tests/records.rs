@@ -6,9 +6,13 @@
     reason = "tests"
 )]
 
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
 use countersign_arn::Tag;
 use countersign_store::records::{
-    AnyRecord, AuthenticationMode, RecordKey, check_account_alias, check_cluster_name,
+    AnyRecord, AuthenticationMode, ClusterSettings, ClusterStatus, IpFamily, LogType, RecordKey,
+    ScalingTier, SupportType, UnknownWord, check_account_alias, check_cluster_name,
     check_organization_id, check_path, check_region, check_tags, check_user_name,
 };
 use countersign_store::{Key, fuzz, limits};
@@ -76,6 +80,39 @@ fn what_is_written_today_is_read_as_it_was_written() {
         text,
         r#"{"v":1,"partition":"aws","name":"Ana","path":"/ops/","id":"AIDARTX3GSDSXFDOCIS2A","created":"2026-01-02T03:04:05Z","tags":[{"key":"team","value":"ops"}],"access_keys":["AKIARTX3GSDSXFDOCIS2"]}"#
     );
+}
+
+#[test]
+fn a_cluster_from_before_it_had_settings_is_read_and_written_as_it_was() {
+    let old = br#"{"v":1,"partition":"aws","id":"0","authentication_mode":"API","bootstrap_creator_admin":true,"creator":{"principal_arn":"arn:aws:iam::111122223333:root","principal_id":"111122223333"},"created":"2026-01-02T03:04:05Z"}"#;
+    let key = Key::new("cluster/111122223333/eu-central-1/demo").unwrap();
+    let record = AnyRecord::decode(&key, old).unwrap();
+    assert_eq!(&*record.encode(), &old[..]);
+    let AnyRecord::Cluster(cluster) = record else {
+        panic!("{record:?}");
+    };
+    assert_eq!(cluster.settings, ClusterSettings::default());
+    assert_eq!(cluster.status(cluster.created), Some(ClusterStatus::Active));
+    assert!(!cluster.deletion_protection && cluster.tags.is_empty());
+}
+
+#[test]
+fn words_of_settings() {
+    fn check<T: FromStr<Err = UnknownWord> + Copy + ToString>(all: &[T], count: usize) {
+        let words: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!((words.len(), all.len()), (count, count));
+        for word in &words {
+            assert_eq!(word.parse::<T>().unwrap().to_string(), *word);
+            for bad in [word[1..].to_owned(), format!("{word} "), format!("x{word}")] {
+                let error = bad.parse::<T>().err().unwrap();
+                assert!(error.to_string().contains(word), "{error}");
+            }
+        }
+    }
+    check(LogType::ALL, 5);
+    check(IpFamily::ALL, 2);
+    check(SupportType::ALL, 2);
+    check(ScalingTier::ALL, 5);
 }
 
 #[test]

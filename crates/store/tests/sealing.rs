@@ -165,3 +165,15 @@ fn keys_of_different_purposes_differ() {
     assert_ne!(*root.derive("a"), *RootKey::from_bytes([2; 32]).derive("a"));
     assert_eq!(*root.derive("a"), *root.derive("a"));
 }
+
+#[test]
+fn assertion_keys_belong_to_one_root_key_and_one_cluster() {
+    let key = |root, cluster| sealer(root).assertion_key(cluster).unwrap();
+    assert_eq!(*key(1, "A"), *key(1, "A"), "every replica has the same");
+    let different = [key(1, "A"), key(1, "B"), key(2, "A"), key(1, "")];
+    for (n, one) in different.iter().enumerate() {
+        for other in different.iter().skip(n + 1) {
+            assert_ne!(**one, **other);
+        }
+    }
+}

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use countersign_access::caller::Delegated;
 use countersign_arn::Partition;
+use countersign_server::access_policies::AccessPolicies;
 use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::audit::Audit;
@@ -19,9 +21,13 @@ use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
 use countersign_server::store_health::{DEFAULT_MAX_STALENESS, StoreHealth};
 use countersign_server::usage::Usage;
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::authenticate::{
+    ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
+};
+use countersign_server::webhook::authorize::{Authorizer, AuthorizerOptions};
 use countersign_server::webhook::denial::DenyMode;
-use countersign_server::webhook::{Clusters, Readiness, Webhook};
+use countersign_server::webhook::entries::{PrincipalBinding, Registered};
+use countersign_server::webhook::{Clusters, Readiness, RegisteredClusters, Webhook};
 use countersign_sources::Mappings;
 use countersign_store::Directory;
 use countersign_token::Rules;
@@ -36,14 +42,18 @@ pub(super) struct ClusterSetup {
     pub(super) name: String,
     pub(super) cluster_id: String,
     pub(super) mappings: Arc<Mappings>,
+    /// The cluster of the EKS API that it is, if it is one.
+    pub(super) registered: Option<Registered>,
 }
 
 /// Everything that is decided before the listeners start.
 pub(super) struct Launch<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) partition: Partition,
-    /// The embedded IAM, if there is one.
+    /// The embedded IAM, clusters and access entries, if there are any.
     pub(super) directory: Option<Directory>,
+    /// Whether tokens of the embedded IAM open clusters; where real AWS does, accounts of the same number must not.
+    pub(super) embedded_tokens: bool,
     /// Where the store is, and the audit log unless it is configured to be elsewhere.
     pub(super) data_dir: Option<&'a Path>,
     /// Region of the AWS APIs, if a flag says it.
@@ -83,6 +93,12 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         aws_address.map(|address| (scheme, address)),
     )?;
     let (deny_mode, upstream_failure_status) = launch.deny;
+    let principal_binding = principal_binding(own)?;
+    let delegated = delegated(own)?;
+    let policies = Arc::new(match &own.access.policies_file {
+        None => AccessPolicies::builtin(),
+        Some(file) => AccessPolicies::load(file).map_err(Failure::usage)?,
+    });
 
     let max_staleness = own
         .max_store_staleness
@@ -104,6 +120,11 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     if let Some(store) = &store {
         metrics.register_store(store.clone());
     }
+    metrics.register_access(
+        Arc::clone(&policies),
+        launch.directory.clone(),
+        launch.embedded_tokens,
+    );
     let metrics = Arc::new(metrics);
     let usage = Arc::new(Usage::default());
     let used = launch
@@ -124,38 +145,65 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .directory
         .as_ref()
         .map(|directory| Arc::new(KeyRing::new(directory.feed().clone())));
-    verifiers.extend(keys.iter().map(|keys| Verifier::Embedded(Arc::clone(keys))));
+    if launch.embedded_tokens {
+        verifiers.extend(keys.iter().map(|keys| Verifier::Embedded(Arc::clone(keys))));
+    }
     verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));
 
+    let shared = Arc::new(ReviewOptions {
+        rules,
+        verifiers,
+        nodes: launch.nodes,
+        directory: launch.directory.clone(),
+        store: store.clone(),
+        principal_binding,
+        deny_mode,
+        upstream_failure_status,
+    });
+    let mapping_options = launch
+        .clusters
+        .first()
+        .map(|cluster| cluster.mappings.options().clone())
+        .unwrap_or_default();
     let authenticators = launch.clusters.into_iter().map(|cluster| {
         Arc::new(ClusterAuthenticator::new(ClusterOptions {
             name: cluster.name,
             cluster_id: cluster.cluster_id,
-            rules: rules.clone(),
-            verifiers: verifiers.clone(),
             mappings: cluster.mappings,
-            nodes: launch.nodes.clone(),
-            store: store.clone(),
-            deny_mode,
-            upstream_failure_status,
+            registered: cluster.registered,
+            shared: Arc::clone(&shared),
         }))
     });
-    let clusters = Arc::new(ArcSwap::from_pointee(Clusters::new(
-        authenticators.collect(),
-    )));
+    let mut clusters = Clusters::new(authenticators.collect());
+    if let Some(directory) = &launch.directory {
+        clusters = clusters.with_registered(RegisteredClusters {
+            directory: directory.clone(),
+            shared,
+            mappings: Mappings::new(&[], mapping_options),
+        });
+    }
+    let clusters = Arc::new(ArcSwap::from_pointee(clusters));
     let readiness = readiness(
         launch.directory.clone(),
         store.clone(),
         Arc::clone(&clusters),
         launch.upstream.clone(),
+        Arc::clone(&policies),
         audit.clone(),
     );
+    let authorizer = Authorizer::new(AuthorizerOptions {
+        directory: launch.directory.clone(),
+        store: store.clone(),
+        policies: Arc::clone(&policies),
+        delegated,
+    });
     let webhook = Webhook::new(
         clusters,
         Arc::clone(&metrics),
         events,
         Arc::clone(&readiness),
         launch.upstream,
+        Arc::new(authorizer),
     );
 
     let region = launch
@@ -209,6 +257,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         limits: Limits::default(),
         audit,
         usage: used,
+        policies,
     };
     app.start().map_err(Failure::usage)
 }
@@ -310,6 +359,27 @@ pub(super) fn denial_options(
     }
 }
 
+fn principal_binding(own: &OwnConfig) -> Result<PrincipalBinding, Failure> {
+    match own.access.principal_binding.as_deref() {
+        None | Some("firstUse") => Ok(PrincipalBinding::FirstUse),
+        Some("strict") => Ok(PrincipalBinding::Strict),
+        Some(other) => Err(Failure::usage(anyhow::anyhow!(
+            "`countersign.access.principalBinding` is `{other}`; it is `firstUse` or `strict`"
+        ))),
+    }
+}
+
+fn delegated(own: &OwnConfig) -> Result<Delegated, Failure> {
+    match own.authorizer.delegated.as_deref() {
+        None | Some("assertion") => Ok(Delegated::Assertion),
+        Some("trust") => Ok(Delegated::Trust),
+        Some("refuse") => Ok(Delegated::Refuse),
+        Some(other) => Err(Failure::usage(anyhow::anyhow!(
+            "`countersign.authorizer.delegated` is `{other}`; it is `assertion`, `trust` or `refuse`"
+        ))),
+    }
+}
+
 fn event_target(text: Option<&str>) -> EventTarget {
     match text {
         None | Some("stderr") => EventTarget::Stderr,
@@ -323,6 +393,7 @@ fn readiness(
     store: Option<StoreHealth>,
     clusters: Arc<ArcSwap<Clusters>>,
     upstream: Option<StsVerifier>,
+    policies: Arc<AccessPolicies>,
     audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
@@ -340,13 +411,25 @@ fn readiness(
                 );
             }
         }
+        let snapshot = directory.as_ref().map(Directory::snapshot);
         for cluster in clusters.load().iter() {
+            let mode =
+                cluster
+                    .registered()
+                    .zip(snapshot.as_deref())
+                    .map(|(registered, snapshot)| {
+                        registered
+                            .find(snapshot)
+                            .map(|cluster| cluster.record.authentication_mode)
+                    });
             super::mappings::report_health(
                 &mut report,
                 cluster.name(),
+                mode,
                 &cluster.mappings().health(),
             );
         }
+        policies.report(&mut report);
         if let Some(sts) = &upstream {
             let numbers = sts.snapshot();
             let detail = format!(

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use countersign_arn::Partition;
 use countersign_mapping::{
-    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, MappingTable,
-    NodeUsernames, OnParseError, ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
+    Authority, BackendKind, BackendModes, ChainOptions, MappingOptions, NodeUsernames,
+    OnParseError, ReservedPrefixes, SsoSuffix, VerifyInstanceRole,
 };
 use countersign_server::config::{Config, OneOrMany, OwnConfig};
 use countersign_server::health::{Report, State};
 use countersign_sources::files::{BackendModeFile, DynamicFile, MountedFile, POLL_INTERVAL};
 use countersign_sources::{Health, Mappings, MappingsOptions};
+use countersign_store::records::AuthenticationMode;
 use jiff::Timestamp;
 
 use super::kubernetes;
@@ -28,8 +29,8 @@ pub(super) struct Sources<'a> {
     pub(super) mounted_file: Option<&'a Path>,
     pub(super) partition: Partition,
     pub(super) authority: Authority,
-    /// ARN and unique id of the principal that created the cluster.
-    pub(super) creator: Option<(String, String)>,
+    /// Whether the cluster's authentication mode decides: the sources are what it reads in the place of aws-auth.
+    pub(super) registered: bool,
     /// Flags win over the file.
     pub(super) backend_modes: Vec<String>,
     pub(super) kubeconfig: Option<&'a Path>,
@@ -47,18 +48,7 @@ pub(super) async fn start(sources: Sources<'_>) -> Result<Arc<Mappings>, Failure
         .check_dynamic_file(server.dynamic_file_path.is_some())
         .map_err(Failure::usage)?;
     let options = options(&sources)?;
-    let mut backends = Vec::new();
-    if sources.creator.is_some() {
-        backends.push(BackendKind::ClusterCreator);
-    }
-    backends.extend_from_slice(modes.modes());
-    let mapping = options.mapping.clone();
-    let mappings = Mappings::new(&backends, options);
-    if let Some((arn, id)) = &sources.creator
-        && let Some(table) = MappingTable::cluster_creator(arn, Some(id), &mapping)
-    {
-        mappings.set_table(table, "1", now);
-    }
+    let mappings = Mappings::new(modes.modes(), options);
     // The backend mode file may name any backend later.
     let every = [
         BackendKind::MountedFile,
@@ -121,6 +111,7 @@ fn backend_modes(sources: &Sources<'_>) -> Result<BackendModes, Failure> {
         Some(sources.backend_modes.clone())
     };
     let modes = match names {
+        None if sources.registered => return Ok(in_place_of_aws_auth(sources)),
         None => BackendModes::default(),
         Some(names) => {
             BackendModes::parse(names.iter().map(String::as_str)).map_err(Failure::usage)?
@@ -130,6 +121,16 @@ fn backend_modes(sources: &Sources<'_>) -> Result<BackendModes, Failure> {
         tracing::warn!(name, "backend mode name is deprecated");
     }
     Ok(modes)
+}
+
+/// aws-auth where the Kubernetes API can be read, and the rules of the configuration file where it has any.
+fn in_place_of_aws_auth(sources: &Sources<'_>) -> BackendModes {
+    let mut names = Vec::new();
+    if sources.kubeconfig.is_some() || sources.master.is_some() {
+        names.push("EKSConfigMap");
+    }
+    names.push("MountedFile");
+    BackendModes::parse(names).unwrap_or_default()
 }
 
 fn options(sources: &Sources<'_>) -> Result<MappingsOptions, Failure> {
@@ -234,18 +235,44 @@ fn one_backend(name: &str) -> Result<BackendKind, Failure> {
     }
 }
 
-/// What `/readyz?verbose` says about a cluster's sources. Only a source that was never read makes it unready.
-pub(super) fn report_health(report: &mut Report, cluster: &str, health: &Health) {
+/// What `/readyz?verbose` says about a cluster's sources. Only a source that was never read makes it unready. `mode` is that of a
+/// registered cluster, none if it is not there (any more).
+pub(super) fn report_health(
+    report: &mut Report,
+    cluster: &str,
+    mode: Option<Option<AuthenticationMode>>,
+    health: &Health,
+) {
     let backends: Vec<&str> = health
         .backends
         .iter()
         .map(|backend| backend.name())
         .collect();
-    let detail = format!(
+    let mut detail = format!(
         "backends {}, generation {}",
         backends.join(", "),
         health.generation
     );
+    match mode {
+        None => {}
+        Some(Some(AuthenticationMode::Api)) => {
+            report.add(
+                format!("cluster {cluster}"),
+                State::Ok,
+                "authentication mode API",
+            );
+            return;
+        }
+        Some(Some(mode)) => detail = format!("authentication mode {mode}, {detail}"),
+        Some(None) => {
+            report.add(
+                format!("cluster {cluster}"),
+                State::Warning,
+                "not registered with the EKS API, so that nobody gets in",
+            );
+            return;
+        }
+    }
     report.add(format!("cluster {cluster}"), State::Ok, detail);
     for source in &health.sources {
         let name = format!("cluster {cluster} {}", source.source);

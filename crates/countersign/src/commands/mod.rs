@@ -1,5 +1,6 @@
 //! One module for each command that has work of its own.
 
+pub(crate) mod access;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
@@ -10,6 +11,7 @@ mod local;
 pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
+mod registration;
 pub(crate) mod root_key;
 pub(crate) mod serve;
 pub(crate) mod sessions;

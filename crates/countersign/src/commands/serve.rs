@@ -6,11 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use countersign_arn::{AccountId, Partition};
 use countersign_mapping::Authority;
-use countersign_server::config::{Config, IdentityMode, Loaded};
+use countersign_server::config::{Config, IdentityMode, Loaded, OwnConfig};
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
-use countersign_sources::Mappings;
+use countersign_server::webhook::entries::Registered;
+use countersign_store::Directory;
+use countersign_store::records::AuthenticationMode;
 use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use serde::Serialize;
@@ -19,7 +21,7 @@ use tokio::net::TcpListener;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, settings, upstream};
+use super::{bootstrap, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -27,6 +29,7 @@ use crate::report::Failure;
 const STATE_DIR: &str = "/var/aws-iam-authenticator";
 const KUBECONFIG: &str = "/etc/kubernetes/aws-iam-authenticator/kubeconfig.yaml";
 const HEALTH: &str = "0.0.0.0:21363";
+const REGION: &str = "us-east-1";
 
 #[derive(Debug, Args)]
 #[command(
@@ -116,6 +119,8 @@ struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint_url: Option<String>,
     token_webhook_kubeconfig: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_webhook_kubeconfig: Option<&'a Path>,
     pid: u32,
 }
 
@@ -190,13 +195,16 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     let deny = launch::denial_options(own, DenyMode::Http)?;
     let webhook_address = host_port(&address, server.port.unwrap_or(21362));
     let embedded = own.identity == IdentityMode::Embedded;
-    let mappings = start_mappings(
+    let keeps_records = registration::keeps_records(args.store.as_deref(), own);
+    let mode = registration::authentication_mode(&args.backend_mode, config, keeps_records)?;
+    let mut clusters = start_mappings(
         &args,
         &loaded,
         partition,
         &state_dir,
         embedded,
-        args.config.as_deref(),
+        mode,
+        keeps_records,
     )
     .await?;
     let webhook = bind(&webhook_address, args.takeover)
@@ -214,8 +222,22 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         None => None,
         Some(address) => Some(bind(address, args.takeover).await.map_err(Failure::usage)?),
     };
-    let (directory, aws) = if embedded {
-        open_embedded(&args, &loaded, partition).await?
+    let (directory, aws) = if keeps_records {
+        let (directory, listener) = open_records(&args, &loaded, partition).await?;
+        let place = registration::Place {
+            account: account_id(own)?,
+            region: own.region.as_deref().unwrap_or(REGION),
+        };
+        registration::register(
+            &directory,
+            &args.backend_mode,
+            config,
+            &place,
+            mode,
+            &mut clusters,
+        )
+        .await?;
+        (Some(directory), Some(listener))
     } else {
         (None, None)
     };
@@ -245,7 +267,21 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
             own.webhook_client_certificate.as_ref(),
         )?;
     }
-    let metrics = metrics(&mappings, sts.clone(), nodes.clone());
+    let authorizer_kubeconfig = directory
+        .is_some()
+        .then(|| kubeconfig.with_file_name("countersign-authz.kubeconfig"));
+    if let Some(path) = &authorizer_kubeconfig
+        && !server.kubeconfig_pregenerated.unwrap_or(false)
+    {
+        let url = countersign_client::webhook_kubeconfig::authorizer_url(&hostname, port);
+        settings::write_webhook_kubeconfig(
+            path,
+            &url,
+            &certificate.ca_bundle,
+            own.webhook_client_certificate.as_ref(),
+        )?;
+    }
+    let metrics = metrics(&clusters, sts.clone(), nodes.clone());
     let endpoint_url = aws.as_ref().map(TcpListener::local_addr).transpose()?;
     let scheme = if own.aws_tls.is_some() {
         "https"
@@ -256,6 +292,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition,
         directory,
+        embedded_tokens: embedded,
         data_dir: own.data_dir.as_deref(),
         region: None,
         audit_strict: args.audit_strict,
@@ -268,26 +305,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         certificate: certificate.files.clone(),
         events: None,
         deny,
-        clusters: mappings
-            .into_iter()
-            .enumerate()
-            .map(|(index, (name, mappings))| {
-                let id = own
-                    .clusters
-                    .get(&name)
-                    .and_then(|cluster| cluster.cluster_id.clone());
-                let cluster_id = if index == 0 {
-                    cluster_id.clone()
-                } else {
-                    id.unwrap_or_else(|| name.clone())
-                };
-                ClusterSetup {
-                    name,
-                    cluster_id,
-                    mappings,
-                }
-            })
-            .collect(),
+        clusters,
         metrics,
     })?;
     settings::keep_certificate(&state_dir, &address, &hostname, &certificate);
@@ -307,6 +325,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
             cluster: &cluster_id,
             endpoint_url: endpoint_url.map(|address| format!("{scheme}://{address}")),
             token_webhook_kubeconfig: &kubeconfig,
+            authorization_webhook_kubeconfig: authorizer_kubeconfig.as_deref(),
             pid: std::process::id(),
         };
         settings::write_atomically(path, &serde_json::to_vec_pretty(&ready)?)?;
@@ -317,29 +336,34 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-/// The sources of the default cluster and of every further one, by name.
+/// The default cluster and every further one, with their sources.
 async fn start_mappings(
     args: &ServeArgs,
     loaded: &Loaded,
     partition: Partition,
     state_dir: &Path,
     embedded: bool,
-    config_path: Option<&Path>,
-) -> Result<Vec<(String, Arc<Mappings>)>, Failure> {
+    mode: Option<AuthenticationMode>,
+    keeps_records: bool,
+) -> Result<Vec<ClusterSetup>, Failure> {
     let config = &loaded.config;
     let authority = if embedded {
         Authority::Embedded
     } else {
         Authority::Aws
     };
+    // Its place is filled in once the records are open.
+    let registered_as =
+        |name: &str, registered: bool| registered.then(|| Registered::Id(name.into()));
     let mut all = Vec::new();
+    let name = config.cluster_id.clone().unwrap_or_default();
     let sources = Sources {
-        cluster: config.cluster_id.clone().unwrap_or_default(),
+        cluster: name.clone(),
         config,
-        mounted_file: config_path,
+        mounted_file: args.config.as_deref(),
         partition,
         authority,
-        creator: None,
+        registered: mode.is_some(),
         backend_modes: args.backend_mode.clone(),
         kubeconfig: config.server.kubeconfig.as_deref(),
         master: config
@@ -349,39 +373,58 @@ async fn start_mappings(
             .filter(|url| !url.is_empty()),
         state_dir,
     };
-    all.push((
-        config.cluster_id.clone().unwrap_or_default(),
-        mappings::start(sources).await?,
-    ));
+    all.push(ClusterSetup {
+        mappings: mappings::start(sources).await?,
+        registered: registered_as(&name, mode.is_some()),
+        cluster_id: name.clone(),
+        name,
+    });
     for (name, cluster) in &config.countersign.clusters {
         let state_dir = state_dir.join("clusters").join(name);
+        let registered =
+            keeps_records && cluster.mapping_file.is_none() && cluster.backend_mode.is_empty();
         let sources = Sources {
             cluster: name.clone(),
             config,
             mounted_file: cluster.mapping_file.as_deref(),
             partition,
             authority,
-            creator: None,
-            backend_modes: if cluster.backend_mode.is_empty() {
-                vec!["MountedFile".into()]
-            } else {
-                cluster.backend_mode.clone()
+            registered,
+            backend_modes: match &*cluster.backend_mode {
+                [] if registered && cluster.kubeconfig.is_some() => vec!["EKSConfigMap".into()],
+                [] => vec!["MountedFile".into()],
+                modes => modes.to_vec(),
             },
             kubeconfig: cluster.kubeconfig.as_deref(),
             master: None,
             state_dir: &state_dir,
         };
-        all.push((name.clone(), mappings::start(sources).await?));
+        all.push(ClusterSetup {
+            name: name.clone(),
+            cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
+            mappings: mappings::start(sources).await?,
+            registered: registered_as(name, registered),
+        });
     }
     Ok(all)
 }
 
-/// The embedded IAM behind `serve`: store, bootstrap, AWS listener.
-async fn open_embedded(
+fn account_id(own: &OwnConfig) -> Result<AccountId, Failure> {
+    own.account_id
+        .as_deref()
+        .unwrap_or("111122223333")
+        .parse()
+        .map_err(|error| {
+            Failure::usage(anyhow::Error::new(error).context("`countersign.accountId`"))
+        })
+}
+
+/// The embedded IAM, clusters and access entries behind `serve`: store, bootstrap, AWS listener.
+async fn open_records(
     args: &ServeArgs,
     loaded: &Loaded,
     partition: Partition,
-) -> Result<(Option<countersign_store::Directory>, Option<TcpListener>), Failure> {
+) -> Result<(Directory, TcpListener), Failure> {
     let own = &loaded.config.countersign;
     let store = storage::choose(args.store.as_deref(), own.store.as_ref())?;
     if matches!(store, StoreChoice::Redb) && own.data_dir.is_none() {
@@ -397,27 +440,23 @@ async fn open_embedded(
     }
     let directory =
         settings::open_directory(&store, own.data_dir.as_deref(), root_key, args.takeover).await?;
-    let account: AccountId = own
-        .account_id
-        .as_deref()
-        .unwrap_or("111122223333")
-        .parse()
-        .map_err(|error| {
-            Failure::usage(anyhow::Error::new(error).context("`countersign.accountId`"))
-        })?;
+    let account = account_id(own)?;
     let now = jiff::Timestamp::now();
     settings::ensure_account(&directory, account, partition, now).await?;
     bootstrap::run(&directory, account, &own.bootstrap, now).await?;
-    Ok((Some(directory), Some(listener)))
+    Ok((directory, listener))
 }
 
 fn metrics(
-    mappings: &[(String, Arc<Mappings>)],
+    clusters: &[ClusterSetup],
     sts: Option<StsVerifier>,
     nodes: Option<InstanceLookup>,
 ) -> Metrics {
     let mut metrics = Metrics::new();
-    metrics.register_sources(mappings.to_vec());
+    let sources = clusters
+        .iter()
+        .map(|cluster| (cluster.name.clone(), Arc::clone(&cluster.mappings)));
+    metrics.register_sources(sources.collect());
     metrics.register_upstream(sts, nodes);
     metrics
 }

@@ -189,7 +189,7 @@ pub(super) fn write_webhook_kubeconfig(
         .map_err(Failure::usage)
 }
 
-fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+pub(super) fn write_if_changed(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     if fs::read(path).is_ok_and(|current| current == content) {
         return Ok(());
     }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use countersign_arn::{AccountId, Partition};
+use countersign_client::api_server::{self, ApiServerFiles};
 use countersign_client::webhook_kubeconfig;
 use countersign_mapping::Authority;
+use countersign_server::config::TlsFiles;
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
+use countersign_server::webhook::entries::Registered;
 use countersign_store::records::{AccessKeyStatus, AuthenticationMode, Creator, InlinePolicy};
 use countersign_store::{Directory, DirectorySnapshot, NewCluster, NewUser};
 use jiff::Timestamp;
@@ -68,6 +71,9 @@ pub(crate) struct UpArgs {
         value_name = "NAME"
     )]
     cluster: String,
+    /// Where that cluster's identities come from when it is made; `aws eks update-cluster-config` moves it on later.
+    #[arg(long, env = "COUNTERSIGN_AUTHENTICATION_MODE", default_value_t = AuthenticationMode::ApiAndConfigMap, value_name = "MODE")]
+    authentication_mode: AuthenticationMode,
     /// Configuration file: mappings under `server`, options under `countersign`.
     #[arg(short, long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -106,6 +112,10 @@ struct Ready<'a> {
     cluster: &'a str,
     admin: ReadyAdmin<'a>,
     token_webhook_kubeconfig: &'a Path,
+    authorization_webhook_kubeconfig: &'a Path,
+    authorization_config: &'a Path,
+    /// One flag a line.
+    api_server_flags: &'a Path,
     data_dir: &'a Path,
     pid: u32,
 }
@@ -175,14 +185,14 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let webhook_url = format!("https://{webhook_address}");
     let address = webhook_address.ip().to_string();
     let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
-    let kubeconfig = data_dir.join("token-webhook.kubeconfig");
-    let url = webhook_kubeconfig::server_url(&address, webhook_address.port());
-    settings::write_webhook_kubeconfig(
-        &kubeconfig,
-        &url,
+    let files = write_api_server_files(
+        &data_dir,
+        &address,
+        webhook_address.port(),
         &certificate.ca_bundle,
         own.webhook_client_certificate.as_ref(),
     )?;
+    let kubeconfig = &files.token_kubeconfig;
 
     let mappings = mappings::start(Sources {
         cluster: args.cluster.clone(),
@@ -190,10 +200,15 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         mounted_file: args.config.as_deref(),
         partition: Partition::Aws,
         authority: Authority::Embedded,
-        creator: Some((admin.arn.to_string(), admin.id.to_string())),
+        registered: true,
         backend_modes: Vec::new(),
         kubeconfig: loaded.config.server.kubeconfig.as_deref(),
-        master: loaded.config.server.master.as_deref(),
+        master: loaded
+            .config
+            .server
+            .master
+            .as_deref()
+            .filter(|url| !url.is_empty()),
         state_dir: &data_dir,
     })
     .await?;
@@ -205,6 +220,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         loaded: &loaded,
         partition: Partition::Aws,
         directory: Some(directory.clone()),
+        embedded_tokens: true,
         data_dir: Some(&data_dir),
         region: Some(&args.region),
         audit_strict: args.audit_strict,
@@ -221,6 +237,11 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
             name: args.cluster.clone(),
             cluster_id: args.cluster.clone(),
             mappings,
+            registered: Some(Registered::At {
+                account: args.account,
+                region: args.region.as_str().into(),
+                name: args.cluster.as_str().into(),
+            }),
         }],
         metrics,
     })?;
@@ -239,13 +260,16 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 access_key_id: &admin.access_key_id,
                 secret_access_key: admin.secret.expose(),
             },
-            token_webhook_kubeconfig: &kubeconfig,
+            token_webhook_kubeconfig: kubeconfig,
+            authorization_webhook_kubeconfig: &files.authorization_kubeconfig,
+            authorization_config: &files.authorization_config,
+            api_server_flags: &files.flags,
             data_dir: &data_dir,
             pid: std::process::id(),
         };
         settings::write_atomically(path, &serde_json::to_vec_pretty(&ready)?)?;
     }
-    print_tour(&args, &endpoint_url, &kubeconfig, &admin)?;
+    print_tour(&args, &endpoint_url, &files.flags, &admin)?;
     launch::until_told_to_stop().await?;
     running.stop().await;
     Ok(Exit::Fine)
@@ -309,40 +333,88 @@ fn find_admin(snapshot: &DirectorySnapshot, account: AccountId) -> Option<Admin>
     })
 }
 
+/// The cluster, made by the admin user at the first start. On its own it is in mode `API_AND_CONFIG_MAP`, where an access entry
+/// makes its creator administrator, so that what is tried here is what EKS does, and mapping files still work.
 async fn ensure_cluster(
     directory: &Directory,
     args: &UpArgs,
     admin: &Admin,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    if directory
-        .snapshot()
-        .cluster(args.account, &args.region, &args.cluster)
-        .is_some()
-    {
+    let snapshot = directory.snapshot();
+    if let Some(cluster) = snapshot.cluster(args.account, &args.region, &args.cluster) {
+        if cluster.record.authentication_mode != args.authentication_mode {
+            tracing::info!(
+                cluster = args.cluster,
+                mode = %cluster.record.authentication_mode,
+                "the cluster keeps its authentication mode; `aws eks update-cluster-config --access-config` changes it"
+            );
+        }
         return Ok(());
     }
+    let creator = Creator {
+        principal_arn: (*admin.arn).into(),
+        principal_id: admin.id.clone(),
+    };
     let new = NewCluster {
-        account: args.account,
-        region: args.region.as_str().into(),
-        name: args.cluster.as_str().into(),
-        authentication_mode: AuthenticationMode::ConfigMap,
-        bootstrap_creator_admin: true,
-        creator: Creator {
-            principal_arn: (*admin.arn).into(),
-            principal_id: admin.id.clone(),
-        },
-        endpoint: None,
-        certificate_authority: None,
+        authentication_mode: args.authentication_mode,
+        ..NewCluster::new(args.account, &args.region, &args.cluster, creator)
     };
     directory.create_cluster(new, now).await?;
     Ok(())
 }
 
+/// What kube-apiserver reads, and what it is started with.
+struct ApiServer {
+    token_kubeconfig: PathBuf,
+    authorization_kubeconfig: PathBuf,
+    authorization_config: PathBuf,
+    flags: PathBuf,
+}
+
+fn write_api_server_files(
+    data_dir: &Path,
+    address: &str,
+    port: u16,
+    ca_bundle: &str,
+    client: Option<&TlsFiles>,
+) -> Result<ApiServer, Failure> {
+    let files = ApiServer {
+        token_kubeconfig: data_dir.join("token-webhook.kubeconfig"),
+        authorization_kubeconfig: data_dir.join("authorization-webhook.kubeconfig"),
+        authorization_config: data_dir.join("authorization.yaml"),
+        flags: data_dir.join("kube-apiserver.flags"),
+    };
+    for (path, url) in [
+        (
+            &files.token_kubeconfig,
+            webhook_kubeconfig::server_url(address, port),
+        ),
+        (
+            &files.authorization_kubeconfig,
+            webhook_kubeconfig::authorizer_url(address, port),
+        ),
+    ] {
+        settings::write_webhook_kubeconfig(path, &url, ca_bundle, client)?;
+    }
+    let authorization = api_server::authorization_configuration(&files.authorization_kubeconfig);
+    settings::write_if_changed(&files.authorization_config, authorization.as_bytes(), 0o644)?;
+    let mut flags = api_server::flags(&ApiServerFiles {
+        token_kubeconfig: &files.token_kubeconfig,
+        authorization_kubeconfig: &files.authorization_kubeconfig,
+        authorization_config: &files.authorization_config,
+        authentication_config: Path::new(""),
+    })
+    .join("\n");
+    flags.push('\n');
+    settings::write_if_changed(&files.flags, flags.as_bytes(), 0o644)?;
+    Ok(files)
+}
+
 fn print_tour(
     args: &UpArgs,
     endpoint_url: &str,
-    kubeconfig: &Path,
+    flags: &Path,
     admin: &Admin,
 ) -> Result<(), Failure> {
     let mut text = String::new();
@@ -356,14 +428,14 @@ fn print_tour(
          \x20 aws sts get-caller-identity\n\
          \x20 aws eks get-token --cluster-name {cluster}\n\
          \x20 countersign get-token --cluster-name {cluster} | countersign verify -i {cluster} --explain\n\n\
-         A kube-apiserver asks it who is calling with\n\n\
-         \x20 --authentication-token-webhook-config-file={kubeconfig}\n\n\
+         A kube-apiserver asks it who is calling, and what access policies allow, with the flags in\n\n\
+         \x20 {flags}\n\n\
          Stop with Ctrl-C; everything is kept.\n",
         region = args.region,
         key = admin.access_key_id,
         secret = admin.secret.expose(),
         cluster = args.cluster,
-        kubeconfig = kubeconfig.display(),
+        flags = flags.display(),
     );
     use std::io::Write as _;
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
 use crate::harness::{Running, aws_cli, client, countersign, exec_token, presigned};
 
+/// Without the authorizer only this mode makes the creator an administrator.
+const CONFIG_MAP: [&str; 2] = ["--authentication-mode", "CONFIG_MAP"];
+
 fn webhook_flags(server: &Running, version: &str, ttl: &str) -> Vec<String> {
     vec![
         format!(
@@ -34,7 +37,7 @@ fn cluster_whoami_shows_username_groups_and_every_extra_field() {
     const TEST: &str = "cluster_whoami_shows_username_groups_and_every_extra_field";
     let Some(assets) = assets(TEST) else { return };
     for version in ["v1", "v1beta1"] {
-        let server = Running::up(&[]);
+        let server = Running::up(&CONFIG_MAP);
         let cluster = Cluster::start(&assets, &webhook_flags(&server, version, "2m"));
         let token = mint(&server, TEST, "demo");
         let output = cluster.kubectl(&token, &["auth", "whoami", "-o", "json"]);
@@ -85,10 +88,54 @@ fn cluster_whoami_shows_username_groups_and_every_extra_field() {
 }
 
 #[test]
+fn cluster_started_with_the_generated_files_obeys_access_policies() {
+    const TEST: &str = "cluster_started_with_the_generated_files_obeys_access_policies";
+    let Some(assets) = assets(TEST) else { return };
+    let server = Running::up(&[]);
+    let generated = server.dir.path().join("generated").display().to_string();
+    let init = ["init", "-i", "demo", "--out", &generated];
+    assert!(countersign(&init, &Default::default()).status.success());
+    let mut flags: Vec<String> = std::fs::read_to_string(server.field("apiServerFlags"))
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    flags.push(format!(
+        "--authentication-config={generated}/authentication.yaml"
+    ));
+    let cluster = Cluster::start(&assets, &flags);
+    let token = mint(&server, TEST, "demo");
+    let output = cluster.kubectl(&token, &["get", "namespaces", "-o", "name"]);
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(
+        stdout.contains("namespace/default"),
+        "{stderr}\n{}",
+        server.log_tail()
+    );
+    let event = server.wait_for_log("\"event\":\"authorize\"");
+    assert!(
+        event.contains("EKS Access Policy: allowed by ClusterRoleBinding"),
+        "{event}"
+    );
+    // Impersonation drops what the policy goes by, and nobody is somebody without a name.
+    let output = cluster.kubectl(&token, &["get", "secrets", "-A", "--as", "mallory"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("forbidden"), "{stderr}");
+    let output = cluster.kubectl("", &["get", "--raw", "/version"]);
+    assert!(
+        !output.status.success(),
+        "closed to requests without a name"
+    );
+}
+
+#[test]
 fn cluster_log_of_the_api_server_names_the_reason_of_a_denial() {
     const TEST: &str = "cluster_log_of_the_api_server_names_the_reason_of_a_denial";
     let Some(assets) = assets(TEST) else { return };
-    let server = Running::up(&[]);
+    let server = Running::up(&CONFIG_MAP);
     let cluster = Cluster::start(&assets, &webhook_flags(&server, "v1", "2m"));
     let other = mint(&server, TEST, "other");
     for (token, reason) in [

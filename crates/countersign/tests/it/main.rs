@@ -11,10 +11,13 @@
     reason = "tests fail by panicking"
 )]
 
+mod access;
 mod admin;
 mod assume_role;
 mod audit;
+mod authorizer;
 mod cluster;
+mod cluster_access;
 mod cluster_suite;
 #[cfg(feature = "etcd")]
 mod etcd;

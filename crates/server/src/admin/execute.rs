@@ -5,6 +5,7 @@ use countersign_session::{KeyState, KeyStatus, OpenError, RevocationTarget, open
 use countersign_store::{ClusterNameError, Directory, DirectoryError, DirectorySnapshot};
 use jiff::{SignedDuration, Timestamp};
 
+use super::access;
 use super::iam_dump::IamDump;
 use super::iam_import;
 use super::op::{
@@ -124,6 +125,27 @@ pub async fn execute(
                 written: done.written,
                 unchanged: done.unchanged,
             })
+        }
+        AdminOp::ShowAccess {
+            account,
+            cluster,
+            principal,
+        } => access::show(
+            &directory.snapshot(),
+            *account,
+            cluster.as_deref(),
+            principal.as_deref(),
+        ),
+        AdminOp::RebindAccessEntry {
+            account,
+            cluster,
+            principal_arn,
+            from,
+            to,
+        } => {
+            let cluster = cluster.as_deref();
+            let change = (from.as_deref(), to.as_str());
+            access::rebind(directory, *account, cluster, principal_arn, change, now).await
         }
         AdminOp::Backup {} => Ok(AdminAnswer::BackupFollows {}),
     }

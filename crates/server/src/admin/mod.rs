@@ -1,8 +1,8 @@
 //! Local administration: what is done on the server's machine and by no API.
 //!
 //! ```text
-//!   countersign sessions · root-key · store · iam ──┬── admin.sock ── the running server ──┐
-//!                                                   └── no server: the store itself ───────┴── execute(Directory, AdminOp)
+//!   countersign sessions · root-key · store · iam · access ──┬── admin.sock ── the running server ──┐
+//!                                                            └── no server: the store itself ───────┴── execute(Directory, AdminOp)
 //! ```
 //!
 //! The embedded store belongs to one process, so a command talks to the server that holds it, through a Unix socket in the
@@ -11,6 +11,7 @@
 //! Who may: the user the server runs as, and root. The directory must be accessible to its owner only, the socket has mode
 //! 0600, and both ends ask the kernel who the other one is.
 
+mod access;
 mod client;
 mod execute;
 mod frame;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use countersign_arn::AccountId;
+use countersign_review::AccessSnapshot;
 use countersign_session::RevocationRow;
 use countersign_store::records::AwsPolicy;
 use jiff::Timestamp;
@@ -78,6 +79,34 @@ pub enum AdminOp {
         /// The policies.
         policies: Vec<AwsPolicy>,
     },
+    /// The access configuration of a cluster: mode, entries, what each is bound to.
+    ShowAccess {
+        /// The cluster's account; needed where several have one of the name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+        /// Its name or ARN; absent = the only one there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// A principal that is asked about, which may have no entry.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        principal: Option<String>,
+    },
+    /// Binds an access entry to another principal of its name.
+    RebindAccessEntry {
+        /// The cluster's account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+        /// Its name or ARN; absent = the only one there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// The entry's principal ARN.
+        principal_arn: String,
+        /// To whom it is bound now, as the person was shown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// To whom it is to be bound.
+        to: String,
+    },
     /// A backup of the store; its bytes follow the answer until the end of the stream.
     Backup {},
 }
@@ -97,6 +126,8 @@ impl AdminOp {
             Self::ExportIam { .. } => "export-iam",
             Self::ImportIam { .. } => "import-iam",
             Self::ImportAwsPolicies { .. } => "import-aws-policies",
+            Self::ShowAccess { .. } => "show-access",
+            Self::RebindAccessEntry { .. } => "rebind-access-entry",
             Self::Backup {} => "backup",
         }
     }
@@ -232,6 +263,18 @@ pub enum AdminAnswer {
         written: usize,
         /// Policies that were there as they are.
         unchanged: usize,
+    },
+    /// To `ShowAccess`.
+    Access(Box<AccessSnapshot>),
+    /// To `RebindAccessEntry`.
+    AccessEntryRebound {
+        /// The entry's principal ARN.
+        principal_arn: String,
+        /// To whom it was bound.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// To whom it is bound.
+        to: String,
     },
     /// To `Backup`: the backup follows.
     BackupFollows {},

@@ -33,6 +33,8 @@ pub struct Event<'a> {
     pub user_agent: &'a str,
     /// The parameters; none when they could not be read.
     pub parameters: Option<&'a Parameters<'a>>,
+    /// The parameters of a REST-JSON request, read against the shape of its operation: an object without secrets.
+    pub input: Option<&'a serde_json::Value>,
     /// What was answered; none for errors and for operations without output.
     pub response: Option<&'a Member>,
     /// Code and message of the error that was answered.

@@ -41,6 +41,41 @@ pub(super) fn write(
     unknown
 }
 
+/// Writes `requestParameters` that were read against the shape of their operation, which knows what is secret. None is left
+/// out: what the shape does not know was never read.
+pub(super) fn write_read(json: &mut Json, input: &serde_json::Value) -> usize {
+    json.key("requestParameters");
+    match input.as_object() {
+        Some(members) if !members.is_empty() => {
+            omit_if_large(json, MAX_BYTES, |json| write_value(json, input));
+        }
+        _ => json.literal("null"),
+    }
+    0
+}
+
+fn write_value(json: &mut Json, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Null => json.literal("null"),
+        serde_json::Value::Bool(value) => json.literal(if *value { "true" } else { "false" }),
+        serde_json::Value::Number(number) => json.literal(&number.to_string()),
+        serde_json::Value::String(value) => text(json, value),
+        serde_json::Value::Array(items) => {
+            json.open(b'[');
+            items.iter().for_each(|item| write_value(json, item));
+            json.close(b']');
+        }
+        serde_json::Value::Object(members) => {
+            json.open(b'{');
+            for (name, member) in members {
+                json.key(name);
+                write_value(json, member);
+            }
+            json.close(b'}');
+        }
+    }
+}
+
 /// Parameters that say which call it is, or prove who makes it.
 fn is_protocol(name: &str) -> bool {
     matches!(

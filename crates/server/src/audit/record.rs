@@ -52,7 +52,10 @@ pub fn record(event: &Event<'_>) -> Vec<u8> {
         json.field("errorCode", cut(code, 256));
         json.field("errorMessage", first_paragraph(message));
     }
-    let unknown_parameters = parameters::write(&mut json, event.parameters, known.is_some());
+    let unknown_parameters = match event.input {
+        Some(input) => parameters::write_read(&mut json, input),
+        None => parameters::write(&mut json, event.parameters, known.is_some()),
+    };
     let written = matches!(known, Some(Class::Issue | Class::Write)) && event.error.is_none();
     response::write(&mut json, event.response.filter(|_| written));
     ours(&mut json, event, unknown_parameters);

@@ -30,7 +30,7 @@ fn value(json: &mut Json, member: &Member) {
         Member::Text(text) => json.string(text),
         // As it was answered.
         Member::Document(text) => json.string(&percent_encoded(text)),
-        Member::Blob(_) => json.string(HIDDEN),
+        Member::Blob(_) | Member::Written(_) => json.string(HIDDEN),
         Member::None => json.literal("null"),
         Member::Time(time) => {
             json.string(&time.strftime("%b %-d, %Y, %-I:%M:%S %p").to_string());

@@ -77,6 +77,8 @@ static CLASSES: LazyLock<HashMap<&str, (&str, Class)>> = LazyLock::new(|| {
         ("sts", STS_READS, Class::Read),
         ("iam", IAM_READS, Class::Read),
         ("iam", IAM_WRITES, Class::Write),
+        ("eks", EKS_READS, Class::Read),
+        ("eks", EKS_WRITES, Class::Write),
     ]
     .into_iter()
     .flat_map(|(service, names, class)| {
@@ -144,7 +146,39 @@ const ANSWERED: &str = "\
     ServiceSpecificCredential ServiceSpecificCredentialId ServiceUserName SessionTokenSize
     SessionTokenUtilization SourceIdentity SourceRoleTemplate Status Subject SubjectFromWebIdentityToken
     SubjectType Tags TemplateArn TemplateMinorVersion UpdateDate UploadDate User UserId UserName Value VersionId
-    VirtualMFADevice";
+    VirtualMFADevice
+    accessConfig accessEntry accessEntryArn accessScope arn associatedAccessPolicy associatedAt authenticationMode
+    blockStorage bootstrapClusterCreatorAdminPermissions cidrs cluster clusterLogging clusterName computeConfig
+    controlPlaneInstanceType controlPlanePlacement controlPlaneScalingConfig createdAt deletionProtection
+    elasticLoadBalancing enabled encryptionConfig endpoint endpointPrivateAccess endpointPublicAccess errorCode
+    errorMessage errors groupName health id identity ipFamily issuer issues keyArn kubernetesGroups
+    kubernetesNetworkConfig logging modifiedAt name namespaces nodePools nodeRoleArn oidc outpostArns outpostConfig
+    params platformVersion policyArn principalArn provider publicAccessCidrs remoteNetworkConfig remoteNodeNetworks
+    remotePodNetworks resourceIds resources resourcesVpcConfig roleArn securityGroupIds serviceIpv4Cidr
+    serviceIpv6Cidr status storageConfig subnetIds supportType tier type types update upgradePolicy username value
+    version zonalShiftConfig";
+
+/// Operations of EKS that change nothing.
+const EKS_READS: &str = "\
+    DescribeAccessEntry DescribeAddon DescribeAddonConfiguration DescribeAddonVersions DescribeCapability
+    DescribeCertificateAuthority DescribeCluster DescribeClusterVersions DescribeEksAnywhereSubscription
+    DescribeFargateProfile DescribeIdentityProviderConfig DescribeInsight DescribeInsightsRefresh
+    DescribeNodegroup DescribePodIdentityAssociation DescribeUpdate ListAccessEntries ListAccessPolicies
+    ListAddons ListAssociatedAccessPolicies ListCapabilities ListCertificateAuthorities ListClusters
+    ListEksAnywhereSubscriptions ListFargateProfiles ListIdentityProviderConfigs ListInsights ListNodegroups
+    ListPodIdentityAssociations ListTagsForResource ListUpdates";
+
+/// Operations of EKS that change something.
+const EKS_WRITES: &str = "\
+    ActivateCertificateAuthority AssociateAccessPolicy AssociateEncryptionConfig
+    AssociateIdentityProviderConfig CancelUpdate CreateAccessEntry CreateAddon CreateCapability
+    CreateCertificateAuthority CreateCluster CreateEksAnywhereSubscription CreateFargateProfile CreateNodegroup
+    CreatePodIdentityAssociation DeleteAccessEntry DeleteAddon DeleteCapability DeleteCertificateAuthority
+    DeleteCluster DeleteEksAnywhereSubscription DeleteFargateProfile DeleteNodegroup
+    DeletePodIdentityAssociation DeregisterCluster DisassociateAccessPolicy DisassociateIdentityProviderConfig
+    RegisterCluster StartInsightsRefresh TagResource UntagResource UpdateAccessEntry UpdateAddon
+    UpdateCapability UpdateClusterConfig UpdateClusterVersion UpdateEksAnywhereSubscription
+    UpdateNodegroupConfig UpdateNodegroupVersion UpdatePodIdentityAssociation";
 
 /// Operations of STS that give credentials or tokens.
 const STS_ISSUES: &str = "\

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 
 use countersign_sigv4::{
-    AuthError, Header, Offered, Parsed, Payload, Protocol, ServicePolicy, check_request,
+    AuthError, Header, Offered, Parsed, Payload, ServicePolicy, check_request,
 };
 use http::Method;
 
-use super::query::{self, Parameters};
-use super::{ApiError, AwsApi, Caller, Received, Service, Trace, throttled};
+use super::{ApiError, Asked, AwsApi, Caller, Received, Service, Trace, throttled};
 use crate::listen::Peer;
 
 impl AwsApi {
@@ -17,7 +16,7 @@ impl AwsApi {
     pub(super) fn authenticate(
         &self,
         received: &Received<'_>,
-        parameters: &Result<Parameters<'_>, query::ParameterError>,
+        asked: &Asked<'_>,
         trace: &mut Trace<'_>,
         snapshot: &countersign_store::DirectorySnapshot,
         anonymous: bool,
@@ -31,9 +30,8 @@ impl AwsApi {
             if anonymous {
                 return Ok(None);
             }
-            let no_action = parameters
-                .as_ref()
-                .is_ok_and(|parameters| parameters.get("Action").is_none());
+            let no_action =
+                matches!(asked, Asked::Query(Ok(parameters)) if parameters.get("Action").is_none());
             if received.head.method == Method::GET && no_action {
                 return Err(ApiError::new(
                     404,
@@ -87,10 +85,11 @@ impl AwsApi {
             })
     }
 
-    fn policy(&self, service: Service) -> &ServicePolicy {
+    pub(super) fn policy(&self, service: Service) -> &ServicePolicy {
         match service {
             Service::Sts => &self.sts,
             Service::Iam => &self.iam,
+            Service::Eks => &self.eks,
         }
     }
 
@@ -104,7 +103,7 @@ impl AwsApi {
             .operation
             .map_or("unknown", |operation| operation.name);
         tracing::debug!(peer = %received.peer.address, operation, %error, "request not authenticated");
-        let wire = error.wire(Protocol::Query);
+        let wire = error.wire(self.policy(trace.service).protocol);
         trace.allow = wire.allow;
         ApiError::new(wire.status, wire.code, wire.message)
     }

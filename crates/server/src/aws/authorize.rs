@@ -11,6 +11,9 @@ use super::operation::Call;
 use super::target::{Resource, Target};
 use super::{ApiError, internal_failure, own_password};
 
+/// Asks for what only the operation can tell.
+pub(crate) type Asking = fn(&Call<'_>) -> Result<(), ApiError>;
+
 /// What an operation needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rule {
@@ -26,6 +29,8 @@ pub(crate) enum Rule {
         tagging: Option<&'static str>,
         /// The parameter with the name of a role that the call hands to a service, and the service.
         passes: Option<(&'static str, &'static str)>,
+        /// What it needs besides, which only the operation can tell.
+        also: Option<Asking>,
     },
 }
 
@@ -36,6 +41,7 @@ pub(crate) const fn on(target: Target) -> Rule {
         creates: false,
         tagging: None,
         passes: None,
+        also: None,
     }
 }
 
@@ -46,6 +52,7 @@ pub(crate) const fn creates(target: Target) -> Rule {
         creates: true,
         tagging: None,
         passes: None,
+        also: None,
     }
 }
 
@@ -58,12 +65,14 @@ impl Rule {
                 target,
                 creates,
                 passes,
+                also,
                 ..
             } => Self::Policy {
                 target,
                 creates,
                 tagging: Some(action),
                 passes,
+                also,
             },
         }
     }
@@ -76,12 +85,34 @@ impl Rule {
                 target,
                 creates,
                 tagging,
+                also,
                 ..
             } => Self::Policy {
                 target,
                 creates,
                 tagging,
                 passes: Some((parameter, service)),
+                also,
+            },
+        }
+    }
+
+    /// This is needed too.
+    pub(crate) const fn and(self, also: Asking) -> Self {
+        match self {
+            Self::Own => self,
+            Self::Policy {
+                target,
+                creates,
+                tagging,
+                passes,
+                ..
+            } => Self::Policy {
+                target,
+                creates,
+                tagging,
+                passes,
+                also: Some(also),
             },
         }
     }
@@ -97,6 +128,7 @@ pub(crate) fn authorize(call: &Call<'_>) -> Result<(), ApiError> {
         creates,
         tagging,
         passes,
+        also,
     } = &call.operation.rule
     else {
         return Ok(());
@@ -117,6 +149,9 @@ pub(crate) fn authorize(call: &Call<'_>) -> Result<(), ApiError> {
     if let Some((parameter, service)) = passes {
         let role = Target::Role(parameter).resource(call, false)?;
         ask(call, "iam:PassRole", &role, Some(service))?;
+    }
+    if let Some(also) = also {
+        also(call)?;
     }
     Ok(())
 }

@@ -42,15 +42,17 @@ pub(crate) fn of_action(
     for key in defined {
         match key.as_str() {
             "aws:RequestTag/${TagKey}" => {
-                set_tags(&mut keys, "aws:RequestTag/", input.tags("Tags").iter());
+                set_tags(&mut keys, "aws:RequestTag/", input.request_tags().iter());
             }
             "aws:TagKeys" => {
                 let mut named: Vec<String> = input
-                    .tags("Tags")
+                    .request_tags()
                     .iter()
                     .map(|tag| tag.key.to_string())
                     .collect();
-                named.extend(input.texts("TagKeys").into_iter().map(str::to_owned));
+                for parameter in ["TagKeys", "tagKeys"] {
+                    named.extend(input.texts(parameter).into_iter().map(str::to_owned));
+                }
                 if !named.is_empty() {
                     keys.set_list("aws:TagKeys", named);
                 }
@@ -98,9 +100,18 @@ pub(crate) fn of_action(
                     keys.set("sts:SigningAlgorithm", algorithm.to_owned());
                 }
             }
+            key if key.starts_with("eks:") => super::eks::set_key(call, name, key, &mut keys),
             _ => {}
         }
     }
+    for (key, values) in &resource.keys {
+        if policy::tables::is_list_key(key) {
+            keys.set_list(*key, values.iter().cloned());
+        } else if let Some(value) = values.first() {
+            keys.set(*key, value.clone());
+        }
+    }
+    super::eks::set_own_keys(call, action, &mut keys);
     Ok(keys)
 }
 
@@ -190,7 +201,7 @@ fn of_request(call: &Call<'_>, keys: &mut policy::Context<'static>) {
 /// IAM is in one region of each partition, whatever region a request was signed for.
 fn requested_region<'a>(call: &'a Call<'_>) -> &'a str {
     match (call.operation.service, call.partition()) {
-        (Service::Sts, _) => call.region(),
+        (Service::Sts | Service::Eks, _) => call.region(),
         (Service::Iam, Partition::Aws) => "us-east-1",
         (Service::Iam, Partition::China) => "cn-north-1",
         (Service::Iam, Partition::GovCloud) => "us-gov-west-1",

@@ -80,12 +80,16 @@ impl Finished<'_> {
     /// `HIDDEN_DUE_TO_SECURITY_REASONS`; parameters that the operation does not know are not in it.
     #[must_use]
     pub fn parameters(&self) -> Option<serde_json::Value> {
-        let input = self.input?;
-        let members = input
-            .iter()
-            .map(|(parameter, value)| (parameter.name.to_owned(), json(&parameter.kind, value)));
-        Some(serde_json::Value::Object(members.collect()))
+        self.input.map(parameters)
     }
+}
+
+/// Parameters as JSON, without those that the shape calls secret.
+pub(super) fn parameters(input: &Input<'_>) -> serde_json::Value {
+    let members = input
+        .iter()
+        .map(|(parameter, value)| (parameter.name.to_owned(), json(&parameter.kind, value)));
+    serde_json::Value::Object(members.collect())
 }
 
 fn json(kind: &Kind, value: &Value<'_>) -> serde_json::Value {
@@ -108,7 +112,13 @@ fn json(kind: &Kind, value: &Value<'_>) -> serde_json::Value {
             });
             serde_json::Value::Object(members.collect())
         }
+        (Kind::Map { .. }, Value::Map(members)) => {
+            let members = members
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), json(kind, value)));
+            serde_json::Value::Object(members.collect())
+        }
         // A value is read with the kind it stands beside.
-        (_, Value::List(_) | Value::Structure(_)) => serde_json::Value::Null,
+        (_, Value::List(_) | Value::Structure(_) | Value::Map(_)) => serde_json::Value::Null,
     }
 }

@@ -1,4 +1,5 @@
-//! The AWS listener: one address for every AWS API; the service is told by the action, else by the credential scope.
+//! The AWS listener: one address for every AWS API. The path `/` is the Query protocol's, where the action tells the service,
+//! else the credential scope; other paths are those of REST-JSON services, told by the path.
 //!
 //! ```text
 //!   request ─ body cap ─ parameters ─ operation table ─┬ needs no signature ──────────────┐
@@ -8,10 +9,12 @@
 //! The (version, action) pair names service and operation, and the credential scope must be that service's: a request is never
 //! authenticated for one service and dispatched to another. A [`Caller`] is made by verification only.
 
+mod asked;
 mod authenticate;
 mod authorize;
 mod conditions;
 mod documents;
+mod eks;
 mod finished;
 mod holder;
 mod iam;
@@ -23,6 +26,7 @@ mod policies;
 pub mod query;
 mod record;
 mod respond;
+mod rest;
 mod service;
 mod shape;
 mod sts;
@@ -35,14 +39,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
-use countersign_sigv4::{Offered, Parsed, ServicePolicy};
+use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
 use countersign_store::{Directory, Random};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
+pub use eks::EksOptions;
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
@@ -50,6 +56,7 @@ use operation::{Access, Answer as Answering, Call, Operation};
 use policies::PolicyCache;
 use query::{Member, Parameters};
 use respond::{answer, query_error, rest_error};
+use rest::Rewritten;
 pub use service::Service;
 use shape::{Input, Style};
 use sts::SamlTrust;
@@ -72,11 +79,16 @@ pub(crate) fn read_assume_role(parameters: &Parameters<'_>) {
 
 /// Reads parameters against the shapes of all operations, for the fuzzer.
 pub(crate) fn read_all_shapes(parameters: &Parameters<'_>) {
-    for operation in table::all() {
+    for operation in table::all().filter(|operation| operation.http.is_none()) {
         for style in [Style::WithValue, Style::WithoutValue] {
             let _ = Input::read(operation.shape, parameters, style);
         }
     }
+}
+
+/// Reads a REST-JSON request as far as it goes without a caller, for the fuzzer.
+pub(crate) fn read_rest(method: &str, path: &str, query: &str, body: &[u8]) {
+    rest::read_any(method, path, query, body);
 }
 
 /// Every operation with its parameters and their constraints, and the operations of the service models that are not
@@ -107,6 +119,8 @@ pub async fn keep_session_keys(directory: Directory) {
 const MAX_BODY: usize = 256 << 10;
 /// Bytes of a body for IAM: SAML metadata has up to 10,000,000 characters, and grows when it is encoded.
 const MAX_LARGE_BODY: usize = 11 << 20;
+/// Bytes of a body of a REST-JSON service (EKS API spec, section 1.2).
+const MAX_REST_BODY: usize = 1 << 20;
 /// Large bodies in memory at once.
 const LARGE_BODIES: usize = 4;
 
@@ -169,6 +183,9 @@ pub struct AwsApi {
     debug_signatures: bool,
     sts: ServicePolicy,
     iam: ServicePolicy,
+    eks: ServicePolicy,
+    rewritten: Rewritten,
+    eks_options: EksOptions,
     policies: PolicyCache,
     saml: SamlTrust,
     random: Random,
@@ -200,6 +217,9 @@ impl AwsApi {
             debug_signatures,
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
+            eks: ServicePolicy::for_service("eks"),
+            rewritten: Rewritten::default(),
+            eks_options: EksOptions::default(),
             policies: PolicyCache::default(),
             saml: SamlTrust::default(),
             random: Random::system(),
@@ -265,6 +285,16 @@ impl AwsApi {
         self
     }
 
+    /// The same with other access policies, limits and times of the EKS API.
+    #[must_use]
+    pub fn with_eks(mut self, options: EksOptions) -> Self {
+        if let Some(regions) = &options.regions {
+            self.eks.regions = Regions::Listed(regions.clone());
+        }
+        self.eks_options = options;
+        self
+    }
+
     /// The same with other SAML endpoints and audiences than those of AWS.
     #[must_use]
     pub fn with_saml(mut self, options: SamlOptions) -> Self {
@@ -280,38 +310,50 @@ impl AwsApi {
         if let Some(answer) = self.document(&head, now) {
             return answer;
         }
-        if !matches!(head.uri.path(), "" | "/") {
-            let error = ApiError::new(
-                404,
-                "UnknownOperationException",
-                "No operation has this path.",
-            );
-            return rest_error(&error, &request_id);
+        let is_rest = is_rest(&head);
+        // Nothing is read for a path that nobody has.
+        if is_rest && let Err(error) = rest::Request::of(&head, &Bytes::new()) {
+            return rest_error(&error, None, &request_id);
         }
-        let service = Service::signed_for(&head).unwrap_or(Service::Sts);
-        let refuse =
-            |error: &ApiError| query_error(service.format(&head), service, error, &request_id);
+        let service = if is_rest {
+            Service::Eks
+        } else {
+            Service::signed_for(&head).unwrap_or(Service::Sts)
+        };
+        let refuse = |error: ApiError| {
+            if is_rest {
+                rest_error(&rest::generic(error), None, &request_id)
+            } else {
+                query_error(service.format(&head), service, &error, &request_id)
+            }
+        };
         // Kept until the call is answered: the body is in memory for as long.
         let mut permit = None;
         let mut limit = MAX_BODY;
-        if body.size_hint().lower() > MAX_BODY as u64 && self.may_be_large(&head, peer, now) {
+        if body.size_hint().lower() > MAX_BODY as u64
+            && self.may_be_large(&head, is_rest, peer, now)
+        {
             match self.large_bodies.try_acquire() {
                 Ok(acquired) => permit = Some(acquired),
-                Err(_) => return refuse(&throttled()),
+                Err(_) => return refuse(throttled()),
             }
-            limit = MAX_LARGE_BODY;
+            limit = if is_rest {
+                MAX_REST_BODY
+            } else {
+                MAX_LARGE_BODY
+            };
         }
         let body = match read_body(body, limit).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
-                return refuse(&ApiError::new(
+                return refuse(ApiError::new(
                     413,
                     "RequestEntityTooLarge",
                     "The request body is too large.",
                 ));
             }
             Err(BodyError::Broken) => {
-                return refuse(&ApiError::new(
+                return refuse(ApiError::new(
                     400,
                     "IncompleteBody",
                     "The request body did not arrive whole.",
@@ -331,12 +373,19 @@ impl AwsApi {
         outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
-    /// Whether the head is that of a request signed for IAM: its signature has the right form, and its date is now.
-    fn may_be_large(&self, head: &http::request::Parts, peer: Peer, now: Timestamp) -> bool {
+    /// Whether the head is that of a request signed for IAM or EKS: its signature has the right form, and its date is now.
+    fn may_be_large(
+        &self,
+        head: &http::request::Parts,
+        is_rest: bool,
+        peer: Peer,
+        now: Timestamp,
+    ) -> bool {
+        let policy = if is_rest { &self.eks } else { &self.iam };
         let headers = headers_of(head);
         let request = signed_request(head, &headers, peer, &[]);
         Offered::by(&request) != Offered::Nothing
-            && Parsed::from_request(&request, &self.iam, now).is_ok()
+            && Parsed::from_request(&request, policy, now).is_ok()
     }
 
     /// Answers a request that was read, at a time that is given.
@@ -355,18 +404,13 @@ impl AwsApi {
             now,
             request_id,
         };
-        let form: &[u8] = if head.method == Method::POST {
-            body
-        } else {
-            b""
+        let asked = match Asked::of(head, body) {
+            Ok(asked) => asked,
+            Err(error) => return rest_error(&error, None, request_id),
         };
-        let parameters = Parameters::parse(head.uri.query().unwrap_or_default(), form);
-        let operation = parameters.as_ref().ok().and_then(table::find);
+        let operation = asked.operation();
         let mut trace = Trace {
-            service: operation.map_or_else(
-                || table::service_of(parameters.as_ref().ok(), Service::signed_for(head)),
-                |operation| operation.service,
-            ),
+            service: asked.service(head),
             operation,
             caller: None,
             input: None,
@@ -374,8 +418,14 @@ impl AwsApi {
             allow: None,
             place: None,
         };
-        let ended = self.call(&received, &parameters, &mut trace).await;
-        self.record(&received, parameters.as_ref().ok(), &mut trace, &ended);
+        let ended = self.call(&received, &asked, &mut trace).await;
+        let ended = match &asked {
+            Asked::Query(_) => ended,
+            Asked::Rest(request) => {
+                ended.map_err(|error| rest::worded(request.route.operation, error))
+            }
+        };
+        self.record(&received, &asked, &mut trace, &ended);
         let Trace { service, .. } = trace;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
@@ -398,14 +448,26 @@ impl AwsApi {
         match ended {
             Ok(member) => {
                 self.metrics.aws_request(service.signing_name(), name, "");
-                let text = query::success(format, service.namespace(), name, &member, request_id);
-                answer(StatusCode::OK, format.content_type(), text, request_id)
+                let (content_type, text) = match &asked {
+                    Asked::Query(_) => (
+                        format.content_type(),
+                        query::success(format, service.namespace(), name, &member, request_id),
+                    ),
+                    Asked::Rest(_) => ("application/json", rest::body(&member)),
+                };
+                answer(StatusCode::OK, content_type, text, request_id)
             }
             Err(error) => {
                 self.metrics
                     .aws_request(service.signing_name(), name, error.code);
                 tracing::debug!(%request_id, peer = %peer.address, operation = name, code = error.code, "AWS API request refused");
-                let mut answer = query_error(format, service, &error, request_id);
+                let mut answer = match &asked {
+                    Asked::Query(_) => query_error(format, service, &error, request_id),
+                    Asked::Rest(request) => {
+                        let members = rest::members_of_error(request, &error);
+                        rest_error(&error, Some(members), request_id)
+                    }
+                };
                 if let Some(allow) = trace.allow {
                     answer
                         .headers_mut()
@@ -417,11 +479,12 @@ impl AwsApi {
     }
 
     /// The order of checks is IAM's (IAM API spec, section 1.2): signature and kind of session, parameters, permission;
-    /// then the operation.
+    /// then the operation. In EKS, what is wrong with a parameter of the right type is told behind the permission (EKS API
+    /// spec, section 1.7).
     async fn call<'p>(
         &'p self,
         received: &Received<'p>,
-        parameters: &'p Result<Parameters<'p>, query::ParameterError>,
+        asked: &'p Asked<'p>,
         trace: &mut Trace<'p>,
     ) -> Result<Member, ApiError> {
         self.check_store()?;
@@ -429,23 +492,20 @@ impl AwsApi {
         let anonymous = trace
             .operation
             .is_some_and(|operation| operation.access == Access::Anonymous);
-        trace.caller = self.authenticate(received, parameters, trace, &snapshot, anonymous)?;
+        trace.caller = self.authenticate(received, asked, trace, &snapshot, anonymous)?;
         self.check_rate(received, trace)?;
-        let parameters = parameters
-            .as_ref()
-            .map_err(|error| ApiError::new(400, "ValidationError", error.to_string()))?;
-        let Some(operation) = trace
-            .operation
-            .filter(|operation| !matches!(operation.answer, Answering::NotOffered))
-        else {
-            return Err(table::missing_operation(parameters));
-        };
+        if let Asked::Rest(request) = asked
+            && request.route.rewritten
+        {
+            self.rewritten.note(received.peer.address.ip());
+        }
+        let operation = asked.offered()?;
         if let Some(session) = trace.caller.as_ref().and_then(Caller::session)
             && let Some(call) = session_call(operation)
         {
             check_call(session, call)?;
         }
-        let input = Input::read(operation.shape, parameters, operation.service.style())?;
+        let (input, fault) = asked.read(operation)?;
         if let Some(observer) = &self.observer
             && !observer.accepts(operation.name, operation.writes())
         {
@@ -480,6 +540,7 @@ impl AwsApi {
             policies: &self.policies,
             usage: &self.usage,
             saml: &self.saml,
+            eks: &self.eks_options,
             web_identity: self.web_identity.as_deref(),
             random: &self.random,
             now: received.now,
@@ -490,10 +551,11 @@ impl AwsApi {
         };
         let ended = match authorize::authorize(&call) {
             Err(denied) => Err(denied),
-            Ok(()) => match operation.answer {
-                Answering::Read(answer) => answer(&call),
-                Answering::Write(answer) => answer(&call).await,
-                Answering::NotOffered => Err(table::missing_operation(parameters)),
+            Ok(()) => match (fault, operation.answer) {
+                (Some(fault), _) => Err(fault),
+                (None, Answering::Read(answer)) => answer(&call),
+                (None, Answering::Write(answer)) => answer(&call).await,
+                (None, Answering::NotOffered) => Err(asked.missing()),
             },
         };
         let Call {
@@ -559,6 +621,8 @@ struct Trace<'p> {
 fn session_call(operation: &Operation) -> Option<SessionCall> {
     match operation.service {
         Service::Iam => Some(SessionCall::Iam),
+        // Temporary credentials of any kind may call it.
+        Service::Eks => None,
         Service::Sts => StsCall::ALL
             .into_iter()
             .find(|call| call.name() == operation.name)

@@ -13,6 +13,7 @@ use countersign_store::{Directory, DirectorySnapshot, Random};
 use jiff::Timestamp;
 
 use super::authorize::Rule;
+use super::eks::EksOptions;
 use super::finished::Decided;
 use super::holder::Holder;
 use super::policies::PolicyCache;
@@ -30,6 +31,8 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) service: Service,
     pub(crate) access: Access,
+    /// Method and path in REST-JSON; none in the Query protocol.
+    pub(crate) http: Option<Http>,
     /// Its parameters in the order of the service model.
     pub(crate) shape: &'static [Parameter],
     /// What a caller must be allowed.
@@ -40,8 +43,16 @@ pub(crate) struct Operation {
 impl Operation {
     /// Whether the operation changes anything. STS issues credentials without a write, and counts as one that reads.
     pub(crate) fn writes(&self) -> bool {
-        matches!(self.answer, Answer::Write(_)) && self.service == Service::Iam
+        matches!(self.answer, Answer::Write(_)) && self.service != Service::Sts
     }
+}
+
+/// How a REST-JSON operation is called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Http {
+    pub(crate) method: &'static str,
+    /// With labels in braces, such as `/clusters/{name}`.
+    pub(crate) path: &'static str,
 }
 
 /// Whether a request must be signed.
@@ -88,6 +99,7 @@ pub(crate) const fn iam(
         name,
         service: Service::Iam,
         access: Access::Signed,
+        http: None,
         shape,
         rule,
         answer,
@@ -106,6 +118,26 @@ pub(crate) const fn sts(
         name,
         service: Service::Sts,
         access,
+        http: None,
+        shape,
+        rule,
+        answer,
+    }
+}
+
+/// A row of an EKS table.
+pub(crate) const fn eks(
+    name: &'static str,
+    (method, path): (&'static str, &'static str),
+    shape: &'static [Parameter],
+    rule: Rule,
+    answer: Answer,
+) -> Operation {
+    Operation {
+        name,
+        service: Service::Eks,
+        access: Access::Signed,
+        http: Some(Http { method, path }),
         shape,
         rule,
         answer,
@@ -129,6 +161,7 @@ pub(crate) struct Call<'a> {
     /// What was used when.
     pub(super) usage: &'a Usage,
     pub(crate) saml: &'a SamlTrust,
+    pub(crate) eks: &'a EksOptions,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,

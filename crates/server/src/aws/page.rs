@@ -1,4 +1,5 @@
-//! Lists in pages (IAM API spec, section 1.1): `MaxItems` and an opaque `Marker`.
+//! Lists in pages: `MaxItems` and an opaque `Marker` (IAM API spec, section 1.1), or `maxResults` and `nextToken` (EKS API
+//! spec, section 1.5).
 //!
 //! A marker is the key of the last entry, sealed for the account, the operation and the filters it was made for. The next
 //! page holds the entries behind that key, whatever was written in between.
@@ -8,14 +9,17 @@ use countersign_session::{Purpose, open_message, seal_message};
 
 use super::operation::Call;
 use super::query::Member;
+use super::shape::Input;
 use super::shape::Value;
-use super::{ApiError, internal_failure};
+use super::{ApiError, Service, internal_failure};
 
 /// Entries of a page when `MaxItems` is not given.
 const DEFAULT_ITEMS: usize = 100;
 /// Longest key, in bytes: the names of all entities with a letter before them, MFA devices' names, and positions. A marker
 /// stays below its 320 characters with it.
 const MAX_KEY: usize = 130;
+/// The same in EKS, whose longest keys are the ARNs of principals, and whose tokens have no bound in the model.
+const MAX_ARN_KEY: usize = 2048;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,20 +37,20 @@ pub(crate) struct Page<T> {
 }
 
 impl PageRequest {
-    /// Reads `MaxItems` and `Marker`.
+    /// Reads how many entries are asked for, and behind which one.
     ///
     /// # Errors
-    /// `ValidationError` `Invalid Marker.` for one that was not made here, for this account, operation and filters.
+    /// `ValidationError` `Invalid Marker.`, or `InvalidParameterException`, for one that was not made here, for this account, operation and filters.
     pub(crate) fn of(call: &Call<'_>) -> Result<Self, ApiError> {
         let limit = call
             .input
-            .integer("MaxItems")
+            .integer(limit_name(call))
             .and_then(|items| usize::try_from(items).ok())
             .unwrap_or(DEFAULT_ITEMS)
             .max(1);
         let after = call
             .input
-            .text("Marker")
+            .text(marker_name(call))
             .map(|marker| open(call, marker))
             .transpose()?;
         Ok(Self { limit, after })
@@ -62,9 +66,9 @@ impl PageRequest {
     /// # Errors
     /// `Invalid Marker.` when the key is no position.
     pub(crate) fn skip(&self) -> Result<usize, ApiError> {
-        self.after
-            .as_deref()
-            .map_or(Ok(0), |after| after.parse().map_err(|_| invalid_marker()))
+        self.after.as_deref().map_or(Ok(0), |after| {
+            after.parse().map_err(|_| invalid_marker(Service::Iam))
+        })
     }
 
     /// Takes a page of `items`, which are in the order of their keys and begin behind [`PageRequest::after`].
@@ -121,14 +125,47 @@ impl<T> Page<T> {
         members
     }
 
+    /// The members of an answer of EKS: the list, and `nextToken` when there is more.
+    pub(crate) fn with_token(
+        self,
+        name: &'static str,
+        entry: impl FnMut(T) -> Member,
+    ) -> Vec<(&'static str, Member)> {
+        let items = self.items.into_iter().map(entry).collect();
+        let mut members = vec![(name, Member::List(items))];
+        members.extend(self.marker.map(|token| ("nextToken", Member::Text(token))));
+        members
+    }
+
     /// The answer of a list operation.
     pub(crate) fn answer(self, name: &'static str, entry: impl FnMut(T) -> Member) -> Member {
         Member::Structure(self.members(name, entry))
     }
 }
 
-fn invalid_marker() -> ApiError {
-    ApiError::new(400, "ValidationError", "Invalid Marker.")
+fn limit_name(call: &Call<'_>) -> &'static str {
+    match call.operation.service {
+        Service::Eks => "maxResults",
+        Service::Iam | Service::Sts => "MaxItems",
+    }
+}
+
+fn marker_name(call: &Call<'_>) -> &'static str {
+    match call.operation.service {
+        Service::Eks => "nextToken",
+        Service::Iam | Service::Sts => "Marker",
+    }
+}
+
+fn invalid_marker(service: Service) -> ApiError {
+    match service {
+        Service::Eks => ApiError::new(
+            400,
+            "InvalidParameterException",
+            "The nextToken parameter is not one of an earlier page of this list",
+        ),
+        Service::Iam | Service::Sts => ApiError::new(400, "ValidationError", "Invalid Marker."),
+    }
 }
 
 fn seal(call: &Call<'_>, key: &str) -> Result<String, ApiError> {
@@ -139,7 +176,11 @@ fn seal(call: &Call<'_>, key: &str) -> Result<String, ApiError> {
             "Pages cannot be made at the moment.",
         )
     };
-    if key.len() > MAX_KEY {
+    let longest = match call.operation.service {
+        Service::Eks => MAX_ARN_KEY,
+        Service::Iam | Service::Sts => MAX_KEY,
+    };
+    if key.len() > longest {
         tracing::error!(
             operation = call.operation.name,
             "the key of a list is too long for a marker"
@@ -161,7 +202,8 @@ fn seal(call: &Call<'_>, key: &str) -> Result<String, ApiError> {
 }
 
 fn open(call: &Call<'_>, marker: &str) -> Result<String, ApiError> {
-    let keys = call.snapshot.session_keys().ok_or_else(invalid_marker)?;
+    let invalid = || invalid_marker(call.operation.service);
+    let keys = call.snapshot.session_keys().ok_or_else(invalid)?;
     let key = open_message(
         Purpose::Marker,
         &owner(call)?,
@@ -170,26 +212,34 @@ fn open(call: &Call<'_>, marker: &str) -> Result<String, ApiError> {
         &keys.deployment,
         call.now,
     )
-    .map_err(|_| invalid_marker())?;
-    String::from_utf8(key.to_vec()).map_err(|_| invalid_marker())
+    .map_err(|_| invalid())?;
+    String::from_utf8(key.to_vec()).map_err(|_| invalid())
 }
 
-/// What a marker is bound to: account, operation, and a digest of all other parameters.
+/// What a marker is bound to: account, operation, and a digest of all other parameters; in EKS, of the region too.
 fn owner(call: &Call<'_>) -> Result<String, ApiError> {
-    let mut filters = digest::Context::new(&digest::SHA256);
-    for (parameter, value) in call.input.iter() {
-        if !matches!(parameter.name, "Marker" | "MaxItems") {
-            add(&mut filters, parameter.name.as_bytes());
-            digest_value(&mut filters, value);
+    let digest = digest_of(&call.input, &[marker_name(call), limit_name(call)]);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let account = call.account()?;
+    let name = call.operation.name;
+    Ok(match call.operation.service {
+        Service::Eks => format!("{account}/{}/{name}/{hex}", call.region()),
+        Service::Iam | Service::Sts => format!("{account}/{name}/{hex}"),
+    })
+}
+
+/// A digest of parameters that tells any two apart; those of these names do not count.
+pub(crate) fn digest_of(input: &Input<'_>, except: &[&str]) -> [u8; 32] {
+    let mut all = digest::Context::new(&digest::SHA256);
+    for (parameter, value) in input.iter() {
+        if !except.contains(&parameter.name) {
+            add(&mut all, parameter.name.as_bytes());
+            digest_value(&mut all, value);
         }
     }
-    let digest = filters.finish();
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(format!("{}/{}/{hex}", call.account()?, call.operation.name))
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(all.finish().as_ref());
+    bytes
 }
 
 fn digest_value(into: &mut digest::Context, value: &Value<'_>) {
@@ -205,6 +255,13 @@ fn digest_value(into: &mut digest::Context, value: &Value<'_>) {
             add(into, &members.len().to_be_bytes());
             for (name, member) in members {
                 add(into, name.as_bytes());
+                digest_value(into, member);
+            }
+        }
+        Value::Map(members) => {
+            add(into, &members.len().to_be_bytes());
+            for (key, member) in members {
+                add(into, key.as_bytes());
                 digest_value(into, member);
             }
         }

@@ -8,10 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 /// Most parameters of one request; AWS operations stay far below.
 const MAX_PARAMETERS: usize = 4096;
 
+/// Names and values.
+pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// The parameters of one call: query string and form body together.
 #[derive(Debug, Default)]
 pub struct Parameters<'a> {
-    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pairs: Pairs<'a>,
 }
 
 /// Why parameters cannot be read.
@@ -72,6 +75,16 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// The parameters of a query string in the order received; names may repeat.
+///
+/// # Errors
+/// As [`Parameters::parse`], conflicts apart.
+pub(super) fn pairs(query: &str) -> Result<Pairs<'_>, ParameterError> {
+    let mut pairs = Vec::new();
+    decode_into(query.as_bytes(), &mut pairs)?;
+    Ok(pairs)
+}
+
 fn reject_conflicts(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), ParameterError> {
     let mut seen = std::collections::HashMap::with_capacity(pairs.len());
     for (name, value) in pairs {
@@ -85,10 +98,7 @@ fn reject_conflicts(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), Parame
     Ok(())
 }
 
-fn decode_into<'a>(
-    text: &'a [u8],
-    pairs: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
-) -> Result<(), ParameterError> {
+fn decode_into<'a>(text: &'a [u8], pairs: &mut Pairs<'a>) -> Result<(), ParameterError> {
     for part in text.split(|byte| *byte == b'&') {
         if part.is_empty() {
             continue;
@@ -161,6 +171,8 @@ pub enum Member {
     Blob(Vec<u8>),
     /// A policy document, percent-encoded as in every answer of IAM: all but RFC 3986's unreserved characters.
     Document(String),
+    /// An answer in JSON that was written before: that of an earlier call with the same token.
+    Written(String),
     /// The answer of an operation that has none: no result element.
     None,
 }
@@ -312,6 +324,8 @@ fn xml_members(out: &mut String, member: &Member, depth: usize) {
             Member::Bool(value) => out.push_str(&format!("<{name}>{value}")),
             Member::Blob(bytes) => out.push_str(&format!("<{name}>{}", STANDARD.encode(bytes))),
             Member::Document(text) => out.push_str(&format!("<{name}>{}", percent_encoded(text))),
+            // Services that answer so do not speak XML.
+            Member::Written(_) => out.push_str(&format!("<{name}>")),
             // Nothing is left out where the tree is made; this is the whole answer only.
             Member::None => out.push_str(&format!("<{name}>")),
         }
@@ -337,6 +351,7 @@ fn xml_members(out: &mut String, member: &Member, depth: usize) {
         | Member::Bool(_)
         | Member::Blob(_)
         | Member::Document(_)
+        | Member::Written(_)
         | Member::None => {}
     }
 }
@@ -423,6 +438,7 @@ fn json_member(out: &mut String, member: &Member) {
         }
         Member::Blob(bytes) => json_string(out, &STANDARD.encode(bytes)),
         Member::Document(text) => json_string(out, &percent_encoded(text)),
+        Member::Written(text) => out.push_str(text),
         Member::None => out.push_str("null"),
     }
 }

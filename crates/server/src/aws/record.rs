@@ -5,8 +5,8 @@ use countersign_session::SessionKind;
 use countersign_store::{DirectorySnapshot, Principal};
 
 use super::finished::Decided;
-use super::query::{Member, Parameters};
-use super::{ApiError, AwsApi, Caller, Received, Trace};
+use super::query::Member;
+use super::{ApiError, Asked, AwsApi, Caller, Received, Trace};
 use crate::audit::{Decision, Event, Identity, Outcome, TlsFacts};
 use crate::request_id;
 use crate::usage::Use;
@@ -16,7 +16,7 @@ impl AwsApi {
     pub(super) fn record(
         &self,
         received: &Received<'_>,
-        parameters: Option<&Parameters<'_>>,
+        asked: &Asked<'_>,
         trace: &mut Trace<'_>,
         ended: &Result<Member, ApiError>,
     ) {
@@ -35,7 +35,17 @@ impl AwsApi {
         if place.as_ref().is_some_and(|place| !place.is_wanted()) || !self.audit.is_on() {
             return;
         }
-        let asked = |name: &str| parameters.and_then(|parameters| parameters.get(name));
+        let (parameters, request) = match asked {
+            Asked::Query(parameters) => (parameters.as_ref().ok(), None),
+            Asked::Rest(request) => (None, Some(request)),
+        };
+        let asked = |name: &str| match request {
+            Some(request) => request.asked(name),
+            None => parameters.and_then(|parameters| parameters.get(name)),
+        };
+        let input = request
+            .and(trace.input.as_ref())
+            .map(super::finished::parameters);
         let header = |name| {
             received
                 .head
@@ -69,7 +79,7 @@ impl AwsApi {
                     access_key_id: claimed_key(header("authorization"), asked("X-Amz-Credential")),
                 }),
         };
-        let role = asked("RoleArn");
+        let role = asked("RoleArn").filter(|_| request.is_none());
         let recipient: Option<AccountId> = role
             .filter(|_| {
                 matches!(
@@ -105,6 +115,7 @@ impl AwsApi {
             source: received.peer.address.ip(),
             user_agent: header("user-agent"),
             parameters,
+            input: input.as_ref(),
             response: ended.as_ref().ok(),
             error: error.map(|error| (error.code, &*error.message)),
             decision: Decision {

@@ -40,14 +40,29 @@ pub(super) fn query_error(
     answer
 }
 
-/// An error in the form of REST-JSON services, for paths that belong to none.
-pub(super) fn rest_error(error: &ApiError, request_id: &str) -> Answer {
+/// An error in the form of REST-JSON services; `members` of the body stand beside the message. A request that cannot be
+/// understood at all has no code, and is answered without a body.
+pub(super) fn rest_error(
+    error: &ApiError,
+    members: Option<serde_json::Map<String, serde_json::Value>>,
+    request_id: &str,
+) -> Answer {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = serde_json::json!({ "message": error.message }).to_string();
+    let text = match members {
+        _ if error.code.is_empty() => String::new(),
+        Some(members) => serde_json::Value::Object(members).to_string(),
+        None => serde_json::json!({ "message": error.message }).to_string(),
+    };
     let mut answer = answer(status, "application/json", text, request_id);
-    answer
-        .headers_mut()
-        .insert("x-amzn-ErrorType", HeaderValue::from_static(error.code));
+    let headers = answer.headers_mut();
+    if !error.code.is_empty() {
+        headers.insert("x-amzn-errortype", HeaderValue::from_static(error.code));
+    }
+    if let Some(denial) = &error.denial
+        && let Ok(value) = HeaderValue::from_str(denial)
+    {
+        headers.insert(DENIAL_HEADER, value);
+    }
     answer
 }
 

@@ -1,4 +1,4 @@
-//! The services of the AWS listener that speak the Query protocol.
+//! The services of the AWS listener: those of the Query protocol, and EKS in REST-JSON.
 
 use http::header;
 
@@ -6,17 +6,20 @@ use super::keys;
 use super::query::Format;
 use super::shape::Style;
 
-/// The services with the Query protocol.
+/// A service of the AWS listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Service {
     /// Security Token Service.
     Sts,
     /// Identity and Access Management.
     Iam,
+    /// Elastic Kubernetes Service.
+    Eks,
 }
 
 impl Service {
-    pub(super) const ALL: [Self; 2] = [Self::Sts, Self::Iam];
+    /// Those of the Query protocol, which share the path `/`.
+    pub(super) const QUERY: [Self; 2] = [Self::Sts, Self::Iam];
 
     /// Name in credential scopes, metrics and logs.
     #[must_use]
@@ -24,20 +27,25 @@ impl Service {
         match self {
             Self::Sts => "sts",
             Self::Iam => "iam",
+            Self::Eks => "eks",
         }
     }
 
+    /// The version of its API, which requests of the Query protocol name.
     pub(super) const fn version(self) -> &'static str {
         match self {
             Self::Sts => keys::STS_VERSION,
             Self::Iam => "2010-05-08",
+            Self::Eks => "2017-11-01",
         }
     }
 
+    /// The namespace of answers in XML.
     pub(super) const fn namespace(self) -> &'static str {
         match self {
             Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
+            Self::Eks => "",
         }
     }
 
@@ -45,11 +53,11 @@ impl Service {
     pub(super) const fn style(self) -> Style {
         match self {
             Self::Sts => Style::WithValue,
-            Self::Iam => Style::WithoutValue,
+            Self::Iam | Self::Eks => Style::WithoutValue,
         }
     }
 
-    /// IAM answers in XML only.
+    /// How a service of the Query protocol answers: IAM in XML only.
     pub(super) fn format(self, head: &http::request::Parts) -> Format {
         match self {
             Self::Sts => Format::of_accept(
@@ -58,6 +66,7 @@ impl Service {
                     .and_then(|value| value.to_str().ok()),
             ),
             Self::Iam => Format::Xml,
+            Self::Eks => Format::Json,
         }
     }
 
@@ -70,7 +79,7 @@ impl Service {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let query = head.uri.query().unwrap_or_default();
-        Self::ALL.into_iter().find(|service| {
+        Self::QUERY.into_iter().find(|service| {
             let name = service.signing_name();
             authorization.contains(&format!("/{name}/aws4_request"))
                 || query.contains(&format!("%2F{name}%2Faws4_request"))

@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::operation::{Access, Answer, Operation};
 use super::query::Parameters;
-use super::shape::{ANY_NUMBER, Kind, Parameter};
-use super::{ApiError, Service, iam, sts};
+use super::shape::{ANY_NUMBER, Kind, Parameter, Place};
+use super::{ApiError, Service, eks, iam, sts};
 
 static OPERATIONS: LazyLock<HashMap<(&'static str, &'static str), &'static Operation>> =
     LazyLock::new(|| {
         all()
+            .filter(|operation| operation.http.is_none())
             .map(|operation| ((operation.service.version(), operation.name), operation))
             .collect()
     });
@@ -21,6 +22,7 @@ static OPERATIONS: LazyLock<HashMap<(&'static str, &'static str), &'static Opera
 pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
     std::iter::once(&sts::OPERATIONS)
         .chain(iam::FAMILIES)
+        .chain(eks::FAMILIES)
         .flat_map(|table| table.iter())
 }
 
@@ -28,12 +30,17 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
 /// (`"parameters": null`): for tests against the service models, and for documentation.
 pub(super) fn catalogue() -> serde_json::Value {
     let rows = all().map(|operation| {
+        let offered = !matches!(operation.answer, Answer::NotOffered);
+        // Of what EKS does not offer, the route is known and nothing else.
+        let is_read = offered || operation.http.is_none();
         json!({
             "service": operation.service.signing_name(),
             "name": operation.name,
-            "offered": !matches!(operation.answer, Answer::NotOffered),
+            "offered": offered,
             "signed": operation.access == Access::Signed,
-            "parameters": members(operation.shape),
+            "method": operation.http.map(|http| http.method),
+            "path": operation.http.map(|http| http.path),
+            "parameters": is_read.then(|| members(operation.shape)),
         })
     });
     let sts = sts::NOT_OFFERED.iter().map(|name| (Service::Sts, *name));
@@ -49,6 +56,11 @@ fn members(shape: &[Parameter]) -> serde_json::Value {
         json!({
             "name": parameter.name,
             "required": parameter.required,
+            "place": match parameter.place {
+                Place::Body => json!("body"),
+                Place::Label(name) => json!({ "label": name }),
+                Place::Query => json!("query"),
+            },
             "kind": kind(&parameter.kind),
         })
     };
@@ -66,12 +78,28 @@ fn kind(kind: &Kind) -> serde_json::Value {
             "enum": text.choices,
             "secret": text.secret,
         }),
-        Kind::Integer { least, most } => json!({ "type": "integer", "min": least, "max": most }),
+        Kind::Integer { least, most } => json!({
+            "type": "integer",
+            "min": (*least != i64::MIN).then_some(least),
+            "max": (*most != i64::MAX).then_some(most),
+        }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::List { least, most, of } => {
             json!({ "type": "list", "min": least, "max": bound(*most), "of": self::kind(of) })
         }
         Kind::Structure(shape) => json!({ "type": "structure", "members": members(shape) }),
+        Kind::Map {
+            least,
+            most,
+            key,
+            value,
+        } => json!({
+            "type": "map",
+            "min": least,
+            "max": bound(*most),
+            "key": self::kind(&Kind::Text(*key)),
+            "value": self::kind(&Kind::Text(*value)),
+        }),
     }
 }
 
@@ -89,7 +117,7 @@ pub(super) fn service_of(
     parameters
         .and_then(|parameters| parameters.get("Version"))
         .and_then(|version| {
-            Service::ALL
+            Service::QUERY
                 .into_iter()
                 .find(|service| service.version() == version)
         })

@@ -52,6 +52,8 @@ pub(crate) struct Resource {
     pub(crate) tags: Vec<Tag>,
     /// ARN of the permissions boundary of a user or role.
     pub(crate) boundary: Option<Box<str>>,
+    /// Condition keys of its own; those with one value have one text.
+    pub(crate) keys: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Resource {
@@ -63,11 +65,11 @@ impl Resource {
         }
     }
 
-    fn tagged(arn: impl Into<String>, tags: &[Tag]) -> Self {
+    pub(crate) fn tagged(arn: impl Into<String>, tags: &[Tag]) -> Self {
         Self {
             arn: arn.into(),
             tags: tags.to_vec(),
-            boundary: None,
+            ..Self::default()
         }
     }
 
@@ -76,6 +78,7 @@ impl Resource {
             arn: arn.into(),
             tags: tags.to_vec(),
             boundary: boundary.map(Into::into),
+            ..Self::default()
         }
     }
 }
@@ -227,7 +230,7 @@ fn is_iam_arn(text: &str) -> bool {
 }
 
 /// What an ARN names, with its tags if it is there. Names in ARNs are compared with case.
-fn by_arn(call: &Call<'_>, text: &str) -> Result<Resource, ApiError> {
+pub(super) fn by_arn(call: &Call<'_>, text: &str) -> Result<Resource, ApiError> {
     let arn = Arn::parse(text).map_err(|_| not_an_arn(text))?;
     if arn.service != "iam" || !arn.region.is_empty() {
         return Err(not_an_arn(text));

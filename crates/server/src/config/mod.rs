@@ -22,9 +22,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, IdentityMode, IssuerConfig,
-    MappingOptions, OwnConfig, PerCluster, PrivilegedGroup, TlsFiles, UpstreamOptions,
-    WebIdentityConfig,
+    AccessConfig, AuthorizerConfig, Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser,
+    IdentityMode, IssuerConfig, MappingOptions, OwnConfig, PerCluster, PrivilegedGroup, TlsFiles,
+    UpstreamOptions, WebIdentityConfig,
 };
 pub use store::{EtcdTable, StoreOption};
 

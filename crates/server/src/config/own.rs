@@ -26,7 +26,7 @@ pub enum IdentityMode {
 pub struct OwnConfig {
     /// Who verifies tokens; `aws`.
     pub identity: IdentityMode,
-    /// Where the embedded store lives; needed for `identity: embedded`.
+    /// Where the embedded store lives; needed for `identity: embedded`, and for access entries.
     #[serde(rename = "datadir")]
     pub data_dir: Option<PathBuf>,
     /// Where the records are, embedded mode only; `redb`, a file in `dataDir`.
@@ -73,8 +73,16 @@ pub struct OwnConfig {
     pub allowed_hosts: Option<Vec<String>>,
     /// Real AWS STS and EC2: caches and limits.
     pub upstream: UpstreamOptions,
+    /// Registers the default cluster with the EKS API at the first start, in this mode, which then decides instead of
+    /// `server.backendMode`. Needs `dataDir` or `store`.
+    #[serde(rename = "authenticationmode")]
+    pub authentication_mode: Option<String>,
     /// Mapping rules.
     pub mapping: MappingOptions,
+    /// Access entries and access policies.
+    pub access: AccessConfig,
+    /// The authorization webhook.
+    pub authorizer: AuthorizerConfig,
     /// Node names by instance id, for clusters off AWS.
     #[serde(rename = "nodenames")]
     pub node_names: BTreeMap<String, String>,
@@ -105,7 +113,7 @@ pub struct OwnConfig {
     /// Whether a signature mismatch is explained to callers who are not on loopback.
     #[serde(rename = "debugsignatures")]
     pub debug_signatures: bool,
-    /// Further clusters, each under `/clusters/NAME/authenticate`.
+    /// Further clusters, each under `/clusters/NAME/authenticate` and `/clusters/NAME/authorize`.
     pub clusters: BTreeMap<String, PerCluster>,
     /// Tokens of OpenID Connect issuers and our own, embedded mode only.
     #[serde(rename = "webidentity")]
@@ -183,6 +191,26 @@ pub struct UpstreamOptions {
     /// Whether a node's instance must carry the mapped role; true.
     #[serde(rename = "verifyinstancerole")]
     pub verify_instance_role: Option<bool>,
+}
+
+/// Access entries and access policies (EKS API spec, sections 7.4 and 18.1).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AccessConfig {
+    /// File with custom access policies, read again when it changes.
+    #[serde(rename = "policiesfile")]
+    pub policies_file: Option<PathBuf>,
+    /// `firstUse`, or `strict`: an access entry without a unique id lets nobody in.
+    #[serde(rename = "principalbinding")]
+    pub principal_binding: Option<String>,
+}
+
+/// The authorization webhook (EKS API spec, section 9.5).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AuthorizerConfig {
+    /// Whom to believe that another API server tells about: `assertion`, `trust` or `refuse`.
+    pub delegated: Option<String>,
 }
 
 /// Options of mapping (authentication spec, section 3).
@@ -270,7 +298,8 @@ pub struct PrivilegedGroup {
     pub backends: Vec<String>,
 }
 
-/// A further cluster.
+/// A further cluster. With neither `mappingFile` nor `backendMode` it is the one of this name in the EKS API, whose
+/// authentication mode decides.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct PerCluster {

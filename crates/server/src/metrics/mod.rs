@@ -2,6 +2,7 @@
 //!
 //! Label values come from closed sets only; a peer cannot make a new one.
 
+mod access;
 mod collect;
 mod store;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use countersign_sources::Mappings;
+use countersign_store::Directory;
 use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,11 +20,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::access_policies::AccessPolicies;
 use crate::store_health::StoreHealth;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Buckets of the authorizer's latency, seconds: it waits for nothing, and kube-apiserver is in a hurry.
+const AUTHORIZE_BUCKETS: [f64; 9] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 1.0,
 ];
 /// Buckets of a token's age at review, seconds; a token lives 900.
 const AGE_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 120.0, 300.0, 600.0, 900.0];
@@ -68,6 +75,39 @@ impl ReviewResult {
     }
 }
 
+/// What an access review came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuthorizeResult {
+    /// An access policy allows it.
+    Allow,
+    /// None does; somebody else may.
+    NoOpinion,
+    /// It could not be decided, which counts as no opinion.
+    Error,
+    /// The request was no SubjectAccessReview.
+    MalformedRequest,
+}
+
+impl AuthorizeResult {
+    const ALL: [Self; 4] = [
+        Self::Allow,
+        Self::NoOpinion,
+        Self::Error,
+        Self::MalformedRequest,
+    ];
+
+    /// The label value, and the word in events.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::NoOpinion => "no_opinion",
+            Self::Error => "error",
+            Self::MalformedRequest => "malformed_request",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
@@ -83,6 +123,7 @@ struct ReasonLabel {
 pub struct Metrics {
     registry: Registry,
     latency: [Histogram; 6],
+    authorize: [Histogram; 4],
     denials: Family<ReasonLabel, Counter>,
     token_age: Histogram,
     events_lost: Counter,
@@ -123,6 +164,16 @@ impl Metrics {
                 })
                 .clone()
         });
+        let authorize_family = Family::<ResultLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(AUTHORIZE_BUCKETS)
+        });
+        let authorize = AuthorizeResult::ALL.map(|result| {
+            authorize_family
+                .get_or_create(&ResultLabel {
+                    result: result.label(),
+                })
+                .clone()
+        });
         let denials = Family::default();
         let token_age = Histogram::new(AGE_BUCKETS);
         let events_lost = Counter::default();
@@ -136,6 +187,11 @@ impl Metrics {
             latency_family,
         );
         let ours = registry.sub_registry_with_prefix("countersign");
+        ours.register(
+            "authorize_latency_seconds",
+            "Access reviews answered, by what they came to",
+            authorize_family,
+        );
         ours.register("denials", "Refused reviews by reason code", denials.clone());
         ours.register(
             "token_age_seconds",
@@ -160,6 +216,7 @@ impl Metrics {
         Self {
             registry,
             latency,
+            authorize,
             denials,
             token_age,
             events_lost,
@@ -184,6 +241,28 @@ impl Metrics {
     pub fn register_audit(&mut self, counters: Arc<crate::audit::Counters>) {
         self.registry
             .register_collector(Box::new(collect::AuditLog(counters)));
+    }
+
+    /// Adds the numbers of the access policies file and of the access entries. Only where principals are kept here
+    /// (`has_principals`) can it be told which entries are dead.
+    pub fn register_access(
+        &mut self,
+        policies: Arc<AccessPolicies>,
+        directory: Option<Directory>,
+        has_principals: bool,
+    ) {
+        self.registry.register_collector(Box::new(access::Access {
+            policies,
+            directory,
+            has_principals,
+        }));
+    }
+
+    /// Counts one access review.
+    pub fn authorized(&self, result: AuthorizeResult, took: Duration) {
+        if let Some(histogram) = self.authorize.get(result as usize) {
+            histogram.observe(took.as_secs_f64());
+        }
     }
 
     /// Adds the numbers of the store.

@@ -6,21 +6,29 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_access::caller::{self, ASSERTION, AssertionKey};
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
-    DenyReason, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision, MappingDenied,
+    BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
     NodeNameSource, RuleReference,
 };
 use countersign_sources::Mappings;
-use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules, TokenError};
+use countersign_store::records::AuthenticationMode;
+use countersign_store::{
+    AccessEntryEntry, ClusterEntry, ClusterPlace, Directory, DirectoryError, DirectorySnapshot,
+};
+use countersign_token::{EndpointKind, PresignedToken, ReasonCode, Rules};
 use countersign_upstream::ec2::{InstanceLookup, LookupError};
-use countersign_upstream::sts::{StsError, StsVerifier};
+use countersign_upstream::sts::StsVerifier;
 use jiff::Timestamp;
 
-use super::denial::{Denial, DenialClass, DenyMode};
+use super::denial::{
+    Denial, DenialClass, DenyMode, by_mapping, by_store, by_sts, by_token_rule, rejected,
+};
+use super::entries::{PrincipalBinding, Registered, chain_of};
 use super::wire::{Extra, User};
 use crate::aws::KeyRing;
-use crate::store_health::{StoreAway, StoreHealth};
+use crate::store_health::StoreHealth;
 
 /// Who verifies tokens.
 #[derive(Debug, Clone)]
@@ -31,6 +39,27 @@ pub enum Verifier {
     Upstream(StsVerifier),
 }
 
+/// What the reviews of all clusters share.
+#[derive(Debug)]
+pub struct ReviewOptions {
+    /// The local rules for tokens.
+    pub rules: Rules,
+    /// Who verifies; the first that is for the token's host does.
+    pub verifiers: Vec<Verifier>,
+    /// Where names of nodes are looked up.
+    pub nodes: Option<InstanceLookup>,
+    /// Where clusters and access entries are, if this server has any.
+    pub directory: Option<Directory>,
+    /// The store behind it.
+    pub store: Option<StoreHealth>,
+    /// Whether access entries take a unique id at their first use.
+    pub principal_binding: PrincipalBinding,
+    /// How refusals are answered.
+    pub deny_mode: DenyMode,
+    /// Status when STS cannot be asked: 500, or 403 for strict parity with the reference.
+    pub upstream_failure_status: u16,
+}
+
 /// What a cluster's reviews need.
 #[derive(Debug)]
 pub struct ClusterOptions {
@@ -38,20 +67,12 @@ pub struct ClusterOptions {
     pub name: String,
     /// The cluster id that tokens must be signed for.
     pub cluster_id: String,
-    /// The local rules for tokens.
-    pub rules: Rules,
-    /// Who verifies; the first that is for the token's host does.
-    pub verifiers: Vec<Verifier>,
-    /// The mapping rules.
+    /// The mapping rules; of a registered cluster, those in the place of aws-auth.
     pub mappings: Arc<Mappings>,
-    /// Where names of nodes are looked up.
-    pub nodes: Option<InstanceLookup>,
-    /// The store behind the embedded STS, if there is one.
-    pub store: Option<StoreHealth>,
-    /// How refusals are answered.
-    pub deny_mode: DenyMode,
-    /// Status when STS cannot be asked: 500, or 403 for strict parity with the reference.
-    pub upstream_failure_status: u16,
+    /// The cluster of the EKS API whose authentication mode decides; without one, `mappings` alone do.
+    pub registered: Option<Registered>,
+    /// What it shares with the others.
+    pub shared: Arc<ReviewOptions>,
 }
 
 /// Reviews tokens for one cluster.
@@ -75,6 +96,10 @@ pub struct Review {
     pub cache: Option<&'static str>,
     /// Which mapping rules were in force.
     pub mapping_generation: u64,
+    /// The authentication mode in force, of a registered cluster.
+    pub mode: Option<AuthenticationMode>,
+    /// The rule of aws-auth that an access entry of the same principal keeps from counting (EKS API spec, section 7.9).
+    pub hides: Option<String>,
     /// Time spent waiting for STS.
     pub sts_time: Duration,
     /// Time spent waiting for a node's name.
@@ -98,6 +123,45 @@ impl Accepted {
             rule: rule.clone(),
             rule_text: std::sync::OnceLock::new(),
         }
+    }
+
+    /// The access entry that decided, if one did.
+    fn access_entry<'s>(
+        &self,
+        snapshot: &'s DirectorySnapshot,
+        cluster: &ClusterEntry,
+    ) -> Option<&'s Arc<AccessEntryEntry>> {
+        if self.rule.backend != BackendKind::AccessEntries {
+            return None;
+        }
+        let principal = self.rule.object.as_deref()?;
+        snapshot.access_entry(&cluster.record.id, principal)
+    }
+
+    /// The same with the proof of who it is, for reviews that reach the authorizer over another API server (EKS API spec,
+    /// section 9.5).
+    fn asserted(
+        mut self,
+        directory: &Directory,
+        cluster: &ClusterEntry,
+        identity: &CallerIdentity,
+        now: Timestamp,
+    ) -> Self {
+        // Without it, only what asks over another API server is left to RBAC.
+        match directory.assertion_key(&cluster.record.id) {
+            Ok(key) => {
+                let assertion = caller::assertion(
+                    &AssertionKey::new(*key),
+                    &cluster.record.id,
+                    identity.user_id(),
+                    &self.identity.username,
+                    now,
+                );
+                self.identity = self.identity.with_extra(ASSERTION, assertion);
+            }
+            Err(error) => tracing::error!(%error, "no assertion could be made"),
+        }
+        self
     }
 
     /// The username.
@@ -174,16 +238,22 @@ impl ClusterAuthenticator {
         &self.0.mappings
     }
 
+    /// The cluster of the EKS API that it is.
+    #[must_use]
+    pub fn registered(&self) -> Option<&Registered> {
+        self.0.registered.as_ref()
+    }
+
     /// How refusals are answered.
     #[must_use]
     pub fn deny_mode(&self) -> DenyMode {
-        self.0.deny_mode
+        self.0.shared.deny_mode
     }
 
     /// The status when STS cannot be asked.
     #[must_use]
     pub fn upstream_failure_status(&self) -> u16 {
-        self.0.upstream_failure_status
+        self.0.shared.upstream_failure_status
     }
 
     /// Reviews a token.
@@ -202,6 +272,8 @@ impl ClusterAuthenticator {
             signed_at: None,
             cache: None,
             mapping_generation: 0,
+            mode: None,
+            hides: None,
             sts_time: Duration::ZERO,
             lookup_time: Duration::ZERO,
         };
@@ -215,7 +287,7 @@ impl ClusterAuthenticator {
         now: Timestamp,
         review: &mut Review,
     ) -> Result<Accepted, Denial> {
-        let token = PresignedToken::parse(token, &self.0.rules, now)
+        let token = PresignedToken::parse(token, &self.0.shared.rules, now)
             .map_err(|error| by_token_rule(&error))?;
         review.fingerprint = Some(fingerprint(token.signature()));
         review.signed_at = Some(token.signed_at());
@@ -229,7 +301,62 @@ impl ClusterAuthenticator {
             .options()
             .scrubbed_accounts
             .contains(&identity.account());
-        match state.chain.map(&identity) {
+        let (Some(registered), Some(directory)) = (&self.0.registered, &self.0.shared.directory)
+        else {
+            return self.map(&state.chain, &identity, review).await;
+        };
+        if let Some(store) = &self.0.shared.store {
+            store.check().map_err(|away| by_store(&away))?;
+        }
+        for _ in 0..BIND_ATTEMPTS {
+            let snapshot = directory.snapshot();
+            let cluster = registered
+                .find(&snapshot)
+                .ok_or_else(|| self.not_registered())?;
+            review.mode = Some(cluster.record.authentication_mode);
+            let chain = chain_of(
+                &snapshot,
+                cluster,
+                &state.chain,
+                &self.0.mappings.options().mapping,
+                self.0.shared.principal_binding,
+            );
+            let accepted = self.map(&chain, &identity, review).await?;
+            let Some(entry) = accepted.access_entry(&snapshot, cluster) else {
+                return Ok(accepted);
+            };
+            if entry.record.principal_id.is_none() {
+                match bind(directory, cluster, entry, &identity, now).await {
+                    Ok(()) => {}
+                    // Somebody else was first, or the entry is another one by now: who it is for is decided anew.
+                    Err(error) if !error.is_unavailable() => continue,
+                    Err(error) => return Err(binding_failed(&error)),
+                }
+            }
+            if cluster.record.authentication_mode == AuthenticationMode::ApiAndConfigMap
+                && let MappingDecision::Mapped(hidden) = state.chain.map(&identity)
+            {
+                review.hides = Some(hidden.rule().to_string());
+            }
+            return Ok(accepted.asserted(directory, cluster, &identity, now));
+        }
+        Err(Denial {
+            class: DenialClass::LookupFailed,
+            reason: Cow::Borrowed("access_entry_changes"),
+            label: "access_entry_changes",
+            text: "the access entry changes while it is used; try again".into(),
+            nearest: Vec::new(),
+        })
+    }
+
+    /// The user of `chain`, with the name of its node where one is needed.
+    async fn map(
+        &self,
+        chain: &Chain,
+        identity: &CallerIdentity,
+        review: &mut Review,
+    ) -> Result<Accepted, Denial> {
+        match chain.map(identity) {
             MappingDecision::Mapped(mapped) => {
                 let facts = match mapped.required_lookup() {
                     None => None,
@@ -239,14 +366,27 @@ impl ClusterAuthenticator {
                     ),
                 };
                 let user = mapped
-                    .render(&identity, facts.as_deref())
+                    .render(identity, facts.as_deref())
                     .map_err(|denied| by_mapping(*denied))?;
                 Ok(Accepted::new(user, mapped.rule()))
             }
             MappingDecision::AccountAllowed(allowed) => {
-                Ok(Accepted::new(allowed.render(&identity), allowed.rule()))
+                Ok(Accepted::new(allowed.render(identity), allowed.rule()))
             }
-            MappingDecision::Denied(denied) => Err(by_mapping(*denied.explain(&identity))),
+            MappingDecision::Denied(denied) => Err(by_mapping(*denied.explain(identity))),
+        }
+    }
+
+    fn not_registered(&self) -> Denial {
+        Denial {
+            class: DenialClass::Unmapped,
+            reason: Cow::Borrowed("cluster_not_registered"),
+            label: "cluster_not_registered",
+            text: format!(
+                "cluster `{}` is not registered with the EKS API, or being deleted",
+                self.0.name
+            ),
+            nearest: Vec::new(),
         }
     }
 
@@ -256,11 +396,11 @@ impl ClusterAuthenticator {
         now: Timestamp,
         review: &mut Review,
     ) -> Result<Arc<CallerIdentity>, Denial> {
-        for verifier in &self.0.verifiers {
+        for verifier in &self.0.shared.verifiers {
             match (verifier, token.endpoint()) {
                 (Verifier::Embedded(keys), EndpointKind::Trusted) => {
                     review.cache = Some("embedded");
-                    if let Some(store) = &self.0.store {
+                    if let Some(store) = &self.0.shared.store {
                         store.check().map_err(|away| by_store(&away))?;
                     }
                     return keys
@@ -316,7 +456,14 @@ impl ClusterAuthenticator {
             text,
             nearest: Vec::new(),
         };
-        let Some(nodes) = &self.0.nodes else {
+        let Some(nodes) = &self.0.shared.nodes else {
+            if *source == NodeNameSource::PrivateDnsNameOrInstanceId {
+                // No name is known, and what has to be compared is not known either: `render` decides whether that will do.
+                return Ok(Arc::new(Ec2Facts {
+                    instance_id: Some(instance),
+                    ..Ec2Facts::default()
+                }));
+            }
             return Err(lookup_failed(
                 "node_lookup_unavailable",
                 "no source of node names is configured".into(),
@@ -339,77 +486,42 @@ impl ClusterAuthenticator {
     }
 }
 
-fn by_token_rule(error: &TokenError) -> Denial {
-    let class = match error.reason() {
-        ReasonCode::Expired | ReasonCode::NotYetValid => DenialClass::TokenTime,
-        _ => DenialClass::Token,
+/// How often a review begins anew because the access entry got another unique id meanwhile.
+const BIND_ATTEMPTS: usize = 3;
+
+/// Gives an access entry the caller's unique id, compare-and-set.
+async fn bind(
+    directory: &Directory,
+    cluster: &ClusterEntry,
+    entry: &AccessEntryEntry,
+    identity: &CallerIdentity,
+    now: Timestamp,
+) -> Result<(), DirectoryError> {
+    let record = &entry.record;
+    let place = ClusterPlace {
+        account: cluster.record.account,
+        region: &cluster.record.region,
+        name: &cluster.record.name,
     };
-    Denial {
-        class,
-        reason: Cow::Borrowed(error.reason().as_str()),
-        label: error.reason().as_str(),
-        text: format!("input token was not properly formatted: {}", error.text()),
-        nearest: Vec::new(),
-    }
+    directory
+        .bind_access_entry(place, &record.principal_arn, identity.user_id(), now)
+        .await?;
+    tracing::info!(
+        cluster = %cluster.arn,
+        principal = %record.principal_arn,
+        principal_id = identity.user_id(),
+        "access entry bound to the first principal that used it"
+    );
+    Ok(())
 }
 
-fn rejected(code: &str, label: &'static str, message: &str) -> Denial {
+fn binding_failed(error: &DirectoryError) -> Denial {
     Denial {
-        class: DenialClass::StsRejected,
-        reason: Cow::Owned(format!("sts_rejected:{code}")),
-        label,
-        text: format!("{code}: {message}"),
-        nearest: Vec::new(),
-    }
-}
-
-/// The embedded STS cannot be asked, because what it knows is too old.
-fn by_store(away: &StoreAway) -> Denial {
-    Denial {
-        class: DenialClass::StsUnreachable,
+        class: DenialClass::LookupFailed,
         reason: Cow::Borrowed("store_away"),
         label: "store_away",
-        text: away.to_string(),
+        text: format!("the access entry could not be bound to its principal: {error}"),
         nearest: Vec::new(),
-    }
-}
-
-fn by_sts(error: &StsError) -> Denial {
-    use countersign_token::sts::StsErrorClass as Kind;
-    let (class, label) = match error.class() {
-        Some(Kind::Throttled) => (DenialClass::StsThrottled, "sts_throttled"),
-        Some(Kind::Unreachable) => (DenialClass::StsUnreachable, "sts_unreachable"),
-        Some(Kind::Rejected(_)) => (DenialClass::StsRejected, "sts_rejected"),
-        Some(Kind::BadResponse) => (DenialClass::StsRejected, "sts_bad_response"),
-        Some(_) => (DenialClass::StsRejected, "sts_error"),
-        None => match error {
-            StsError::ExpiredWhileQueued => (DenialClass::TokenTime, "expired"),
-            StsError::NotForAws => (DenialClass::Token, "bad_host"),
-            _ => (DenialClass::Token, "bad_url"),
-        },
-    };
-    Denial {
-        class,
-        reason: error.reason(),
-        label,
-        text: error.to_string(),
-        nearest: Vec::new(),
-    }
-}
-
-fn by_mapping(denied: MappingDenied) -> Denial {
-    let class = match denied.reason {
-        // A name that is not there yet comes within seconds of a launch.
-        DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,
-        _ => DenialClass::Unmapped,
-    };
-    let code = denied.reason.code();
-    Denial {
-        class,
-        reason: Cow::Borrowed(code),
-        label: code,
-        text: denied.text,
-        nearest: denied.nearest.iter().map(ToString::to_string).collect(),
     }
 }
 

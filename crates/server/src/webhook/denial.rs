@@ -2,7 +2,12 @@
 
 use std::borrow::Cow;
 
+use countersign_mapping::{DenyReason, MappingDenied};
+use countersign_token::{ReasonCode, TokenError};
+use countersign_upstream::sts::StsError;
+
 use crate::metrics::ReviewResult;
+use crate::store_health::StoreAway;
 
 /// How refusals are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,5 +99,79 @@ impl Denial {
             DenialClass::StsThrottled => ReviewResult::StsThrottling,
             DenialClass::Unmapped | DenialClass::LookupFailed => ReviewResult::UnknownUser,
         }
+    }
+}
+
+pub(super) fn by_token_rule(error: &TokenError) -> Denial {
+    let class = match error.reason() {
+        ReasonCode::Expired | ReasonCode::NotYetValid => DenialClass::TokenTime,
+        _ => DenialClass::Token,
+    };
+    Denial {
+        class,
+        reason: Cow::Borrowed(error.reason().as_str()),
+        label: error.reason().as_str(),
+        text: format!("input token was not properly formatted: {}", error.text()),
+        nearest: Vec::new(),
+    }
+}
+
+pub(super) fn rejected(code: &str, label: &'static str, message: &str) -> Denial {
+    Denial {
+        class: DenialClass::StsRejected,
+        reason: Cow::Owned(format!("sts_rejected:{code}")),
+        label,
+        text: format!("{code}: {message}"),
+        nearest: Vec::new(),
+    }
+}
+
+/// The embedded STS cannot be asked, because what it knows is too old.
+pub(super) fn by_store(away: &StoreAway) -> Denial {
+    Denial {
+        class: DenialClass::StsUnreachable,
+        reason: Cow::Borrowed("store_away"),
+        label: "store_away",
+        text: away.to_string(),
+        nearest: Vec::new(),
+    }
+}
+
+pub(super) fn by_sts(error: &StsError) -> Denial {
+    use countersign_token::sts::StsErrorClass as Kind;
+    let (class, label) = match error.class() {
+        Some(Kind::Throttled) => (DenialClass::StsThrottled, "sts_throttled"),
+        Some(Kind::Unreachable) => (DenialClass::StsUnreachable, "sts_unreachable"),
+        Some(Kind::Rejected(_)) => (DenialClass::StsRejected, "sts_rejected"),
+        Some(Kind::BadResponse) => (DenialClass::StsRejected, "sts_bad_response"),
+        Some(_) => (DenialClass::StsRejected, "sts_error"),
+        None => match error {
+            StsError::ExpiredWhileQueued => (DenialClass::TokenTime, "expired"),
+            StsError::NotForAws => (DenialClass::Token, "bad_host"),
+            _ => (DenialClass::Token, "bad_url"),
+        },
+    };
+    Denial {
+        class,
+        reason: error.reason(),
+        label,
+        text: error.to_string(),
+        nearest: Vec::new(),
+    }
+}
+
+pub(super) fn by_mapping(denied: MappingDenied) -> Denial {
+    let class = match denied.reason {
+        // A name that is not there yet comes within seconds of a launch.
+        DenyReason::InstanceNameEmpty => DenialClass::LookupFailed,
+        _ => DenialClass::Unmapped,
+    };
+    let code = denied.reason.code();
+    Denial {
+        class,
+        reason: Cow::Borrowed(code),
+        label: code,
+        text: denied.text,
+        nearest: denied.nearest.iter().map(ToString::to_string).collect(),
     }
 }

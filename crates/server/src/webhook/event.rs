@@ -1,4 +1,4 @@
-//! The decision event: one JSON object per review, for auditors and for whoever asks why.
+//! The decision events: one JSON object per review, for auditors and for whoever asks why.
 //!
 //! Never in it: the token, its URL, the signature, a session token, a body of STS. The fingerprint is the first 16 hex digits of
 //! the SHA-256 of the signature, enough to find the same token again and worth nothing to an attacker.
@@ -6,10 +6,13 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use countersign_rbac::review::{AccessReview, NonResourceAttributes, ResourceAttributes};
+use countersign_store::records::AuthenticationMode;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::authenticate::{ClusterAuthenticator, Review};
+use super::authorize::Ruling;
 use super::denial::DenialClass;
 use super::wire::ReviewVersion;
 use crate::listen::Peer;
@@ -64,6 +67,10 @@ pub struct DecisionEvent<'a> {
     backend: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hides: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_mode: Option<&'static str>,
     mapping_generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -137,6 +144,8 @@ impl<'a> DecisionEvent<'a> {
             groups: accepted.map_or(&[], |accepted| accepted.groups()),
             backend: accepted.map(|accepted| accepted.backend()),
             rule: accepted.map(|accepted| accepted.rule()),
+            hides: review.hides.as_deref(),
+            authentication_mode: review.mode.map(AuthenticationMode::as_str),
             mapping_generation: review.mapping_generation,
             token: review.fingerprint.map(hex),
             cache: review.cache,
@@ -146,19 +155,89 @@ impl<'a> DecisionEvent<'a> {
                 lookup: micros(review.lookup_time),
             },
             api_version: version.as_str(),
-            client: peer.address.ip().to_canonical().to_string(),
+            client: client(peer),
         }
     }
 
     /// The event as JSON without a newline.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(1024);
-        if serde_json::to_writer(&mut line, self).is_err() {
-            line.clear();
-        }
-        line
+        line(self)
     }
+}
+
+/// One answer of the authorizer, as it is written.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizeEvent<'a> {
+    time: Timestamp,
+    event: &'static str,
+    cluster: &'a str,
+    decision: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+    username: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'a ResourceAttributes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    non_resource: Option<&'a NonResourceAttributes>,
+    micros: u64,
+    api_version: &'static str,
+    client: String,
+}
+
+impl<'a> AuthorizeEvent<'a> {
+    /// The event of one review.
+    #[must_use]
+    pub fn new(
+        cluster: &'a str,
+        review: &'a AccessReview,
+        ruling: &'a Ruling,
+        peer: Peer,
+        now: Timestamp,
+        took: Duration,
+    ) -> Self {
+        Self {
+            time: now,
+            event: "authorize",
+            cluster,
+            decision: ruling.outcome.label(),
+            reason: &ruling.reason,
+            error: &ruling.error,
+            username: &review.spec.user,
+            principal_id: ruling.principal_id.as_deref(),
+            authentication_mode: ruling.mode.map(AuthenticationMode::as_str),
+            resource: review.spec.resource.as_ref(),
+            non_resource: review.spec.non_resource.as_ref(),
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            api_version: review.version.as_str(),
+            client: client(peer),
+        }
+    }
+
+    /// The event as JSON without a newline.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        line(self)
+    }
+}
+
+fn line(event: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(1024);
+    if serde_json::to_writer(&mut line, event).is_err() {
+        line.clear();
+    }
+    line
+}
+
+fn client(peer: Peer) -> String {
+    peer.address.ip().to_canonical().to_string()
 }
 
 fn hex(bytes: [u8; 8]) -> String {

@@ -1,14 +1,18 @@
-//! The TokenReview webhook: who is calling.
+//! The webhooks of kube-apiserver: who is calling (TokenReview), and what access policies allow (SubjectAccessReview).
 //!
-//! `/authenticate` asks the default cluster, `/clusters/NAME/authenticate` the named one. The listener also serves
-//! `/metrics`, `/healthz`, `/livez` and `/readyz`.
+//! `/authenticate` and `/authorize` ask the default cluster, `/clusters/NAME/…` the one of this name or id: a configured one, or
+//! one of the EKS API, which needs no restart. The listener also serves `/metrics`, `/healthz`, `/livez` and `/readyz`.
 
 pub mod authenticate;
+pub mod authorize;
+mod clusters;
 pub mod denial;
+pub mod entries;
 pub mod event;
 pub mod wire;
 
-use std::collections::HashMap;
+pub use clusters::{Clusters, RegisteredClusters};
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,43 +23,20 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use countersign_rbac::review::MAX_REVIEW_BYTES;
+use countersign_store::ClusterNameError;
 use countersign_upstream::sts::{Flush, StsVerifier};
 
 use crate::aws::query::Parameters;
 use crate::events::Events;
 use crate::health::Report;
 use crate::listen::{Answer, BodyError, Handler, Peer, read_body};
-use crate::metrics::{Metrics, ReviewResult};
+use crate::metrics::{AuthorizeResult, Metrics, ReviewResult};
 use authenticate::{ClusterAuthenticator, Review};
-use event::{DecisionEvent, GarbageLimit};
+use authorize::{Authorizer, Ruling};
+use entries::Registered;
+use event::{AuthorizeEvent, DecisionEvent, GarbageLimit};
 use wire::{MalformedReview, ReviewVersion, Verdict};
-
-/// The clusters that are served, by name.
-#[derive(Debug, Default)]
-pub struct Clusters {
-    by_name: HashMap<String, Arc<ClusterAuthenticator>>,
-    default: Option<Arc<ClusterAuthenticator>>,
-}
-
-impl Clusters {
-    /// The clusters; the first is the one behind `/authenticate`.
-    #[must_use]
-    pub fn new(clusters: Vec<Arc<ClusterAuthenticator>>) -> Self {
-        let default = clusters.first().cloned();
-        let by_name = clusters
-            .into_iter()
-            .map(|cluster| (cluster.name().to_owned(), cluster))
-            .collect();
-        Self { by_name, default }
-    }
-
-    /// All clusters in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<ClusterAuthenticator>> {
-        let mut clusters: Vec<_> = self.by_name.values().collect();
-        clusters.sort_by_key(|cluster| cluster.name());
-        clusters.into_iter()
-    }
-}
 
 /// What readiness is made of; asked at each request for it.
 pub type Readiness = Arc<dyn Fn() -> Report + Send + Sync>;
@@ -69,6 +50,7 @@ pub struct Webhook {
     garbage: Arc<GarbageLimit>,
     readiness: Readiness,
     upstream: Option<StsVerifier>,
+    authorizer: Arc<Authorizer>,
 }
 
 impl Webhook {
@@ -80,6 +62,7 @@ impl Webhook {
         events: Events,
         readiness: Readiness,
         upstream: Option<StsVerifier>,
+        authorizer: Arc<Authorizer>,
     ) -> Self {
         Self {
             clusters,
@@ -88,6 +71,7 @@ impl Webhook {
             garbage: Arc::default(),
             readiness,
             upstream,
+            authorizer,
         }
     }
 
@@ -164,6 +148,47 @@ impl Webhook {
         self.respond(cluster, request.version, &review)
     }
 
+    /// Always 200 for a review that can be read: a status of failure would make kube-apiserver wait and try again, and then
+    /// answer 500 where RBAC might have allowed.
+    async fn authorize(&self, cluster: Asked, peer: Peer, request: Request<Incoming>) -> Answer {
+        let start = Instant::now();
+        let malformed = |status, text: &str| {
+            self.metrics
+                .authorized(AuthorizeResult::MalformedRequest, start.elapsed());
+            plain(status, text)
+        };
+        if request.method() != Method::POST {
+            return malformed(StatusCode::METHOD_NOT_ALLOWED, "expected POST");
+        }
+        let body = match read_body(request.into_body(), MAX_REVIEW_BYTES).await {
+            Ok(body) => body,
+            Err(error @ BodyError::TooLarge) => {
+                return malformed(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string());
+            }
+            Err(error @ BodyError::Broken) => {
+                return malformed(StatusCode::BAD_REQUEST, &error.to_string());
+            }
+        };
+        let review = match authorize::parse(&body) {
+            Ok(review) => review,
+            Err(error) => return malformed(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let now = Timestamp::now();
+        let ruling = match &cluster.registered {
+            Ok(registered) => self.authorizer.decide(registered, &review, now),
+            Err(unknown) => Ruling::undecided(unknown.clone()),
+        };
+        let took = start.elapsed();
+        self.metrics.authorized(ruling.outcome, took);
+        // Who is no principal of IAM is none of our business, and there are many of them.
+        if self.events.enabled() && ruling.is_worth_an_event() {
+            self.events.send(
+                AuthorizeEvent::new(&cluster.name, &review, &ruling, peer, now, took).to_json(),
+            );
+        }
+        json(StatusCode::OK, ruling.to_json(review.version))
+    }
+
     fn count(&self, review: &Review, now: Timestamp, took: std::time::Duration) {
         match &review.outcome {
             Ok(_) => {
@@ -201,23 +226,81 @@ impl Webhook {
     }
 }
 
+/// The cluster that an access review is about.
+struct Asked {
+    name: String,
+    /// Or why it is no cluster of the EKS API.
+    registered: Result<Registered, String>,
+}
+
+impl Asked {
+    fn new(name: &str, found: Result<Arc<ClusterAuthenticator>, ClusterNameError>) -> Self {
+        match found {
+            Ok(cluster) => Self {
+                name: cluster.name().to_owned(),
+                registered: cluster.registered().cloned().ok_or_else(|| {
+                    format!(
+                        "cluster `{}` is not registered with the EKS API of this server",
+                        cluster.name()
+                    )
+                }),
+            },
+            Err(error) => {
+                let name: String = name.chars().take(128).collect();
+                Self {
+                    registered: Err(format!("no such cluster: {error}")),
+                    name,
+                }
+            }
+        }
+    }
+}
+
+/// What is asked about a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    WhoCalls,
+    MayThey,
+}
+
+impl Question {
+    /// The name of the cluster, none for the default one, and the question.
+    fn of(path: &str) -> Option<(Option<&str>, Self)> {
+        let (cluster, question) = match path.strip_prefix("/clusters/") {
+            None => (None, path.strip_prefix('/')?),
+            Some(rest) => {
+                let (name, question) = rest.split_once('/')?;
+                (Some(name), question)
+            }
+        };
+        match question {
+            "authenticate" => Some((cluster, Self::WhoCalls)),
+            "authorize" => Some((cluster, Self::MayThey)),
+            _ => None,
+        }
+    }
+}
+
 impl Handler for Webhook {
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
-        if path == "/authenticate" {
-            return match self.clusters.load().default.clone() {
-                Some(cluster) => self.authenticate(&cluster, peer, request).await,
-                None => plain(StatusCode::NOT_FOUND, "no such cluster"),
+        if let Some((cluster, question)) = Question::of(path) {
+            let clusters = self.clusters.load_full();
+            let found = match cluster {
+                None => clusters.default_cluster().ok_or(ClusterNameError::Unknown),
+                Some(name) => clusters.find(name),
             };
-        }
-        if let Some(name) = path
-            .strip_prefix("/clusters/")
-            .and_then(|rest| rest.strip_suffix("/authenticate"))
-        {
-            let cluster = self.clusters.load().by_name.get(name).cloned();
-            return match cluster {
-                Some(cluster) => self.authenticate(&cluster, peer, request).await,
-                None => plain(StatusCode::NOT_FOUND, "no such cluster"),
+            return match (question, found) {
+                (Question::WhoCalls, Ok(cluster)) => {
+                    self.authenticate(&cluster, peer, request).await
+                }
+                (Question::WhoCalls, Err(error)) => {
+                    plain(StatusCode::NOT_FOUND, &format!("no such cluster: {error}"))
+                }
+                (Question::MayThey, found) => {
+                    let asked = Asked::new(cluster.unwrap_or_default(), found);
+                    self.authorize(asked, peer, request).await
+                }
             };
         }
         if path == "/admin/flush" && request.method() == Method::POST {

@@ -119,6 +119,7 @@ impl Finished {
             source: "10.0.3.7".parse().unwrap(),
             user_agent: &self.user_agent,
             parameters: Some(&parameters),
+            input: None,
             response: self.response.as_ref(),
             error: self.error.as_ref().map(|(code, text)| (*code, &**text)),
             decision: Decision {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use countersign_arn::{AccountId, Partition};
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
 use countersign_server::aws::KeyRing;
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::authenticate::{
+    ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
+};
 use countersign_server::webhook::denial::{DenialAnswer, DenialClass, DenyMode};
+use countersign_server::webhook::entries::PrincipalBinding;
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_sources::{Mappings, MappingsOptions};
 use countersign_store::conformance::TestStore;
@@ -94,13 +97,18 @@ impl World {
         ClusterAuthenticator::new(ClusterOptions {
             name: cluster_id.to_owned(),
             cluster_id: cluster_id.to_owned(),
-            rules,
-            verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
             mappings,
-            nodes: None,
-            store: None,
-            deny_mode: DenyMode::Review,
-            upstream_failure_status: 500,
+            registered: None,
+            shared: Arc::new(ReviewOptions {
+                rules,
+                verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
+                nodes: None,
+                directory: Some(self.directory.clone()),
+                store: None,
+                principal_binding: PrincipalBinding::FirstUse,
+                deny_mode: DenyMode::Review,
+                upstream_failure_status: 500,
+            }),
         })
     }
 

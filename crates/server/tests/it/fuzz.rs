@@ -102,6 +102,20 @@ fn shapes_of_all_operations_never_panic() {
 }
 
 #[test]
+fn rest_requests_never_panic() {
+    run(
+        fuzz::rest_request,
+        &[
+            "POST\n/clusters/c1/access-entries\n\n{\"principalArn\":\"arn:aws:iam::111122223333:role/team/Dev\",\"kubernetesGroups\":[\"a\"],\"tags\":{\"a\":\"b\"}}",
+            "DELETE\n/clusters/c1/access-entries/arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fteam%2FDev/access-policies/arn:aws:eks::aws:cluster-access-policy%2FX\n\n",
+            "GET\n/clusters/c1/access-entries/arn:aws:iam::111122223333:role/a/b/access-policies\nmaxResults=5&nextToken=%41+b\n",
+            "POST\n/clusters\n\n{\"name\":\"c1\",\"roleArn\":\"arn:aws:iam::111122223333:role/c\",\"resourcesVpcConfig\":{\"subnetIds\":[\"subnet-1\"],\"publicAccessCidrs\":[null]},\"logging\":{\"clusterLogging\":[{\"types\":[\"audit\"],\"enabled\":true}]},\"encryptionConfig\":[{\"provider\":{\"keyArn\":\"\\ud83d\"}}]}",
+            "DELETE\n/tags/arn:aws:eks:us-east-1:111122223333:cluster/c1\ntagKeys=a&tagKeys=b%20c\n",
+        ],
+    );
+}
+
+#[test]
 fn requests_for_local_administration_never_panic() {
     run(
         fuzz::admin_request,

@@ -10,8 +10,10 @@
     reason = "tests fail by panicking"
 )]
 
+mod access;
 mod admin;
 mod assume_role;
+mod eks;
 mod embedded;
 mod fuzz;
 mod iam_dump;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use countersign_server::audit::{Class, class};
 use countersign_server::aws::operation_catalogue;
 use serde_json::{Value, json};
 
@@ -21,15 +22,23 @@ def kind(shape):
     if name == "list":
         return {"type": "list", "min": rules.get("min", 0), "max": rules.get("max"), "of": kind(shape.member)}
     if name == "map":
-        return {"type": "map"}
+        return {"type": "map", "min": rules.get("min", 0), "max": rules.get("max"), "key": kind(shape.key), "value": kind(shape.value)}
     return {"type": "structure", "members": members(shape)}
+def place(shape):
+    location = shape.serialization.get("location")
+    if location == "uri":
+        return {"label": shape.serialization["name"]}
+    return "query" if location == "querystring" else "body"
 def members(shape):
-    return [{"name": n, "required": n in shape.required_members, "kind": kind(s)} for n, s in (shape.members.items() if shape else [])]
+    return [{"name": n, "required": n in shape.required_members, "place": place(s), "kind": kind(s)} for n, s in (shape.members.items() if shape else [])]
 print(json.dumps([
-    {"service": service, "name": name, "parameters": members(model.operation_model(name).input_shape)}
-    for service in ("sts", "iam")
+    {"service": service, "name": name, "parameters": members(operation.input_shape),
+     "method": operation.http["method"] if service == "eks" else None,
+     "path": operation.http["requestUri"] if service == "eks" else None}
+    for service in ("sts", "iam", "eks")
     for model in [session.get_service_model(service)]
     for name in model.operation_names
+    for operation in [model.operation_model(name)]
 ]))
 "#;
 
@@ -58,8 +67,10 @@ fn comparable(mut parameters: Value) -> Value {
 
 fn without_secret(kind: &mut Value) {
     kind.as_object_mut().unwrap().remove("secret");
-    if let Some(of) = kind.get_mut("of") {
-        without_secret(of);
+    for inner in ["of", "key", "value"] {
+        if let Some(of) = kind.get_mut(inner) {
+            without_secret(of);
+        }
     }
     if let Some(members) = kind.get_mut("members").and_then(Value::as_array_mut) {
         members
@@ -97,6 +108,15 @@ fn every_operation_of_the_service_models_is_in_the_tables_with_its_constraints()
     });
     let mut compared = 0;
     for (name, row) in &ours {
+        for part in ["method", "path"] {
+            assert_eq!(row[part], models[name][part], "{name:?}");
+        }
+        let (service, operation) = name;
+        if service == "eks" {
+            let reads = operation.starts_with("Describe") || operation.starts_with("List");
+            let expected = if reads { Class::Read } else { Class::Write };
+            assert_eq!(class(service, operation), Some(expected), "{name:?}");
+        }
         if row["parameters"].is_null() {
             assert_eq!(row["offered"], json!(false), "{name:?}");
             continue;
@@ -108,5 +128,5 @@ fn every_operation_of_the_service_models_is_in_the_tables_with_its_constraints()
         );
         compared += 1;
     }
-    assert!(compared > 130, "{compared}");
+    assert!(compared > 170, "{compared}");
 }

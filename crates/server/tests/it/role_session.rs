@@ -4,8 +4,11 @@ use crate::world::*;
 use std::sync::Arc;
 
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable, mounted_file};
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::authenticate::{
+    ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
+};
 use countersign_server::webhook::denial::DenyMode;
+use countersign_server::webhook::entries::PrincipalBinding;
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_sources::{Mappings, MappingsOptions};
 use countersign_token::{Options, Rules, mint};
@@ -270,17 +273,22 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
     let cluster = ClusterAuthenticator::new(ClusterOptions {
         name: "demo".into(),
         cluster_id: "demo".into(),
-        rules: Rules::new(Options {
-            trusted_endpoints: vec![ENDPOINT.into()],
-            ..Options::default()
-        })
-        .unwrap(),
-        verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
         mappings,
-        nodes: None,
-        store: None,
-        deny_mode: DenyMode::Review,
-        upstream_failure_status: 500,
+        registered: None,
+        shared: Arc::new(ReviewOptions {
+            rules: Rules::new(Options {
+                trusted_endpoints: vec![ENDPOINT.into()],
+                ..Options::default()
+            })
+            .unwrap(),
+            verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
+            nodes: None,
+            directory: Some(world.directory.clone()),
+            store: None,
+            principal_binding: PrincipalBinding::FirstUse,
+            deny_mode: DenyMode::Review,
+            upstream_failure_status: 500,
+        }),
     });
     let presigned = |keys: &Keys, when| {
         let secret = SecretKey::new(&keys.secret);

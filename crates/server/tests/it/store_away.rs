@@ -3,14 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_access::caller::Delegated;
 use countersign_arn::{AccountId, Partition};
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
+use countersign_rbac::review::AccessReview;
+use countersign_server::access_policies::AccessPolicies;
 use countersign_server::aws::KeyRing;
 use countersign_server::health::Report;
-use countersign_server::metrics::Metrics;
+use countersign_server::metrics::{AuthorizeResult, Metrics};
 use countersign_server::store_health::{StoreAway, StoreHealth};
-use countersign_server::webhook::authenticate::{ClusterAuthenticator, ClusterOptions, Verifier};
+use countersign_server::webhook::authenticate::{
+    ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
+};
+use countersign_server::webhook::authorize::{Authorizer, AuthorizerOptions};
 use countersign_server::webhook::denial::{DenialClass, DenyMode};
+use countersign_server::webhook::entries::{PrincipalBinding, Registered};
 use countersign_sigv4::{Credentials, Request, SecretKey, Signer};
 use countersign_sources::{Mappings, MappingsOptions};
 use countersign_store::{
@@ -148,15 +155,20 @@ impl Replica {
         let cluster = ClusterAuthenticator::new(ClusterOptions {
             name: "demo".into(),
             cluster_id: "demo".into(),
-            rules,
-            verifiers: vec![Verifier::Embedded(Arc::new(KeyRing::new(
-                directory.feed().clone(),
-            )))],
             mappings,
-            nodes: None,
-            store: Some(health.clone()),
-            deny_mode: DenyMode::Review,
-            upstream_failure_status: 500,
+            registered: None,
+            shared: Arc::new(ReviewOptions {
+                rules,
+                verifiers: vec![Verifier::Embedded(Arc::new(KeyRing::new(
+                    directory.feed().clone(),
+                )))],
+                nodes: None,
+                directory: Some(directory.clone()),
+                store: Some(health.clone()),
+                principal_binding: PrincipalBinding::FirstUse,
+                deny_mode: DenyMode::Review,
+                upstream_failure_status: 500,
+            }),
         });
         let token = move || {
             let secret = SecretKey::new(key.secret.expose());
@@ -198,6 +210,20 @@ impl Replica {
         (report.is_ready(), report.render(true))
     }
 
+    /// What keeps an access review from being decided.
+    fn authorize(&self) -> (AuthorizeResult, String) {
+        let authorizer = Authorizer::new(AuthorizerOptions {
+            directory: Some(self.directory.clone()),
+            store: Some(self.health.clone()),
+            policies: Arc::new(AccessPolicies::builtin()),
+            delegated: Delegated::Assertion,
+        });
+        let cluster = Registered::Id("none".into());
+        let ruling = authorizer.decide(&cluster, &AccessReview::default(), Timestamp::now());
+        assert!(!ruling.status().allowed && !ruling.status().denied);
+        (ruling.outcome, ruling.error)
+    }
+
     /// Nothing, or class and reason of the refusal.
     async fn review(&self) -> Option<(DenialClass, String)> {
         let review = self.cluster.review(&(self.token)(), Timestamp::now()).await;
@@ -227,6 +253,8 @@ async fn a_replica_answers_from_its_snapshot_until_it_is_too_old() {
     pass(Duration::from_secs(100)).await;
     assert_eq!(replica.health.check(), Ok(()));
     assert_eq!(replica.review().await, None, "from the snapshot");
+    let (_, error) = replica.authorize();
+    assert!(error.contains("the cluster is not registered"), "{error}");
     let (ready, text) = replica.report();
     assert!(ready, "{text}");
     for part in [
@@ -258,6 +286,9 @@ async fn a_replica_answers_from_its_snapshot_until_it_is_too_old() {
         (class, reason.as_str()),
         (DenialClass::StsUnreachable, "store_away")
     );
+    let (outcome, error) = replica.authorize();
+    assert_eq!(outcome, AuthorizeResult::Error);
+    assert!(error.contains("the store has been away for"), "{error}");
     let mut metrics = Metrics::new();
     metrics.register_store(replica.health.clone());
     let text = metrics.render();

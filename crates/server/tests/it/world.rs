@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const ENDPOINT: &str = "https://sts.cs.example:8443/";
 pub(crate) const HOST: &str = "sts.cs.example:8443";
+pub(crate) const EKS_HOST: &str = "eks.cs.example:8443";
 pub(crate) const ALL: &str =
     r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
 
@@ -263,6 +264,36 @@ impl World {
         (status, headers, bytes)
     }
 
+    /// One REST request with headers, whose signature is among them if it has one.
+    pub(crate) async fn send_rest(
+        &self,
+        (method, target): (&str, &str),
+        body: &[u8],
+        headers: &[(String, String)],
+    ) -> (u16, http::HeaderMap, Bytes) {
+        let mut head = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", EKS_HOST);
+        for (name, value) in headers {
+            head = head.header(name, value);
+        }
+        let (head, ()) = head.body(()).unwrap().into_parts();
+        let peer = Peer {
+            address: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+            tls: true,
+        };
+        let body = Bytes::copy_from_slice(body);
+        let answer = self
+            .api
+            .answer(&head, &body, peer, now(), "request-1")
+            .await;
+        let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, headers, bytes)
+    }
+
     pub(crate) async fn assume(
         &self,
         keys: &Keys,
@@ -327,6 +358,37 @@ impl World {
         self.call(keys, &[("Action", "GetCallerIdentity")], when)
             .await
     }
+}
+
+/// The headers that sign a REST request.
+pub(crate) fn signed(
+    keys: &Keys,
+    service: &str,
+    (method, target): (&str, &str),
+    body: &[u8],
+    when: Timestamp,
+) -> Vec<(String, String)> {
+    let secret = SecretKey::new(&keys.secret);
+    let all: [(&str, &[u8]); 1] = [("host", EKS_HOST.as_bytes())];
+    let mut request = Request::new(method, target.as_bytes());
+    request.headers = &all;
+    request.body = if body.is_empty() {
+        Payload::Empty
+    } else {
+        Payload::Bytes(body)
+    };
+    let credentials = Credentials {
+        key_id: &keys.id,
+        secret: &secret,
+        session_token: keys.token.as_deref(),
+    };
+    let signed = Signer::new(credentials, "us-east-1", service)
+        .sign(&request, when)
+        .unwrap();
+    signed
+        .headers()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 pub(crate) fn escape(text: &str) -> String {

@@ -23,7 +23,7 @@ const PAGE: u32 = 500;
 
 /// What happened to the objects.
 #[derive(Debug)]
-pub(super) enum Step<K> {
+pub(crate) enum Step<K> {
     /// These are all there are.
     Listed { objects: Vec<K>, version: String },
     /// One is new or changed.
@@ -36,7 +36,7 @@ pub(super) enum Step<K> {
 
 /// Why a list or watch failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WatchError {
+pub(crate) enum WatchError {
     #[error("{0}")]
     Kube(#[source] Error),
     #[error("the API server ended a watch at once")]
@@ -49,10 +49,19 @@ pub(super) enum WatchError {
 
 impl WatchError {
     /// Whether the API server does not know the kind of object.
-    pub(super) fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         match self {
             Self::Kube(Error::Api(status)) => status.code == 404,
             Self::Status { code, .. } => *code == 404,
+            _ => false,
+        }
+    }
+
+    /// Whether the API server refuses the question to whoever asks it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Kube(Error::Api(status)) => status.code == 403,
+            Self::Status { code, .. } => *code == 403,
             _ => false,
         }
     }
@@ -66,7 +75,7 @@ impl WatchError {
     }
 
     /// The error without what the API server may have put into a message.
-    pub(super) fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match self {
             Self::Kube(Error::Api(status)) => {
                 let reason: String = status.reason.chars().take(64).collect();
@@ -84,7 +93,7 @@ impl From<Error> for WatchError {
 }
 
 /// One list-and-watch. Dropping it ends it.
-pub(super) struct ListWatch<K> {
+pub(crate) struct ListWatch<K> {
     api: Api<K>,
     fields: Option<String>,
     position: Position<K>,
@@ -108,7 +117,7 @@ impl<K> ListWatch<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    pub(super) fn new(api: Api<K>, fields: Option<&str>) -> Self {
+    pub(crate) fn new(api: Api<K>, fields: Option<&str>) -> Self {
         Self {
             api,
             fields: fields.map(str::to_owned),
@@ -120,7 +129,7 @@ where
     /// Waits for the next step. After an error, wait before calling again; the watch then goes on where it was.
     ///
     /// Cancel-safe between steps only: a dropped call that was listing starts the list over.
-    pub(super) async fn next(&mut self) -> Result<Step<K>, WatchError> {
+    pub(crate) async fn next(&mut self) -> Result<Step<K>, WatchError> {
         let step = self.advance().await;
         match &step {
             Err(error) if error.is_not_found() => {
@@ -134,7 +143,7 @@ where
     }
 
     /// A further event that is there already, so that a burst is handled as one.
-    pub(super) fn ready(&mut self) -> Option<Step<K>> {
+    pub(crate) fn ready(&mut self) -> Option<Step<K>> {
         let Position::Watching(watch) = &mut self.position else {
             return None;
         };

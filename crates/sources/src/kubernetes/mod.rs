@@ -5,7 +5,8 @@
 
 mod aws_auth;
 mod crd;
-mod list_watch;
+pub(crate) mod list_watch;
+mod projection;
 pub(crate) mod status;
 
 use std::path::PathBuf;
@@ -16,6 +17,9 @@ use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use crd::{CrdOptions, CrdWatch};
+pub use projection::{
+    OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
+};
 
 /// Who reports events and writes statuses.
 pub(crate) const CONTROLLER: &str = "countersign.io/mappings";

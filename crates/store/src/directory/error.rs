@@ -1,10 +1,11 @@
 //! What can go wrong with the directory.
 
+use countersign_access::EntryType;
 use countersign_arn::AccountId;
 use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
 use jiff::Timestamp;
 
-use super::PasswordFault;
+use super::{PasswordFault, Refused};
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
@@ -40,6 +41,12 @@ pub enum Thing {
     LoginProfile,
     /// A job, by id.
     Job,
+    /// An access entry, by the principal's ARN.
+    AccessEntry,
+    /// An access policy of an access entry, by ARN.
+    PolicyAssociation,
+    /// A cluster or an access entry whose tags were asked for, by ARN.
+    Resource,
 }
 
 impl std::fmt::Display for Thing {
@@ -58,6 +65,9 @@ impl std::fmt::Display for Thing {
             Self::PasswordPolicy => "password policy of account",
             Self::LoginProfile => "login profile",
             Self::Job => "job",
+            Self::AccessEntry => "access entry for",
+            Self::PolicyAssociation => "associated access policy",
+            Self::Resource => "resource",
         })
     }
 }
@@ -142,6 +152,40 @@ pub enum DirectoryError {
     /// A cluster of this name is there already.
     #[error("a cluster with the name `{0}` exists already in the account and region")]
     ClusterExists(Box<str>),
+    /// The cluster is being deleted.
+    #[error("the cluster `{0}` is being deleted")]
+    ClusterDeleting(Box<str>),
+    /// The cluster may not be deleted.
+    #[error("the cluster `{0}` is protected from deletion")]
+    DeletionProtected(Box<str>),
+    /// Something is under way that must be over first.
+    #[error("the cluster `{cluster}` is being created or updated")]
+    ClusterBusy {
+        /// Its name.
+        cluster: Box<str>,
+        /// The update that is under way; `None` while it is being created.
+        update: Option<Box<str>>,
+    },
+    /// A cluster in mode `CONFIG_MAP` has no access entries (EKS API spec, section 4.3).
+    #[error("the cluster `{0}` has no access entries in authentication mode CONFIG_MAP")]
+    ModeWithoutEntries(Box<str>),
+    /// Entries of this type have no groups, usernames or policies of their own.
+    #[error("an access entry of type {0} has no such property")]
+    EntryTypeRefuses(EntryType),
+    /// The access entry belongs to somebody else.
+    #[error("the access entry for `{principal_arn}` is bound to `{bound_to}`")]
+    BoundToAnother {
+        /// The entry.
+        principal_arn: Box<str>,
+        /// The unique id of the principal that it is bound to.
+        bound_to: Box<str>,
+    },
+    /// The request token was used for a request with other parameters.
+    #[error("the request token was used before, with other parameters")]
+    TokenReused,
+    /// The caller's own check of the state said no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// EKS knows no such change of mode.
     #[error("a cluster does not change from authentication mode {from} to {to}")]
     UnsupportedModeChange {
@@ -227,6 +271,11 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
+    pub(super) fn exists(what: Thing, name: &str) -> Self {
+        let name = name.into();
+        Self::Exists { what, name }
+    }
+
     /// Whether the store is away and nothing was written, so that the same write may succeed later: `ServiceUnavailable`.
     ///
     /// False for a write of which nobody knows whether it happened: trying again might do it twice.

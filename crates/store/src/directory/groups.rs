@@ -5,6 +5,7 @@ use countersign_arn::unique_id::Kind;
 use jiff::Timestamp;
 
 use super::access_keys::find_user;
+use super::vacancy::Vacancy;
 use super::{Directory, DirectoryError, Thing, missing, readable};
 use crate::records::{Group, RecordKey, check_group_name, check_path, fold_name};
 use crate::snapshot::GroupEntry;
@@ -44,23 +45,21 @@ impl Directory {
         check_path(&new.path)?;
         let limit = self.0.quotas.groups_per_account;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = free_name(snapshot, new.account, &new.name)?;
-            if snapshot.group_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "GroupsPerAccount",
-                    limit,
-                });
-            }
+            let key = RecordKey::Group {
+                account: new.account,
+                name: &new.name,
+            };
+            let place = Vacancy::in_account(snapshot, new.account, key)?
+                .unless(snapshot.group(new.account, &new.name).is_some(), || {
+                    DirectoryError::exists(Thing::Group, &new.name)
+                })?
+                .within("GroupsPerAccount", limit, snapshot.group_count(new.account))?;
             let id = self.new_id(Kind::Group, new.account, |id| {
                 snapshot.principal(id).is_some()
             })?;
             let group = Group {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 path: new.path.clone(),
                 id: id.into(),
@@ -68,11 +67,7 @@ impl Directory {
                 policies: Vec::new(),
                 attached: Vec::new(),
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, group.encode());
-            Ok((transaction, group))
+            Ok((place.fill(group.encode()), group))
         })
         .await
     }
@@ -213,10 +208,7 @@ fn free_name(
 ) -> Result<Key, DirectoryError> {
     let key = readable(snapshot, RecordKey::Group { account, name })?;
     if snapshot.group(account, name).is_some() {
-        return Err(DirectoryError::Exists {
-            what: Thing::Group,
-            name: name.into(),
-        });
+        return Err(DirectoryError::exists(Thing::Group, name));
     }
     Ok(key)
 }

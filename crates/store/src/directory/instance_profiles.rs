@@ -5,7 +5,8 @@ use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
 use super::roles::find_role;
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
     InstanceProfile, RecordKey, check_instance_profile_name, check_path, check_tags,
 };
@@ -40,29 +41,23 @@ impl Directory {
         check_tags(&new.tags)?;
         let limit = self.0.quotas.instance_profiles_per_account;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(
+            let place = Vacancy::in_account(
                 snapshot,
+                new.account,
                 RecordKey::InstanceProfile {
                     account: new.account,
                     name: &new.name,
                 },
+            )?
+            .unless(
+                snapshot.instance_profile(new.account, &new.name).is_some(),
+                || DirectoryError::exists(Thing::InstanceProfile, &new.name),
+            )?
+            .within(
+                "InstanceProfilesPerAccount",
+                limit,
+                snapshot.instance_profile_count(new.account),
             )?;
-            if snapshot.instance_profile(new.account, &new.name).is_some() {
-                return Err(DirectoryError::Exists {
-                    what: Thing::InstanceProfile,
-                    name: new.name.clone(),
-                });
-            }
-            if snapshot.instance_profile_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "InstanceProfilesPerAccount",
-                    limit,
-                });
-            }
             let id = self.new_id(Kind::InstanceProfile, new.account, |id| {
                 snapshot
                     .instance_profiles(new.account, None)
@@ -70,7 +65,7 @@ impl Directory {
             })?;
             let profile = InstanceProfile {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 path: new.path.clone(),
                 id: id.into(),
@@ -78,11 +73,7 @@ impl Directory {
                 role: None,
                 tags: new.tags.clone(),
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, profile.encode());
-            Ok((transaction, profile))
+            Ok((place.fill(profile.encode()), profile))
         })
         .await
     }

@@ -6,7 +6,8 @@ use countersign_arn::{AccountId, Arn, Tag};
 use jiff::Timestamp;
 
 use super::policies::{check_document, size};
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
     InvalidField, ManagedPolicy, PolicyVersion, RecordKey, check_policy_name, check_policy_path,
     check_policy_tags,
@@ -50,29 +51,23 @@ impl Directory {
         self.check_managed_document(&new.document)?;
         let limit = self.0.quotas.policies_per_account;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(
+            let place = Vacancy::in_account(
                 snapshot,
+                new.account,
                 RecordKey::ManagedPolicy {
                     account: new.account,
                     name: &new.name,
                 },
+            )?
+            .unless(
+                snapshot.managed_policy(new.account, &new.name).is_some(),
+                || DirectoryError::exists(Thing::ManagedPolicy, &new.name),
+            )?
+            .within(
+                "PoliciesPerAccount",
+                limit,
+                snapshot.managed_policy_count(new.account),
             )?;
-            if snapshot.managed_policy(new.account, &new.name).is_some() {
-                return Err(DirectoryError::Exists {
-                    what: Thing::ManagedPolicy,
-                    name: new.name.clone(),
-                });
-            }
-            if snapshot.managed_policy_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "PoliciesPerAccount",
-                    limit,
-                });
-            }
             let id = self.new_id(Kind::ManagedPolicy, new.account, |id| {
                 snapshot
                     .managed_policies(new.account, None)
@@ -80,7 +75,7 @@ impl Directory {
             })?;
             let policy = ManagedPolicy {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 path: new.path.clone(),
                 id: id.into(),
@@ -96,11 +91,7 @@ impl Directory {
                 default_version: 1,
                 next_version: 2,
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, policy.encode());
-            Ok((transaction, policy))
+            Ok((place.fill(policy.encode()), policy))
         })
         .await
     }

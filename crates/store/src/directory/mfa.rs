@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use super::access_keys::find_user;
 use super::accounts::find_account;
 use super::totp::{Device, base32_encode, step_at};
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
     EnabledMfa, MfaDevice, RecordKey, SEED_FIELD, check_mfa_device_name, check_path, check_tags,
 };
@@ -117,41 +118,33 @@ impl Directory {
         let limit = self.0.quotas.users_per_account;
         let record = self
             .write(|snapshot| {
-                let (account_key, account) = find_account(snapshot, new.account)?;
                 let key = RecordKey::MfaDevice {
                     account: new.account,
                     name: &new.name,
                 };
-                let key = readable(snapshot, key)?;
-                if snapshot.mfa_device(new.account, &new.name).is_some() {
-                    return Err(DirectoryError::Exists {
-                        what: Thing::MfaDevice,
-                        name: new.name.clone(),
-                    });
-                }
-                if snapshot.mfa_devices(new.account, None).count() >= limit {
-                    return Err(DirectoryError::QuotaExceeded {
-                        quota: "MFADevicesPerAccount",
+                let place = Vacancy::in_account(snapshot, new.account, key)?
+                    .unless(
+                        snapshot.mfa_device(new.account, &new.name).is_some(),
+                        || DirectoryError::exists(Thing::MfaDevice, &new.name),
+                    )?
+                    .within(
+                        "MFADevicesPerAccount",
                         limit,
-                    });
-                }
+                        snapshot.mfa_devices(new.account, None).count(),
+                    )?;
                 let record = MfaDevice {
                     account: new.account,
-                    partition: account.record.partition,
+                    partition: place.partition,
                     name: new.name.clone(),
                     path: new.path.clone(),
                     created: now,
-                    seed: self.0.sealer.seal(&key, SEED_FIELD, &seed)?,
+                    seed: self.0.sealer.seal(&place.key, SEED_FIELD, &seed)?,
                     enabled: None,
                     last_step: None,
                     drift: 0,
                     tags: new.tags.clone(),
                 };
-                let transaction = Transaction::new()
-                    .if_unchanged(&account_key, account.modified)
-                    .if_absent(&key)
-                    .put(&key, record.encode());
-                Ok((transaction, record))
+                Ok((place.fill(record.encode()), record))
             })
             .await?;
         Ok(CreatedMfaDevice { record, seed })

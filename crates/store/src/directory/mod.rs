@@ -1,8 +1,10 @@
 //! Typed operations on the directory.
 
+mod access_entries;
 mod access_keys;
 mod account;
 mod accounts;
+mod associations;
 mod attachments;
 mod aws_policies;
 mod boundaries;
@@ -22,15 +24,19 @@ mod password_hash;
 mod password_rules;
 mod policies;
 mod reports;
+mod requests;
 mod revocations;
 mod roles;
 mod root_keys;
 mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
+mod sweeps;
 mod tags;
 mod totp;
+mod updates;
 mod users;
+mod vacancy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,13 +44,16 @@ use std::time::Duration;
 
 use countersign_arn::AccountId;
 use countersign_arn::unique_id::{self, Kind};
+use jiff::SignedDuration;
 
 use tokio::time::Instant;
 
+pub use self::access_entries::{AccessEntryChange, NewAccessEntry};
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
+pub use self::associations::AssociatedPolicy;
 pub use self::aws_policies::ImportedPolicies;
-pub use self::clusters::NewCluster;
+pub use self::clusters::{ClusterPlace, NewCluster};
 pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
 pub use self::groups::{GroupChange, NewGroup};
@@ -55,16 +64,18 @@ pub use self::managed_policies::NewManagedPolicy;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
+pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
 pub use self::saml_providers::{NewSamlProvider, PackedMetadata};
 pub use self::tags::Taggable;
 pub use self::totp::totp_code;
+pub use self::updates::{Refused, UpdateParams};
 pub use self::users::{NewUser, UserChange};
 use crate::records::{RecordKey, SealCheck};
 use crate::{
-    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision, Sealer,
-    SecretString, SnapshotFeed, Store, Transaction,
+    CommitError, DirectorySnapshot, Key, LagHistogram, Random, RandomUnavailable, Revision,
+    SealError, Sealer, SecretString, SnapshotFeed, Store, Transaction,
 };
 
 /// How often a write is planned anew because somebody else was faster.
@@ -148,6 +159,14 @@ pub struct Quotas {
     pub access_keys_per_user: usize,
     /// Clusters of one account in one region. Default 100.
     pub clusters_per_region: usize,
+    /// Access entries of one cluster. Default 3,000.
+    pub access_entries_per_cluster: usize,
+    /// Updates of one cluster that are kept; the oldest give way. Default 1,000.
+    pub updates_per_cluster: usize,
+    /// How long updates are kept. Default 90 days.
+    pub updates_kept_for: SignedDuration,
+    /// Request tokens of one account that are remembered; the oldest give way. Default 10,000.
+    pub request_tokens_per_account: usize,
 }
 
 impl Default for Quotas {
@@ -172,6 +191,10 @@ impl Default for Quotas {
             trust_policy_chars: 2048,
             access_keys_per_user: 2,
             clusters_per_region: 100,
+            access_entries_per_cluster: 3000,
+            updates_per_cluster: 1000,
+            updates_kept_for: SignedDuration::from_hours(90 * 24),
+            request_tokens_per_account: 10_000,
         }
     }
 }
@@ -211,6 +234,17 @@ impl Directory {
     #[must_use]
     pub fn danger_change_protected_roles(&self) -> Self {
         Self(Arc::clone(&self.0), Protection::Off)
+    }
+
+    /// The key that proves to the authorizer of a cluster who was authenticated; see [`Sealer::assertion_key`].
+    ///
+    /// # Errors
+    /// When the cryptography library fails.
+    pub fn assertion_key(
+        &self,
+        cluster_id: &str,
+    ) -> Result<zeroize::Zeroizing<[u8; 32]>, SealError> {
+        self.0.sealer.assertion_key(cluster_id)
     }
 
     /// The directory as it is known here now.
@@ -315,6 +349,11 @@ impl Directory {
         Err(DirectoryError::Random(RandomUnavailable))
     }
 
+    /// A random UUID.
+    fn new_uuid(&self) -> Result<Box<str>, DirectoryError> {
+        Ok(uuid(self.0.random.bytes()?).into())
+    }
+
     async fn visible(&self, revision: Revision) -> bool {
         matches!(
             tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
@@ -330,6 +369,23 @@ impl std::fmt::Debug for Inner {
             .field("feed", &self.feed)
             .finish_non_exhaustive()
     }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid(random: [u8; 16]) -> String {
+    let number = u128::from_be_bytes(random);
+    let digits = format!(
+        "{:032x}",
+        (number & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
+    );
+    let mut text = String::with_capacity(36);
+    for (at, digit) in digits.chars().enumerate() {
+        if matches!(at, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The key of a record that a write is about to look at; refuses one that this version cannot judge.

@@ -3,7 +3,8 @@
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{InvalidField, OidcProvider, RecordKey, check_tags};
 use crate::snapshot::OidcProviderEntry;
 use crate::{DirectorySnapshot, Key, Transaction};
@@ -47,37 +48,27 @@ impl Directory {
         }
         self.check_client_ids(&client_ids)?;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(snapshot, record_key(new.account, &new.url))?;
-            if snapshot.oidc_provider(new.account, &new.url).is_some() {
-                return Err(DirectoryError::Exists {
-                    what: Thing::OidcProvider,
-                    name: new.url.clone(),
-                });
-            }
-            if snapshot.oidc_providers(new.account).count() >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "OpenIdConnectProvidersPerAccount",
-                    limit,
-                });
-            }
+            let place =
+                Vacancy::in_account(snapshot, new.account, record_key(new.account, &new.url))?
+                    .unless(
+                        snapshot.oidc_provider(new.account, &new.url).is_some(),
+                        || DirectoryError::exists(Thing::OidcProvider, &new.url),
+                    )?
+                    .within(
+                        "OpenIdConnectProvidersPerAccount",
+                        limit,
+                        snapshot.oidc_providers(new.account).count(),
+                    )?;
             let provider = OidcProvider {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 url: new.url.clone(),
                 client_ids: client_ids.clone(),
                 thumbprints: lower(&new.thumbprints),
                 created: now,
                 tags: new.tags.clone(),
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, provider.encode());
-            Ok((transaction, provider))
+            Ok((place.fill(provider.encode()), provider))
         })
         .await
     }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::attachments::hold_policy;
 use super::policies::{check_document, size};
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
     InvalidField, RecordKey, Role, TrustPolicy, check_description, check_max_session_duration,
     check_path, check_role_name, check_tags,
@@ -71,32 +72,24 @@ impl Directory {
         self.check_trust(&new.trust)?;
         let limit = self.0.quotas.roles_per_account;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(
+            let place = Vacancy::in_account(
                 snapshot,
+                new.account,
                 RecordKey::Role {
                     account: new.account,
                     name: &new.name,
                 },
-            )?;
-            if snapshot.role(new.account, &new.name).is_some() {
-                return Err(DirectoryError::RoleExists(new.name.clone()));
-            }
-            if snapshot.role_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "RolesPerAccount",
-                    limit,
-                });
-            }
+            )?
+            .unless(snapshot.role(new.account, &new.name).is_some(), || {
+                DirectoryError::RoleExists(new.name.clone())
+            })?
+            .within("RolesPerAccount", limit, snapshot.role_count(new.account))?;
             let id = self.new_id(Kind::Role, new.account, |id| {
                 snapshot.principal(id).is_some()
             })?;
             let role = Role {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 path: new.path.clone(),
                 id: id.into(),
@@ -112,10 +105,7 @@ impl Directory {
             if self.check_protection(&role).is_err() {
                 return Err(PROTECTED_PATH.into());
             }
-            let mut transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, role.encode());
+            let mut transaction = place.fill(role.encode());
             if let Some(arn) = &new.boundary {
                 let what = Thing::Boundary;
                 transaction = hold_policy(transaction, snapshot, new.account, arn, what)?;

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_arn::{AccountId, Tag};
 use jiff::Timestamp;
 
-use super::{Directory, DirectoryError, Thing, missing, readable};
+use super::vacancy::Vacancy;
+use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{InvalidField, RecordKey, SamlProvider, check_tags};
 use crate::snapshot::SamlProviderEntry;
 use crate::{DirectorySnapshot, Key, Transaction};
@@ -76,28 +77,22 @@ impl Directory {
         check_name(&new.name)?;
         check_tags(&new.tags)?;
         let limit = self.quotas().saml_providers_per_account;
-        let uuid = self.new_uuid()?;
+        let uuid = self.new_saml_uuid()?;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(snapshot, record_key(new.account, &new.name))?;
-            if snapshot.saml_provider(new.account, &new.name).is_some() {
-                return Err(DirectoryError::Exists {
-                    what: Thing::SamlProvider,
-                    name: new.name.clone(),
-                });
-            }
-            if snapshot.saml_providers(new.account).count() >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "SAMLProvidersPerAccount",
-                    limit,
-                });
-            }
+            let place =
+                Vacancy::in_account(snapshot, new.account, record_key(new.account, &new.name))?
+                    .unless(
+                        snapshot.saml_provider(new.account, &new.name).is_some(),
+                        || DirectoryError::exists(Thing::SamlProvider, &new.name),
+                    )?
+                    .within(
+                        "SAMLProvidersPerAccount",
+                        limit,
+                        snapshot.saml_providers(new.account).count(),
+                    )?;
             let provider = SamlProvider {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 uuid: uuid.clone(),
                 document: new.metadata.0.clone(),
@@ -105,11 +100,7 @@ impl Directory {
                 valid_until: new.valid_until,
                 tags: new.tags.clone(),
             };
-            let transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, provider.encode());
-            Ok((transaction, provider))
+            Ok((place.fill(provider.encode()), provider))
         })
         .await
     }
@@ -160,7 +151,7 @@ impl Directory {
     }
 
     /// What GetSAMLProvider shows as `SAMLProviderUUID`: 22 to 64 capital letters and digits.
-    fn new_uuid(&self) -> Result<Box<str>, DirectoryError> {
+    fn new_saml_uuid(&self) -> Result<Box<str>, DirectoryError> {
         let bytes: [u8; 20] = self.0.random.bytes()?;
         let letters = bytes
             .iter()

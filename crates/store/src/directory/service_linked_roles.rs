@@ -47,7 +47,7 @@ impl Directory {
         by: &str,
         now: Timestamp,
     ) -> Result<Box<str>, DirectoryError> {
-        let uuid = uuid(self.0.random.bytes()?);
+        let uuid = self.new_uuid()?;
         self.write(|snapshot| {
             let (key, role) = find_role(snapshot, account, name)?;
             let service = role
@@ -129,21 +129,4 @@ fn old_jobs(
         })
         .map(|job| &*job.id)
         .take(JOBS_CLEARED)
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn uuid(random: [u8; 16]) -> String {
-    let number = u128::from_be_bytes(random);
-    let digits = format!(
-        "{:032x}",
-        (number & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
-    );
-    let mut text = String::with_capacity(36);
-    for (at, digit) in digits.chars().enumerate() {
-        if matches!(at, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        text.push(digit);
-    }
-    text
 }

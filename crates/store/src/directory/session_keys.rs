@@ -13,7 +13,8 @@ use crate::{SecretString, Transaction};
 impl Directory {
     /// Makes what is due at `now`: the deployment id and the first key when there is none, a new key when the sealing one
     /// is a week old, and keys that open nothing any more without their secrets. Revocations that can mean no session any
-    /// more are dropped with them. Cheap when nothing is due; to be called at start and every hour, on every replica.
+    /// more are dropped with them, and what is left of clusters
+    /// ([`sweep_clusters`](Self::sweep_clusters)). Cheap when nothing is due; to be called at start and every hour, on every replica.
     /// Replicas that find the same thing due agree on one of them.
     ///
     /// # Errors
@@ -25,6 +26,7 @@ impl Directory {
         })
         .await?;
         self.drop_ended_revocations(now).await?;
+        self.sweep_clusters(now).await?;
         Ok(())
     }
 

@@ -1,14 +1,20 @@
 //! Tags of everything that has some (IAM API spec, section 2.5).
 
+use std::sync::Arc;
+
 use countersign_arn::{AccountId, Arn, Tag};
 
+use super::access_entries::entry_key;
 use super::access_keys::find_user;
 use super::instance_profiles::find_instance_profile;
 use super::managed_policies::find_managed_policy;
 use super::roles::find_role;
 use super::{Directory, DirectoryError, Thing, missing};
-use crate::records::{AnyRecord, InvalidField, MAX_TAGS, RecordKey, check_policy_tags, check_tags};
-use crate::{DirectorySnapshot, Key, Revision, Transaction};
+use crate::records::{
+    AnyRecord, Cluster, InvalidField, MAX_TAGS, PrincipalKind, RecordKey, check_eks_tags,
+    check_policy_tags, check_tags,
+};
+use crate::{AccessEntryEntry, ClusterEntry, DirectorySnapshot, Key, Revision, Transaction};
 
 /// What has tags, as IAM's operations name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +25,7 @@ pub enum Taggable<'a> {
     Role(&'a str),
     /// An instance profile, by name.
     InstanceProfile(&'a str),
-    /// A customer managed policy, by ARN. The only kind whose tag keys differ by case.
+    /// A customer managed policy, by ARN. Tag keys differ by case.
     Policy(&'a str),
     /// An OpenID Connect provider, by ARN.
     OidcProvider(&'a str),
@@ -27,6 +33,10 @@ pub enum Taggable<'a> {
     SamlProvider(&'a str),
     /// A virtual MFA device, by serial number.
     MfaDevice(&'a str),
+    /// A cluster, by ARN. Tag keys differ by case, and when the cluster was modified does not change.
+    Cluster(&'a str),
+    /// An access entry, by ARN. As a cluster.
+    AccessEntry(&'a str),
 }
 
 impl Taggable<'_> {
@@ -45,7 +55,7 @@ impl Taggable<'_> {
 
     const fn case(self) -> KeyCase {
         match self {
-            Self::Policy(_) => KeyCase::Counts,
+            Self::Policy(_) | Self::Cluster(_) | Self::AccessEntry(_) => KeyCase::Counts,
             Self::User(_)
             | Self::Role(_)
             | Self::InstanceProfile(_)
@@ -56,9 +66,10 @@ impl Taggable<'_> {
     }
 
     fn check(self, tags: &[Tag]) -> Result<(), InvalidField> {
-        match self.case() {
-            KeyCase::Counts => check_policy_tags(tags),
-            KeyCase::Ignored => check_tags(tags),
+        match (self, self.case()) {
+            (Self::Cluster(_) | Self::AccessEntry(_), _) => check_eks_tags(tags),
+            (_, KeyCase::Counts) => check_policy_tags(tags),
+            (_, KeyCase::Ignored) => check_tags(tags),
         }
     }
 }
@@ -121,7 +132,7 @@ impl Directory {
 pub(super) enum KeyCase {
     /// They are: users, roles, instance profiles, providers, MFA devices.
     Ignored,
-    /// They are two: managed policies.
+    /// They are two: managed policies, and what the EKS API has.
     Counts,
 }
 
@@ -168,6 +179,8 @@ fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {
         AnyRecord::OidcProvider(record) => Some(&mut record.tags),
         AnyRecord::SamlProvider(record) => Some(&mut record.tags),
         AnyRecord::MfaDevice(record) => Some(&mut record.tags),
+        AnyRecord::Cluster(record) => Some(&mut record.tags),
+        AnyRecord::AccessEntry(record) => Some(&mut record.tags),
         _ => None,
     }
 }
@@ -228,7 +241,67 @@ fn find(
             let record = AnyRecord::MfaDevice(entry.record.clone());
             (key.to_key()?, entry.modified, record)
         }
+        Taggable::Cluster(arn) => {
+            let (key, cluster) = find_cluster(snapshot, account, arn, "cluster/")?;
+            let record = AnyRecord::Cluster(Box::new(cluster.record.clone()));
+            (key, cluster.modified, record)
+        }
+        Taggable::AccessEntry(arn) => {
+            let (_, cluster) = find_cluster(snapshot, account, arn, "access-entry/")?;
+            let entry = access_entry(snapshot, &cluster.record, arn).ok_or_else(|| {
+                let (what, name) = (Thing::Resource, arn.into());
+                DirectoryError::NoSuch { what, name }
+            })?;
+            let record = AnyRecord::AccessEntry(entry.record.clone());
+            (entry_key(&entry.record)?, entry.modified, record)
+        }
     })
+}
+
+/// The cluster that is named behind `kind` in an ARN of the EKS API.
+fn find_cluster<'s>(
+    snapshot: &'s DirectorySnapshot,
+    account: AccountId,
+    arn: &str,
+    kind: &str,
+) -> Result<(Key, &'s ClusterEntry), DirectoryError> {
+    let none = || DirectoryError::NoSuch {
+        what: Thing::Resource,
+        name: arn.into(),
+    };
+    let parsed = Arn::parse(arn).map_err(|_| none())?;
+    let below = parsed.resource.strip_prefix(kind).ok_or_else(none)?;
+    let name = below.split('/').next().unwrap_or_default();
+    let key = RecordKey::Cluster {
+        account,
+        region: parsed.region,
+        name,
+    };
+    let cluster = snapshot
+        .cluster(account, parsed.region, name)
+        .filter(|cluster| {
+            cluster.record.deleting.is_none()
+                && parsed.service == "eks"
+                && parsed.account == account.as_str()
+                && parsed.partition == cluster.record.partition.to_string()
+                && (kind != "cluster/" || *cluster.arn == *arn)
+        })
+        .ok_or_else(|| missing(snapshot, key, none()))?;
+    Ok((key.to_key()?, cluster))
+}
+
+/// The entry of the cluster with this ARN.
+fn access_entry<'s>(
+    snapshot: &'s DirectorySnapshot,
+    cluster: &Cluster,
+    arn: &str,
+) -> Option<&'s Arc<AccessEntryEntry>> {
+    let mut parts = arn.split_once(":access-entry/")?.1.split('/').skip(1);
+    let kind = PrincipalKind::of(parts.next()?)?;
+    let account = parts.next()?.parse().ok()?;
+    snapshot
+        .access_entry_named(&cluster.id, account, kind, parts.next()?)
+        .filter(|entry| entry.record.arn(cluster) == arn)
 }
 
 fn no_such(

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::access_keys::find_user;
 use super::attachments::hold_policy;
+use super::vacancy::Vacancy;
 use super::{Directory, DirectoryError, Thing, readable};
 use crate::Transaction;
 use crate::records::{RecordKey, User, check_path, check_tags, check_user_name};
@@ -56,32 +57,24 @@ impl Directory {
         check_tags(&new.tags)?;
         let limit = self.0.quotas.users_per_account;
         self.write(|snapshot| {
-            let account_key = readable(snapshot, RecordKey::Account(new.account))?;
-            let account = snapshot
-                .account(new.account)
-                .ok_or(DirectoryError::NoSuchAccount(new.account))?;
-            let key = readable(
+            let place = Vacancy::in_account(
                 snapshot,
+                new.account,
                 RecordKey::User {
                     account: new.account,
                     name: &new.name,
                 },
-            )?;
-            if snapshot.user(new.account, &new.name).is_some() {
-                return Err(DirectoryError::UserExists(new.name.clone()));
-            }
-            if snapshot.user_count(new.account) >= limit {
-                return Err(DirectoryError::QuotaExceeded {
-                    quota: "UsersPerAccount",
-                    limit,
-                });
-            }
+            )?
+            .unless(snapshot.user(new.account, &new.name).is_some(), || {
+                DirectoryError::UserExists(new.name.clone())
+            })?
+            .within("UsersPerAccount", limit, snapshot.user_count(new.account))?;
             let id = self.new_id(Kind::User, new.account, |id| {
                 snapshot.principal(id).is_some()
             })?;
             let user = User {
                 account: new.account,
-                partition: account.record.partition,
+                partition: place.partition,
                 name: new.name.clone(),
                 path: new.path.clone(),
                 id: id.into(),
@@ -95,10 +88,7 @@ impl Directory {
                 mfa_devices: Vec::new(),
                 login: None,
             };
-            let mut transaction = Transaction::new()
-                .if_unchanged(&account_key, account.modified)
-                .if_absent(&key)
-                .put(&key, user.encode());
+            let mut transaction = place.fill(user.encode());
             if let Some(arn) = &boundary {
                 let what = Thing::Boundary;
                 transaction = hold_policy(transaction, snapshot, new.account, arn, what)?;

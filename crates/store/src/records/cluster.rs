@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use countersign_arn::{AccountId, Partition};
+use countersign_arn::{AccountId, Partition, Tag};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, DecodeError, decode_body, encode_body};
+use super::{Body, ClusterSettings, DecodeError, decode_body, encode_body, no_items};
 use crate::Value;
 
 /// A Kubernetes cluster whose identities Countersign manages.
@@ -34,8 +34,60 @@ pub struct Cluster {
     pub endpoint: Option<Box<str>>,
     /// CA certificates of the Kubernetes API as PEM, once known.
     pub certificate_authority: Option<Box<str>>,
+    /// ARN of the IAM role of the control plane, if one was given.
+    pub role_arn: Option<Box<str>>,
+    /// Kubernetes version as `1.NN`, if one was given.
+    pub version: Option<Box<str>>,
+    /// Tags, keys unique with case.
+    pub tags: Vec<Tag>,
+    /// Whether DeleteCluster is refused.
+    pub deletion_protection: bool,
+    /// Everything else that was given.
+    pub settings: ClusterSettings,
     /// When it was made.
     pub created: Timestamp,
+    /// Until when it is being created; `None` for a cluster that was there at once.
+    pub settles: Option<Timestamp>,
+    /// The latest update.
+    pub update: Option<LatestUpdate>,
+    /// Set while it is being deleted: when it is gone. Nobody gets in meanwhile.
+    pub deleting: Option<Timestamp>,
+}
+
+/// The latest update of a cluster, which may be under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatestUpdate {
+    /// The id of the [`ClusterUpdate`](super::ClusterUpdate).
+    pub id: Box<str>,
+    /// When it is over.
+    pub settles: Timestamp,
+}
+
+/// Where a cluster is in its life (EKS API spec, section 3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClusterStatus {
+    /// It was made a moment ago.
+    Creating,
+    /// Nothing is under way.
+    Active,
+    /// An update is under way.
+    Updating,
+    /// It is being deleted.
+    Deleting,
+}
+
+impl ClusterStatus {
+    /// The word the EKS API has for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+        }
+    }
 }
 
 /// The permanent identity behind the call that created a cluster: a user, a role with its path, or the root.
@@ -115,6 +167,28 @@ impl Cluster {
         )
     }
 
+    /// Its state at `now`; `None` when it is gone and its record only waits to be swept. The answers to the calls that
+    /// create and delete it say so in any case.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> Option<ClusterStatus> {
+        if let Some(gone) = self.deleting {
+            return (now < gone).then_some(ClusterStatus::Deleting);
+        }
+        Some(if self.settles.is_some_and(|settles| now < settles) {
+            ClusterStatus::Creating
+        } else if self.running_update(now).is_some() {
+            ClusterStatus::Updating
+        } else {
+            ClusterStatus::Active
+        })
+    }
+
+    /// The update that is under way at `now`.
+    #[must_use]
+    pub fn running_update(&self, now: Timestamp) -> Option<&LatestUpdate> {
+        self.update.as_ref().filter(|update| now < update.settles)
+    }
+
     pub(super) fn decode(
         account: AccountId,
         region: &str,
@@ -133,7 +207,15 @@ impl Cluster {
             creator: body.creator.into_owned(),
             endpoint: body.endpoint.map(Into::into),
             certificate_authority: body.certificate_authority.map(Into::into),
+            role_arn: body.role_arn.map(Into::into),
+            version: body.version.map(Into::into),
+            tags: body.tags.into_owned(),
+            deletion_protection: body.deletion_protection,
+            settings: body.settings.into_owned(),
             created: body.created,
+            settles: body.settles,
+            update: body.update.map(Cow::into_owned),
+            deleting: body.deleting,
         })
     }
 
@@ -149,7 +231,15 @@ impl Cluster {
             creator: Cow::Borrowed(&self.creator),
             endpoint: self.endpoint.as_deref().map(Into::into),
             certificate_authority: self.certificate_authority.as_deref().map(Into::into),
+            role_arn: self.role_arn.as_deref().map(Into::into),
+            version: self.version.as_deref().map(Into::into),
+            tags: self.tags.as_slice().into(),
+            deletion_protection: self.deletion_protection,
+            settings: Cow::Borrowed(&self.settings),
             created: self.created,
+            settles: self.settles,
+            update: self.update.as_ref().map(Cow::Borrowed),
+            deleting: self.deleting,
         })
     }
 }
@@ -169,7 +259,23 @@ struct ClusterBody<'a> {
     endpoint: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     certificate_authority: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    role_arn: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    version: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "no_items")]
+    tags: Cow<'a, [Tag]>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deletion_protection: bool,
+    #[serde(default, skip_serializing_if = "ClusterSettings::is_default")]
+    settings: Cow<'a, ClusterSettings>,
     created: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settles: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    update: Option<Cow<'a, LatestUpdate>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleting: Option<Timestamp>,
 }
 
 impl Body for ClusterBody<'_> {

@@ -3,7 +3,7 @@
 use countersign_arn::AccountId;
 use countersign_session::RevocationTarget;
 
-use super::DecodeError;
+use super::{DecodeError, PrincipalKind};
 use crate::{InvalidKey, Key};
 
 /// A key of a known kind; the parts are borrowed.
@@ -104,6 +104,35 @@ pub enum RecordKey<'a> {
         region: &'a str,
         /// The name, with case.
         name: &'a str,
+    },
+    /// `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME`
+    AccessEntry {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+        /// The principal as [`EntryPrincipal::key`](super::EntryPrincipal::key) writes it.
+        principal: &'a str,
+    },
+    /// `cluster-update/ACCOUNT/CLUSTER/ID`
+    ClusterUpdate {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+        /// The update's id.
+        id: &'a str,
+    },
+    /// `request-token/ACCOUNT/REGION/OPERATION/TOKEN`
+    RequestToken {
+        /// The account of the caller.
+        account: AccountId,
+        /// The region that was called.
+        region: &'a str,
+        /// The operation.
+        operation: &'a str,
+        /// The token's SHA-256 in hexadecimal.
+        token: &'a str,
     },
     /// `revocation/TARGET`, see [`RevocationTarget::id`]
     Revocation(&'a str),
@@ -208,6 +237,35 @@ impl<'a> RecordKey<'a> {
                     name: part(name)?,
                 }
             }
+            "access-entry" => {
+                let (account, rest) = in_account(rest)?;
+                let (cluster_id, principal) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::AccessEntry {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                    principal: entry_principal(principal)?,
+                }
+            }
+            "cluster-update" => {
+                let (account, rest) = in_account(rest)?;
+                let (cluster_id, id) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::ClusterUpdate {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                    id: part(id)?,
+                }
+            }
+            "request-token" => {
+                let (account, rest) = in_account(rest)?;
+                let (region, rest) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                let (operation, token) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::RequestToken {
+                    account,
+                    region: part(region)?,
+                    operation: part(operation)?,
+                    token: part(token)?,
+                }
+            }
             "revocation" if RevocationTarget::from_id(rest).is_some() => Self::Revocation(rest),
             "revocation" => return Err(DecodeError::Key),
             _ => return Err(DecodeError::UnknownKind),
@@ -249,12 +307,28 @@ impl<'a> RecordKey<'a> {
                 region,
                 name,
             } => format!("cluster/{account}/{region}/{name}"),
+            Self::AccessEntry {
+                account,
+                cluster_id,
+                principal,
+            } => format!("access-entry/{account}/{cluster_id}/{principal}"),
+            Self::ClusterUpdate {
+                account,
+                cluster_id,
+                id,
+            } => format!("cluster-update/{account}/{cluster_id}/{id}"),
+            Self::RequestToken {
+                account,
+                region,
+                operation,
+                token,
+            } => format!("request-token/{account}/{region}/{operation}/{token}"),
             Self::Revocation(id) => format!("revocation/{id}"),
         })
     }
 
     /// Beginning of the keys of everything that lives in an account and is stored under it, and that somebody made. What
-    /// was used when, and jobs, say nothing without it.
+    /// was used when, jobs, and what hangs on a cluster say nothing without it.
     ///
     /// # Errors
     /// Never, as an account id fits into a key.
@@ -280,6 +354,16 @@ fn folded(rest: &str) -> Result<(AccountId, &str), DecodeError> {
         return Err(DecodeError::Key);
     }
     Ok((account(id)?, name))
+}
+
+/// `KIND/ACCOUNT/NAME` with a folded name.
+fn entry_principal(text: &str) -> Result<&str, DecodeError> {
+    let (kind, rest) = text.split_once('/').ok_or(DecodeError::Key)?;
+    let (_, name) = folded(rest)?;
+    if PrincipalKind::of(kind).is_none() || name.is_empty() || name.contains('/') {
+        return Err(DecodeError::Key);
+    }
+    Ok(text)
 }
 
 fn in_account(rest: &str) -> Result<(AccountId, &str), DecodeError> {

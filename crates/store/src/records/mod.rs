@@ -21,15 +21,21 @@
 //! | `last-used/ACCOUNT/ID` | [`LastUsed`] | ids are |
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
+//! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
+//! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
+//! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
 //! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
 //! A value is a JSON object with its version in `v` and without what the key says already. A record of a later version,
 //! or of a kind that this version does not know, is kept as it is and not used; the snapshot counts it. That is why a
 //! field which an earlier version must not ignore needs a new version number, and unknown fields are refused.
 
+mod access_entry;
 mod access_key;
 mod account;
 mod cluster;
+mod cluster_settings;
+mod cluster_update;
 mod deployment;
 mod group;
 mod instance_profile;
@@ -40,6 +46,7 @@ mod names;
 mod outbound;
 mod plain;
 mod provider;
+mod request_token;
 mod revocation;
 mod role;
 mod usage;
@@ -47,9 +54,17 @@ mod user;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::access_entry::{AccessEntry, EntryPrincipal, PolicyAssociation, PrincipalKind};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
-pub use self::cluster::{AuthenticationMode, Cluster, Creator, UnknownAuthenticationMode};
+pub use self::cluster::{
+    AuthenticationMode, Cluster, ClusterStatus, Creator, LatestUpdate, UnknownAuthenticationMode,
+};
+pub use self::cluster_settings::{
+    ClusterSettings, ComputeConfig, EncryptionConfig, IpFamily, KubernetesNetworkConfig, LogType,
+    OutpostConfig, RemoteNetworkConfig, ScalingTier, SupportType, UnknownWord, VpcConfig,
+};
+pub use self::cluster_update::{ClusterUpdate, UpdateError, UpdateStatus};
 pub use self::deployment::{RestoreMark, SESSION_KEYS_FIELD, SessionKeys};
 pub use self::group::Group;
 pub use self::instance_profile::InstanceProfile;
@@ -58,13 +73,14 @@ pub use self::managed_policy::{AwsPolicy, ManagedPolicy, PolicyVersion};
 pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
-    check_group_name, check_instance_profile_name, check_max_session_duration,
+    check_eks_tags, check_group_name, check_instance_profile_name, check_max_session_duration,
     check_mfa_device_name, check_organization_id, check_path, check_policy_name, check_policy_path,
     check_policy_tags, check_policy_text, check_region, check_role_name, check_tags,
     check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::provider::{OidcProvider, SamlProvider};
+pub use self::request_token::{AnsweredRequest, REQUEST_TOKEN_LIFETIME, RequestToken};
 pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
 pub use self::usage::{ActionUse, DeletionFailure, Job, JobKind, LastUsed, ServiceUse};
@@ -119,7 +135,13 @@ pub enum AnyRecord {
     /// `access-key/…`
     AccessKey(AccessKey),
     /// `cluster/…`
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
+    /// `access-entry/…`
+    AccessEntry(AccessEntry),
+    /// `cluster-update/…`
+    ClusterUpdate(ClusterUpdate),
+    /// `request-token/…`
+    AnsweredRequest(AnsweredRequest),
     /// `revocation/…`
     Revocation(Revocation),
 }
@@ -193,7 +215,16 @@ impl AnyRecord {
                 account,
                 region,
                 name,
-            } => Self::Cluster(Cluster::decode(account, region, name, value)?),
+            } => Self::Cluster(Box::new(Cluster::decode(account, region, name, value)?)),
+            RecordKey::AccessEntry { account, .. } => {
+                Self::AccessEntry(AccessEntry::decode(account, below_account(key), value)?)
+            }
+            RecordKey::ClusterUpdate { account, .. } => {
+                Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
+            }
+            RecordKey::RequestToken { account, .. } => {
+                Self::AnsweredRequest(AnsweredRequest::decode(account, below_account(key), value)?)
+            }
             RecordKey::Revocation(id) => Self::Revocation(Revocation::decode(id, value)?),
         })
     }
@@ -223,6 +254,9 @@ impl AnyRecord {
             Self::AccessKey(record) => record.encode(),
             Self::Cluster(record) => record.encode(),
             Self::Restore(record) => record.encode(),
+            Self::AccessEntry(record) => record.encode(),
+            Self::ClusterUpdate(record) => record.encode(),
+            Self::AnsweredRequest(record) => record.encode(),
             Self::Revocation(record) => record.encode(),
         }
     }
@@ -297,6 +331,11 @@ fn decode_body<'a, T: Body + Deserialize<'a>>(value: &'a [u8]) -> Result<T, Deco
             ),
         }),
     }
+}
+
+/// What follows `KIND/ACCOUNT/`.
+fn below_account(key: &Key) -> &str {
+    key.as_str().splitn(3, '/').nth(2).unwrap_or_default()
 }
 
 fn no_items<T>(items: &[T]) -> bool {

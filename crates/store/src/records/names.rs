@@ -278,6 +278,20 @@ pub fn check_policy_tags(tags: &[Tag]) -> Result<(), InvalidField> {
     )
 }
 
+/// The same for clusters and access entries (EKS API spec, section 2.1): without control characters besides.
+///
+/// # Errors
+/// When they are not.
+pub fn check_eks_tags(tags: &[Tag]) -> Result<(), InvalidField> {
+    check_policy_tags(tags)?;
+    let clean = |text: &str| !text.chars().any(char::is_control);
+    check(
+        tags.iter().all(|tag| clean(&tag.key) && clean(&tag.value)),
+        "tags",
+        "text without control characters",
+    )
+}
+
 fn are_tags(tags: &[Tag]) -> bool {
     tags.len() <= MAX_TAGS
         && tags.iter().all(|tag| {

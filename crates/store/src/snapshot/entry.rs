@@ -8,8 +8,9 @@ use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeployment
 use jiff::Timestamp;
 
 use crate::records::{
-    AccessKeyStatus, Account, AwsPolicy, Cluster, DecodeError, Group, InstanceProfile,
-    ManagedPolicy, MfaDevice, OidcProvider, Role, SamlProvider, User,
+    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterUpdate,
+    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider, Role,
+    SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -31,6 +32,38 @@ pub struct Entry<T> {
     pub arn: Arc<str>,
     /// When it last changed.
     pub modified: Revision,
+}
+
+/// A record that has no ARN, or whose ARN needs more than the record.
+#[derive(Debug)]
+pub struct Versioned<T> {
+    /// The record.
+    pub record: T,
+    /// When it last changed.
+    pub modified: Revision,
+}
+
+/// An access entry; [`AccessEntry::arn`] makes its ARN.
+pub type AccessEntryEntry = Versioned<AccessEntry>;
+/// An update of a cluster.
+pub type ClusterUpdateEntry = Versioned<ClusterUpdate>;
+/// A request that was answered.
+pub type AnsweredRequestEntry = Versioned<AnsweredRequest>;
+
+/// Whether the principal of an access entry is there (EKS API spec, section 7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessEntryState<'s> {
+    /// It is.
+    Alive,
+    /// The entry is bound to nobody yet.
+    Unbound,
+    /// It is not: nobody can use the entry until it is bound anew.
+    Dead {
+        /// The id that nobody has.
+        bound_to: &'s str,
+        /// Who has the name of the entry's principal now, if somebody has.
+        name_now: Option<&'s str>,
+    },
 }
 
 /// A user, `arn:P:iam::A:user/path/Name`.

@@ -191,7 +191,9 @@ impl DirectorySnapshot {
             AnyRecord::SealCheck(check) => self.seal_check = Some((check.sealed, modified)),
             AnyRecord::Account(record) => {
                 let slot = self.accounts.entry(record.id).or_default();
+                let id = record.id;
                 slot.account = Some(Arc::new(AccountEntry { record, modified }));
+                self.recheck_bound(id.as_str());
             }
             AnyRecord::AccountAlias(record) => {
                 self.aliases
@@ -260,7 +262,10 @@ impl DirectorySnapshot {
             | AnyRecord::SessionKeys(_)
             | AnyRecord::OutboundKeys(_)
             | AnyRecord::MfaDevice(_) => {}
-            AnyRecord::Cluster(record) => self.add_cluster(record, modified),
+            AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
+            AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
+            AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
+            AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
             AnyRecord::Revocation(record) => self.revocations.put(key, record.row, modified),
         }
@@ -280,8 +285,11 @@ impl DirectorySnapshot {
         let entry = entry(record, modified, User::arn);
         let slot = self.accounts.entry(entry.record.account).or_default();
         slot.users.insert(folded, Arc::clone(&entry));
-        self.principals
-            .insert(Arc::from(&*entry.record.id), Principal::User(entry));
+        self.principals.insert(
+            Arc::from(&*entry.record.id),
+            Principal::User(Arc::clone(&entry)),
+        );
+        self.recheck_bound(&entry.record.id);
     }
 
     fn add_role(&mut self, record: Role, modified: Revision) {
@@ -291,8 +299,11 @@ impl DirectorySnapshot {
         let entry = entry(record, modified, Role::arn);
         let slot = self.accounts.entry(entry.record.account).or_default();
         slot.roles.insert(folded, Arc::clone(&entry));
-        self.principals
-            .insert(Arc::from(&*entry.record.id), Principal::Role(entry));
+        self.principals.insert(
+            Arc::from(&*entry.record.id),
+            Principal::Role(Arc::clone(&entry)),
+        );
+        self.recheck_bound(&entry.record.id);
     }
 
     fn add_group(&mut self, record: Group, modified: Revision) {
@@ -348,6 +359,7 @@ impl DirectorySnapshot {
             record,
             modified,
         });
+        self.open_cluster_slot(&entry);
         let mut clusters = self.clusters_named(&name).to_vec();
         clusters.push(entry);
         clusters.sort_by(|a, b| place(a).cmp(&place(b)));
@@ -363,7 +375,10 @@ impl DirectorySnapshot {
             Ok(RecordKey::OutboundKeys) => self.outbound_keys = None,
             Ok(RecordKey::Restore) => self.restore = None,
             Ok(RecordKey::Revocation(_)) => self.revocations.remove(key),
-            Ok(RecordKey::Account(id)) => self.change_slot(id, |slot| slot.account = None),
+            Ok(RecordKey::Account(id)) => {
+                self.change_slot(id, |slot| slot.account = None);
+                self.recheck_bound(id.as_str());
+            }
             Ok(RecordKey::AccountAlias(alias)) => {
                 self.aliases.remove(alias);
             }
@@ -436,6 +451,9 @@ impl DirectorySnapshot {
                 region,
                 name,
             }) => {
+                if let Some(cluster) = self.cluster(account, region, name).cloned() {
+                    self.close_cluster_slot(&cluster);
+                }
                 let mut clusters = self.clusters_named(name).to_vec();
                 clusters.retain(|c| c.record.account != account || *c.record.region != *region);
                 if clusters.is_empty() {
@@ -444,6 +462,15 @@ impl DirectorySnapshot {
                     self.clusters.insert(name.into(), clusters.into());
                 }
             }
+            Ok(RecordKey::AccessEntry {
+                cluster_id,
+                principal,
+                ..
+            }) => self.remove_access_entry(cluster_id, principal),
+            Ok(RecordKey::ClusterUpdate { cluster_id, id, .. }) => {
+                self.remove_cluster_update(cluster_id, id);
+            }
+            Ok(RecordKey::RequestToken { .. }) => self.remove_answered_request(key),
             Err(_) => {}
         }
     }
@@ -470,6 +497,7 @@ impl DirectorySnapshot {
     fn remove_principal(&mut self, id: &str, is_this: impl FnOnce(&Principal) -> bool) {
         if self.principals.get(id).is_some_and(is_this) {
             self.principals.remove(id);
+            self.recheck_bound(id);
         }
     }
 

@@ -1,5 +1,8 @@
 //! The directory in memory: immutable, indexed for the request path, cheap to change into the next one.
 
+#[cfg(test)]
+mod cluster_tests;
+mod clusters;
 mod entry;
 mod fold;
 mod iam;
@@ -17,11 +20,13 @@ use countersign_arn::AccountId;
 use futures::StreamExt;
 use imbl::{HashMap, OrdMap, OrdSet};
 
+use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
-    AccessKeyEntry, AccessKeyLookup, AccountEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError,
+    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
     MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
-    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
@@ -47,6 +52,11 @@ pub struct DirectorySnapshot {
     access_keys: HashMap<Arc<str>, Arc<AccessKeyEntry>>,
     /// By name; of one name there is at most one per account and region, in the order of these.
     clusters: HashMap<Arc<str>, Arc<[Arc<ClusterEntry>]>>,
+    /// What hangs on clusters, by their ids.
+    cluster_slots: HashMap<Arc<str>, Arc<ClusterSlot>>,
+    /// Ids of the clusters with an entry that is bound to a principal, by the principal's id.
+    bound: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    requests: AnsweredRequests,
     /// Policies of AWS that were imported, by name.
     aws_policies: OrdMap<Arc<str>, Arc<AwsPolicyEntry>>,
     /// Accounts and folded names of the users that name a group, by its unique id.
@@ -311,14 +321,15 @@ impl DirectorySnapshot {
             .find(|c| c.record.account == account && *c.record.region == *region)
     }
 
-    /// The one cluster of this name. O(1).
+    /// The one cluster of this name; none when it is being deleted. O(1).
     ///
     /// # Errors
     /// When there is none, or when two accounts or regions have one: then the name does not say which is meant.
     pub fn cluster_named(&self, name: &str) -> Result<&Arc<ClusterEntry>, ClusterNameError> {
         match self.clusters_named(name) {
             [] => Err(ClusterNameError::Unknown),
-            [cluster] => Ok(cluster),
+            [cluster] if cluster.record.deleting.is_none() => Ok(cluster),
+            [_] => Err(ClusterNameError::Unknown),
             several => Err(ClusterNameError::Ambiguous {
                 count: several.len(),
             }),
@@ -376,6 +387,8 @@ impl DirectorySnapshot {
             && self.aliases.is_empty()
             && self.access_keys.is_empty()
             && self.clusters.is_empty()
+            && self.cluster_slots.is_empty()
+            && self.requests.is_empty()
             && self.session_keys.is_none()
             && self.outbound_keys.is_none()
             && self.revocations.is_empty()

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::records::{
-    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster, Creator, Group,
-    InlinePolicy, InstanceProfile, Role, SECRET_FIELD, SESSION_KEYS_FIELD, SessionKeys,
-    TrustPolicy, User,
+    AccessKey, AccessKeyStatus, Account, AccountAlias, AuthenticationMode, Cluster,
+    ClusterSettings, Creator, Group, InlinePolicy, InstanceProfile, Role, SECRET_FIELD,
+    SESSION_KEYS_FIELD, SessionKeys, TrustPolicy, User,
 };
 use crate::{Change, RedbStore, RootKey, SecretString, Transaction, Value};
 
@@ -151,7 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn account(n: u8) -> AccountId {
+pub(super) fn account(n: u8) -> AccountId {
     AccountId::from_number(111_122_223_330 + u64::from(n)).unwrap()
 }
 
@@ -284,7 +284,7 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 partition: Partition::Aws,
                 region: format!("region-{region}").into(),
                 name: format!("name-{name}").into(),
-                id: "0".repeat(32).into(),
+                id: format!("{id}{region}{name}{:0>29}", mode % 2).into(),
                 authentication_mode: modes[usize::from(mode)],
                 bootstrap_creator_admin: true,
                 creator: Creator {
@@ -293,7 +293,15 @@ fn write(step: &Step, sealer: &Sealer) -> (Key, Option<Value>) {
                 },
                 endpoint: None,
                 certificate_authority: None,
+                role_arn: None,
+                version: None,
+                tags: Vec::new(),
+                deletion_protection: false,
+                settings: ClusterSettings::default(),
                 created,
+                settles: None,
+                update: None,
+                deleting: None,
             };
             (
                 format!(

@@ -8,6 +8,8 @@ use countersign_store::{
 };
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::*;
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn what_does_not_exist_is_said_so_even_if_it_cannot_exist() {
         let error = directory.delete_user(account(0), name).await.unwrap_err();
         assert!(matches!(error, DirectoryError::NoSuchUser(_)), "{error:?}");
         let error = directory
-            .delete_cluster(account(0), REGION, name)
+            .delete_cluster(place(name), SignedDuration::ZERO, now())
             .await
             .unwrap_err();
         assert!(
@@ -184,7 +186,7 @@ async fn user_with_keys_stays_and_account_with_users_or_clusters_stays() {
     directory.delete_user(account(0), "ANA").await.unwrap();
     stays(directory.delete_account(account(0)).await, "clusters");
     directory
-        .delete_cluster(account(0), REGION, "demo")
+        .delete_cluster(place("demo"), SignedDuration::ZERO, now())
         .await
         .unwrap();
     directory.delete_account(account(0)).await.unwrap();

@@ -3,6 +3,8 @@
 use countersign_store::records::AuthenticationMode;
 use countersign_store::{ClusterNameError, DirectoryError, NewCluster};
 
+use jiff::SignedDuration;
+
 use super::*;
 
 #[tokio::test]
@@ -78,7 +80,9 @@ async fn authentication_mode_goes_forward_step_by_step() {
         .create_cluster(new_cluster("demo"), now())
         .await
         .unwrap();
-    let set = |mode| directory.set_authentication_mode(account(0), REGION, "demo", mode);
+    let set = |mode| {
+        directory.set_authentication_mode(place("demo"), mode, SignedDuration::ZERO, None, now())
+    };
     for (mode, allowed) in [
         (ConfigMap, false),
         (Api, false),

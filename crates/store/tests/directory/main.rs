@@ -6,11 +6,13 @@
     reason = "tests"
 )]
 
+mod access_entries;
 mod access_keys;
 mod account;
 mod accounts_and_users;
 mod attachments;
 mod aws_policies;
+mod cluster_updates;
 mod clusters;
 mod groups;
 mod instance_profiles;
@@ -21,12 +23,14 @@ mod oidc_providers;
 mod open;
 mod outbound;
 mod races;
+mod requests;
 mod revocations;
 mod roles;
 mod root_keys;
 mod saml_providers;
 mod service_linked_roles;
 mod session_keys;
+mod sweeps;
 mod tags;
 mod trust;
 
@@ -34,10 +38,10 @@ use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
 use countersign_store::conformance::TestStore;
-use countersign_store::records::{AuthenticationMode, Creator, Group, RecordKey, TrustPolicy};
+use countersign_store::records::{Creator, Group, RecordKey, TrustPolicy};
 use countersign_store::{
-    Directory, NewAccount, NewCluster, NewManagedPolicy, NewRole, NewUser, Quotas, Random, RootKey,
-    Sealer, Store, Transaction,
+    ClusterPlace, Directory, NewAccount, NewCluster, NewManagedPolicy, NewRole, NewUser, Quotas,
+    Random, RootKey, Sealer, Store, Transaction,
 };
 use jiff::Timestamp;
 
@@ -139,17 +143,18 @@ pub(crate) async fn add_group<S: Store>(store: &Arc<S>, directory: &Directory, n
 }
 
 pub(crate) fn new_cluster(name: &str) -> NewCluster {
-    NewCluster {
+    let creator = Creator {
+        principal_arn: "arn:aws:iam::111122223333:user/ana".into(),
+        principal_id: "AIDA".into(),
+    };
+    NewCluster::new(account(0), REGION, name, creator)
+}
+
+/// The cluster of this name in the first account.
+pub(crate) fn place(name: &str) -> ClusterPlace<'_> {
+    ClusterPlace {
         account: account(0),
-        region: REGION.into(),
-        name: name.into(),
-        authentication_mode: AuthenticationMode::ConfigMap,
-        bootstrap_creator_admin: true,
-        creator: Creator {
-            principal_arn: "arn:aws:iam::111122223333:user/ana".into(),
-            principal_id: "AIDA".into(),
-        },
-        endpoint: None,
-        certificate_authority: None,
+        region: REGION,
+        name,
     }
 }

@@ -8,6 +8,8 @@ use countersign_store::{
 use futures::future::join_all;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::*;
 
 #[tokio::test]
@@ -205,7 +207,7 @@ async fn records_of_a_later_version_are_kept_and_not_written_over() {
     );
     unreadable(
         directory
-            .delete_cluster(account(0), REGION, "demo")
+            .delete_cluster(place("demo"), SignedDuration::ZERO, now())
             .await
             .unwrap_err(),
     );

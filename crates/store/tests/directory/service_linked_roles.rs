@@ -4,7 +4,7 @@ use countersign_store::records::{DeletionFailure, JobKind};
 use countersign_store::{DirectoryError, NewRole};
 use jiff::SignedDuration;
 
-use crate::{account, new_cluster, new_role, now, with_account};
+use crate::{account, new_cluster, new_role, now, place, with_account};
 
 const POLICY: &str = "arn:aws:iam::aws:policy/aws-service-role/AmazonEKSServiceRolePolicy";
 const NAME: &str = "AWSServiceRoleForAmazonEKS";
@@ -54,7 +54,7 @@ async fn a_role_in_use_stays_and_the_job_says_why() {
     ));
     assert!(directory.snapshot().role(account(0), NAME).is_some());
     directory
-        .delete_cluster(account(0), "eu-central-1", "prod")
+        .delete_cluster(place("prod"), SignedDuration::ZERO, now())
         .await
         .unwrap();
     let second = delete().await.unwrap();

@@ -32,9 +32,15 @@ pub(crate) enum Value<'a> {
     Boolean(bool),
     List(Vec<Value<'a>>),
     Structure(Vec<(&'static str, Value<'a>)>),
+    Map(Vec<(&'a str, Value<'a>)>),
 }
 
 impl<'a> Input<'a> {
+    /// From parameters that were read elsewhere, in the order of the shape.
+    pub(super) const fn of(values: Vec<(&'static Parameter, Value<'a>)>) -> Self {
+        Self(values)
+    }
+
     /// Reads the parameters of an operation with this shape.
     pub(crate) fn read(
         shape: &'static [Parameter],
@@ -121,8 +127,20 @@ impl<'a> Input<'a> {
             .collect()
     }
 
-    /// The members of a list of tags, in the order given.
+    /// The members of a list of tags, in the order given, or of a map of tags.
     pub(crate) fn tags(&self, name: &str) -> Vec<Tag> {
+        if let Some(Value::Map(members)) = self.get(name) {
+            return members
+                .iter()
+                .filter_map(|(key, value)| match value {
+                    Value::Text(value) => Some(Tag {
+                        key: (*key).into(),
+                        value: (*value).into(),
+                    }),
+                    _ => None,
+                })
+                .collect();
+        }
         let tag = |member: &Value<'a>| {
             Some(Tag {
                 key: member.member("Key")?.into(),
@@ -133,11 +151,44 @@ impl<'a> Input<'a> {
     }
 }
 
+impl Input<'_> {
+    /// The tags of a request, whatever its service calls them.
+    pub(crate) fn request_tags(&self) -> Vec<Tag> {
+        let mut tags = self.tags("Tags");
+        tags.extend(self.tags("tags"));
+        tags
+    }
+}
+
 impl<'a> Value<'a> {
     /// A text in a structure.
     pub(crate) fn member(&self, name: &str) -> Option<&'a str> {
         match self.value(name)? {
             Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The texts of a list in a structure; nothing when it is not there.
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<&'a str>> {
+        let Self::List(members) = self.value(name)? else {
+            return None;
+        };
+        Some(
+            members
+                .iter()
+                .filter_map(|member| match member {
+                    Value::Text(text) => Some(*text),
+                    _ => None,
+                })
+                .collect(),
+        )
+    }
+
+    /// A boolean in a structure.
+    pub(crate) fn boolean(&self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Value::Boolean(value) => Some(*value),
             _ => None,
         }
     }
@@ -183,6 +234,8 @@ impl<'a> Reader<'a> {
             }),
             Kind::List { least, most, of } => self.list(of, name, member, *least, *most),
             Kind::Structure(members) => self.structure(members, name, member),
+            // No operation of the Query protocol has one.
+            Kind::Map { .. } => None,
         };
         if value.is_none() && required {
             self.faults.push(match self.style {

@@ -1,12 +1,15 @@
 //! What the parameters of an operation look like, as data: the service models' names, kinds and constraints (IAM API
 //! spec, sections 4 and 4.20; STS spec, section 2), and the one reader that checks a request against them.
 
+pub(super) mod eks_kinds;
 mod input;
 pub(super) mod kinds;
 mod pattern;
+mod rest;
 
 pub(crate) use input::{Input, Style, Value};
 pub(crate) use pattern::Pattern;
+pub(crate) use rest::{Sent, read as read_rest, unreadable};
 
 /// One parameter of an operation, or one member of a structure.
 #[derive(Debug)]
@@ -15,6 +18,19 @@ pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) required: bool,
+    /// Where REST-JSON requests have it; the Query protocol has one place only.
+    pub(crate) place: Place,
+}
+
+/// Where a parameter of a REST-JSON operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A member of the body.
+    Body,
+    /// A label of the path, by its name in the template.
+    Label(&'static str),
+    /// The query string; lists repeat the name.
+    Query,
 }
 
 /// A parameter that must be there.
@@ -23,6 +39,7 @@ pub(crate) const fn required(name: &'static str, kind: Kind) -> Parameter {
         name,
         kind,
         required: true,
+        place: Place::Body,
     }
 }
 
@@ -32,6 +49,37 @@ pub(crate) const fn optional(name: &'static str, kind: Kind) -> Parameter {
         name,
         kind,
         required: false,
+        place: Place::Body,
+    }
+}
+
+/// A label of the path; always there, and never empty.
+pub(crate) const fn label(name: &'static str, in_path: &'static str, kind: Kind) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        required: true,
+        place: Place::Label(in_path),
+    }
+}
+
+/// A parameter of the query string that may be left out.
+pub(crate) const fn in_query(name: &'static str, kind: Kind) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        required: false,
+        place: Place::Query,
+    }
+}
+
+impl Parameter {
+    /// The same, which must be there.
+    pub(crate) const fn needed(self) -> Self {
+        Self {
+            required: true,
+            ..self
+        }
     }
 }
 
@@ -53,10 +101,22 @@ pub(crate) enum Kind {
     },
     /// `NAME.MEMBER`.
     Structure(&'static [Parameter]),
+    /// Texts by texts, in JSON only; members in the byte order of their keys.
+    Map {
+        least: usize,
+        most: usize,
+        key: Text,
+        value: Text,
+    },
 }
 
 /// No upper bound in the service model.
 pub(crate) const ANY_NUMBER: usize = usize::MAX;
+/// Any integer: no bounds in the service model.
+pub(crate) const ANY_INTEGER: Kind = Kind::Integer {
+    least: i64::MIN,
+    most: i64::MAX,
+};
 
 /// The constraints of a text.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +134,7 @@ pub(crate) struct Text {
 
 impl Kind {
     /// A text of bounded length.
-    const fn text(least: usize, most: usize) -> Self {
+    pub(crate) const fn text(least: usize, most: usize) -> Self {
         Self::Text(Text {
             least,
             most,
@@ -85,7 +145,7 @@ impl Kind {
     }
 
     /// A text of bounded length and certain characters.
-    const fn matching(least: usize, most: usize, pattern: &'static Pattern) -> Self {
+    pub(crate) const fn matching(least: usize, most: usize, pattern: &'static Pattern) -> Self {
         Self::Text(Text {
             least,
             most,
@@ -96,7 +156,7 @@ impl Kind {
     }
 
     /// One of several words.
-    const fn choice(choices: &'static [&'static str]) -> Self {
+    pub(crate) const fn choice(choices: &'static [&'static str]) -> Self {
         Self::Text(Text {
             least: 0,
             most: ANY_NUMBER,
@@ -118,7 +178,7 @@ impl Kind {
     }
 
     /// A list with at most `most` members.
-    const fn list(least: usize, most: usize, of: &'static Self) -> Self {
+    pub(crate) const fn list(least: usize, most: usize, of: &'static Self) -> Self {
         Self::List { least, most, of }
     }
 }

@@ -155,6 +155,12 @@ pub(crate) const PROVIDER_NAME: Pattern = complaining(Complaint::Name, r"[\w._-]
 pub(crate) const PRIVATE_KEY_ID: Pattern = of(r"[A-Z0-9]+", |text| {
     one_or_more(text, |c| c.is_ascii_uppercase() || c.is_ascii_digit())
 });
+pub(crate) const CLUSTER_NAME: Pattern = of(r"^[0-9A-Za-z][A-Za-z0-9\-_]*", |text| {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+});
 pub(crate) const DIGITS: Pattern = of(r"[\d]+", |text| one_or_more(text, |c| c.is_ascii_digit()));
 pub(crate) const DIGITS_OR_NOTHING: Pattern =
     of(r"[\d]*", |text| text.chars().all(|c| c.is_ascii_digit()));

@@ -1,7 +1,8 @@
 //! Instance profiles, and roles of AWS services.
 
-use countersign_store::NewCluster;
-use countersign_store::records::{AuthenticationMode, Creator};
+use countersign_store::records::Creator;
+use countersign_store::{ClusterPlace, NewCluster};
+use jiff::SignedDuration;
 
 use super::{ADMIN, DOCUMENT, OF_SERVICE, add_role, decoded, ok, pages, part, parts, refused};
 use crate::world::{ACCOUNT, ASSUME, Given, World, now, trusts};
@@ -202,19 +203,11 @@ async fn service_linked_roles_are_made_protected_and_deleted() {
     }
     let described = [role, ("Description", "ours")];
     ok(&world, "UpdateRoleDescription", &described).await;
-    let cluster = NewCluster {
-        account: world.account,
-        region: "eu-central-1".into(),
-        name: "prod".into(),
-        authentication_mode: AuthenticationMode::ConfigMap,
-        bootstrap_creator_admin: true,
-        creator: Creator {
-            principal_arn: "arn:aws:iam::111122223333:user/ana".into(),
-            principal_id: "AIDA".into(),
-        },
-        endpoint: None,
-        certificate_authority: None,
+    let creator = Creator {
+        principal_arn: "arn:aws:iam::111122223333:user/ana".into(),
+        principal_id: "AIDA".into(),
     };
+    let cluster = NewCluster::new(world.account, "eu-central-1", "prod", creator);
     world
         .directory
         .create_cluster(cluster, now())
@@ -230,9 +223,14 @@ async fn service_linked_roles_are_made_protected_and_deleted() {
     assert_eq!(part(&failed, "Status"), "FAILED");
     assert_eq!(part(&failed, "Region"), "eu-central-1");
     assert!(failed.contains("<member>arn:aws:eks:eu-central-1:111122223333:cluster/prod</member>"));
+    let place = ClusterPlace {
+        account: world.account,
+        region: "eu-central-1",
+        name: "prod",
+    };
     world
         .directory
-        .delete_cluster(world.account, "eu-central-1", "prod")
+        .delete_cluster(place, SignedDuration::ZERO, now())
         .await
         .unwrap();
     let deleted = delete().await;
