@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use common::eks_auth::{Canned, EksAuthServer, Node};
 use common::{claims, histogram, sign};
 use countersign_agent::{
-    Agent, AgentConfig, AuthFailure, AuthService, Endpoint, FinalCode, NodeCredentials,
+    Agent, AgentConfig, AuthFailure, AuthLimits, AuthService, EksAuth, Endpoint, FinalCode,
+    NodeCredentials,
 };
 use countersign_upstream::clock::{Clock, SystemClock};
 use futures::future::join_all;
@@ -295,6 +296,69 @@ async fn probes_and_metrics_tell_how_it_is() {
         assert!(!text.contains(word));
     }
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_needs_the_auth_service_once_and_liveness_never() {
+    let server = EksAuthServer::start(Duration::ZERO).await;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let nowhere = EksAuth::new(
+        "orchard",
+        "eu-west-1",
+        Endpoint::of_url("http://127.0.0.1:1").unwrap(),
+        None,
+        AuthLimits::default(),
+        NodeCredentials::new(Node::new(), Arc::clone(&clock)),
+        clock,
+    );
+    for (auth, ready) in [
+        (Arc::new(nowhere.unwrap()), 503),
+        (Arc::new(server.client(Node::new())), 200),
+    ] {
+        let mut config = AgentConfig::new(auth);
+        config.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        config.probes = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let agent = Agent::start(config).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for (path, status) in [("/healthz", 200), ("/readyz", ready), ("/", 404)] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let got = send(
+                Ipv4Addr::LOCALHOST,
+                agent.probes().unwrap(),
+                request.as_bytes(),
+            )
+            .await;
+            assert_eq!(got.status, status, "{path} {}", got.body);
+        }
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_runs_until_it_is_told_to_stop_and_answers_what_is_under_way() {
+    let server = EksAuthServer::start(Duration::from_millis(400)).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = free.local_addr().unwrap();
+    drop(free);
+    let mut config = AgentConfig::new(Arc::new(server.client(Node::new())));
+    config.listen = vec![to];
+    config.probes = None;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(Agent::run(config, async move {
+        let _ = stopped.await;
+    }));
+    while std::net::TcpStream::connect(to).is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let headers = format!("Host: 169.254.170.23\r\nAuthorization: {}\r\n", token(1));
+    let asking = tokio::spawn(async move { get(Ipv4Addr::LOCALHOST, to, &headers).await.status });
+    while server.calls().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.send(()).unwrap();
+    assert_eq!(asking.await.unwrap(), 200);
+    running.await.unwrap().unwrap();
+    assert!(std::net::TcpStream::connect(to).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
