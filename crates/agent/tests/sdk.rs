@@ -1,4 +1,5 @@
-//! A real SDK gets credentials by the two environment variables alone, at the real addresses, over IPv4 and IPv6.
+//! At the real addresses: a real SDK gets credentials by the two environment variables alone, over IPv4 and IPv6, and a stolen
+//! token gets none.
 //!
 //! Runs in a network namespace of its own, with the link that the agent itself makes. Set `COUNTERSIGN_TEST_PYTHON` to a Python
 //! that has boto3.
@@ -12,15 +13,20 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::eks_auth::{EksAuthServer, Node};
 use common::namespace::{inside, ip, network};
-use common::{claims, sign};
+use common::{World, claims, pod, sign};
 use countersign_agent::link::{IPV4, IPV6, LINK, Network, is_set_up, remove};
+use countersign_agent::pods::{BindSource, PodTable};
 use countersign_agent::{Agent, AgentConfig};
 use countersign_upstream::clock::{Clock, SystemClock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
 
 const PROGRAM: &str = "
 import boto3
@@ -80,5 +86,55 @@ fn boto3_gets_credentials_by_two_variables_over_both_families() {
         assert_eq!(server.calls(), [token], "both families share one cache");
         agent.stop().await;
         assert!(remove(&*network, LINK).await.unwrap());
+    });
+}
+
+#[test]
+fn a_stolen_token_is_refused_by_the_address_that_it_came_from() {
+    if !inside("a_stolen_token_is_refused_by_the_address_that_it_came_from") {
+        return;
+    }
+    ip("link set lo up");
+    for number in [1, 2] {
+        ip(&format!("addr add {}/32 dev lo", World::address(number)));
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let server = EksAuthServer::start(Duration::ZERO).await;
+        let table = Arc::new(PodTable::new([pod(1), pod(2)], Vec::new()));
+        let (_pods, watch) = watch::channel(Some(table));
+        let mut config = AgentConfig::new(Arc::new(server.client(Node::new())));
+        config.link = Some(network().into());
+        config.probes = None;
+        config.bind_source = BindSource::Enforce;
+        config.pods = Some(watch);
+        let agent = Agent::start(config).await.unwrap();
+        let now = SystemClock.now().as_second();
+        let token = |number| sign(&claims(number, now - 60));
+        let (own, other) = (World::address(1), World::address(2));
+        for (source, number, status) in [
+            (Some(own), 1, "200"),
+            (Some(other), 1, "403"),
+            (Some(other), 2, "200"),
+            (Some(own), 2, "403"),
+            // A process of the node itself has the address that it goes to.
+            (None, 1, "403"),
+        ] {
+            let socket = TcpSocket::new_v4().unwrap();
+            if let Some(source) = source {
+                socket.bind(SocketAddr::new(source, 0)).unwrap();
+            }
+            let mut stream = socket.connect(SocketAddr::new(IPV4, 80)).await.unwrap();
+            let request = format!(
+                "GET /v1/credentials HTTP/1.1\r\nHost: 169.254.170.23\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+                token(number)
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{source:?} {answer}");
+        }
+        assert_eq!(server.calls().len(), 2);
+        agent.stop().await;
     });
 }
