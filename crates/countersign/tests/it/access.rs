@@ -337,6 +337,43 @@ fn custom_policies_count_where_their_file_is_named() {
         1,
         "a policy that is not known grants nothing"
     );
+    // Access rules stand in the same file, and are told as what they are.
+    std::fs::write(
+        directory.path().join("policies.yaml"),
+        "accessRules:\n- name: ops\n  match: {roleArnLike: 'arn:aws:iam::111122223333:role/Ops-*'}\n  groups: [ops]\n  \
+         policies:\n  - {policy: AmazonEKSViewPolicy, namespaces: [a]}\n",
+    )
+    .unwrap();
+    let of_file = ["--entries", &entries, "--policies", &policies];
+    let (code, stdout, stderr) = access(&[&["list"][..], &of_file].concat(), &[]);
+    assert_eq!(code, 0, "{stderr}");
+    let row = stdout
+        .lines()
+        .find(|line| line.starts_with("roles Ops-* of account 111122223333"))
+        .unwrap_or_else(|| panic!("{stdout}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let wanted = format!(
+        "roles Ops-* of account 111122223333 STANDARD (default) ops AmazonEKSViewPolicy@a - rule ops ({policies}:2)"
+    );
+    assert_eq!(words.join(" "), wanted);
+    let why = [
+        "why",
+        "arn:aws:sts::111122223333:assumed-role/Ops-1/olga",
+        "get",
+        "pods",
+        "-n",
+        "a",
+        "-f",
+        &shop,
+    ];
+    let (code, stdout, stderr) = access(&[&why[..], &of_file].concat(), &[]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    for text in [
+        format!("access rule ops ({policies}:2)"),
+        "by access rule \"ops\" (policies.yaml:2)".to_owned(),
+    ] {
+        assert!(stdout.contains(&text), "{stdout}");
+    }
     std::fs::write(
         directory.path().join("policies.yaml"),
         "policies:\n- name: 7 7\n",

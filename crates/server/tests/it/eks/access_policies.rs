@@ -1,5 +1,9 @@
 //! Access policies (EKS API spec, section 8).
 
+use std::sync::Arc;
+
+use countersign_server::access_policies::AccessPolicies;
+use countersign_server::aws::EksOptions;
 use countersign_store::records::AuthenticationMode::Api;
 use serde_json::{Value, json};
 
@@ -257,4 +261,47 @@ async fn all_policies_are_listed_in_pages() {
     }
     assert_eq!(names.len(), 37);
     assert!(names.is_sorted());
+}
+
+#[tokio::test]
+async fn a_policies_file_that_is_read_again_counts_with_the_next_call() {
+    let (mut world, role) = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policies.yaml");
+    std::fs::write(&file, "policies: []\n").unwrap();
+    let policies = Arc::new(AccessPolicies::load(&file).unwrap());
+    world.api = world.api.with_eks(EksOptions {
+        policies: Arc::clone(&policies),
+        ..EksOptions::default()
+    });
+    let arn = "arn:aws:eks::111122223333:cluster-access-policy/WidgetReader";
+    let path = format!("{}/access-policies", entry("c1", &role));
+    let body = json!({"policyArn": arn, "accessScope": {"type": "cluster"}});
+    let listed = async |world: &World| {
+        let all = world
+            .eks(&world.ana, "GET", "/access-policies", &Value::Null)
+            .await
+            .ok();
+        let all = all["accessPolicies"].as_array().unwrap();
+        (
+            all.len(),
+            all.last().map(|policy| policy["arn"] == json!(arn)),
+        )
+    };
+    let custom = "policies:\n- name: WidgetReader\n  rules:\n  - {apiGroups: [example.com], resources: [widgets], verbs: [get]}\n";
+    for (text, known) in [
+        ("policies: []\n", false),
+        (custom, true),
+        ("# none\n", false),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        policies.reload(now());
+        assert_eq!(listed(&world).await, (37 + usize::from(known), Some(known)));
+        let answer = world.eks(&world.ana, "POST", &path, &body).await;
+        if known {
+            answer.ok();
+        } else {
+            answer.not_found(UNKNOWN);
+        }
+    }
 }
