@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_access::caller::{self, ASSERTION, AssertionKey};
+use countersign_access::projection::entry_group;
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
     BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
@@ -71,6 +72,9 @@ pub struct ClusterOptions {
     pub mappings: Arc<Mappings>,
     /// The cluster of the EKS API whose authentication mode decides; without one, `mappings` alone do.
     pub registered: Option<Registered>,
+    /// Whether the group of the caller's access entry is named, to which its policies are bound as RBAC objects (EKS API spec,
+    /// section 18.2).
+    pub names_entry: bool,
     /// What it shares with the others.
     pub shared: Arc<ReviewOptions>,
 }
@@ -136,6 +140,15 @@ impl Accepted {
         }
         let principal = self.rule.object.as_deref()?;
         snapshot.access_entry(&cluster.record.id, principal)
+    }
+
+    /// The same with the group that the policies of its entry are bound to. Accounts that keep their identities out of logs have no
+    /// access policies, here as little as where the authorizer is asked.
+    fn in_group_of(mut self, entry: &AccessEntryEntry) -> Self {
+        if entry.record.entry_type.takes_policies() && !self.identity.scrubbed {
+            self.identity.groups.push(entry_group(&entry.record.uuid));
+        }
+        self
     }
 
     /// The same with the proof of who it is, for reviews that reach the authorizer over another API server (EKS API spec,
@@ -338,7 +351,12 @@ impl ClusterAuthenticator {
             {
                 review.hides = Some(hidden.rule().to_string());
             }
-            return Ok(accepted.asserted(directory, cluster, &identity, now));
+            let accepted = accepted.asserted(directory, cluster, &identity, now);
+            return Ok(if self.0.names_entry {
+                accepted.in_group_of(entry)
+            } else {
+                accepted
+            });
         }
         Err(Denial {
             class: DenialClass::LookupFailed,
