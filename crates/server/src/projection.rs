@@ -115,10 +115,13 @@ impl ProjectedCluster {
                 names.join(", ")
             ));
         }
-        let fine =
-            state.synced_at.is_some() && state.problem.is_none() && state.foreign.is_empty();
+        let fine = state.synced_at.is_some() && state.problem.is_none() && state.foreign.is_empty();
         let state = if fine { State::Ok } else { State::Warning };
-        report.add(format!("cluster {} access-policies", self.name), state, detail);
+        report.add(
+            format!("cluster {} access-policies", self.name),
+            state,
+            detail,
+        );
     }
 }
 
