@@ -22,6 +22,8 @@ const LOWER_CASE: [&str; 2] = [
     "principalid",
     "sigs.k8s.io/aws-iam-authenticator/principalid",
 ];
+/// The extra key of the caller's ARN, with the session of a role.
+const ARN: &str = "arn";
 const UID_PREFIX: &str = "aws-iam-authenticator:";
 const VERSION: &str = "v1";
 /// Longer than any unique id of IAM.
@@ -73,7 +75,7 @@ pub enum Untrusted {
     /// A lower-case key without an assertion.
     #[error("the principal id came by impersonation or a front proxy, without an assertion")]
     NoAssertion,
-    /// The assertion was not made for this cluster, principal and username with this key.
+    /// The assertion was not made for this cluster, principal, ARN and username with this key.
     #[error("the assertion of the principal id is not valid")]
     Assertion,
     /// The assertion was made too long ago, or in the future.
@@ -137,20 +139,31 @@ pub fn principal_of<'a>(
     Ok(id)
 }
 
+/// The ARN of whoever asks, the session of a role in it, which [access rules](crate::AccessRules) match. Only after
+/// [`principal_of`] believed the principal id: it is believed for the same reasons, and assertions are about both.
+#[must_use]
+pub fn arn_of<'a>(user: &UserInfo<'a>) -> Option<&'a str> {
+    match user.extra.get(ARN)?.as_slice() {
+        [arn] if !arn.is_empty() => Some(arn),
+        _ => None,
+    }
+}
+
 /// The value of the extra [`ASSERTION`], which our TokenReview writes beside the principal id: good for this cluster,
-/// principal and username, for at least one hour and at most two.
+/// principal, ARN (the extra `arn`, empty if there is none) and username, for at least one hour and at most two.
 #[must_use]
 pub fn assertion(
     key: &AssertionKey,
     cluster: &str,
     principal_id: &str,
+    arn: &str,
     username: &str,
     now: Timestamp,
 ) -> String {
     let hour = now.as_second().div_euclid(HOUR);
     let tag = hmac::sign(
         &hmac::Key::new(hmac::HMAC_SHA256, &key.0),
-        &message(cluster, principal_id, username, hour),
+        &message([cluster, principal_id, arn, username], hour),
     );
     format!("{VERSION}.{hour}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
@@ -170,9 +183,10 @@ fn verify(
         return Err(Untrusted::Assertion);
     };
     let hour: i64 = hour.parse().map_err(|_| Untrusted::Assertion)?;
+    let arn = arn_of(user).unwrap_or_default();
     let expected = hmac::sign(
         &hmac::Key::new(hmac::HMAC_SHA256, &key.0),
-        &message(cluster, id, user.username, hour),
+        &message([cluster, id, arn, user.username], hour),
     );
     // Comparing the texts leaves no second spelling of a tag or of an hour.
     let expected = format!("{VERSION}.{hour}.{}", URL_SAFE_NO_PAD.encode(expected));
@@ -187,9 +201,9 @@ fn verify(
 }
 
 /// Every field with its length before it, so that no two questions have one text.
-fn message(cluster: &str, principal_id: &str, username: &str, hour: i64) -> Vec<u8> {
+fn message(fields: [&str; 4], hour: i64) -> Vec<u8> {
     let mut message = b"countersign assertion v1".to_vec();
-    for field in [cluster, principal_id, username] {
+    for field in fields {
         message.extend_from_slice(&(field.len() as u64).to_be_bytes());
         message.extend_from_slice(field.as_bytes());
     }

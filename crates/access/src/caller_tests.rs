@@ -76,7 +76,7 @@ fn the_capital_letter_is_trusted_and_the_uid_must_fit() {
 
 #[test]
 fn lower_case_keys_need_an_assertion_or_the_setting() {
-    let made = assertion(&KEY, "c1", ID, USER, at(NOW));
+    let made = assertion(&KEY, "c1", ID, "", USER, at(NOW));
     let lower: (&str, &[&str]) = ("principalid", &[ID]);
     let qualified: (&str, &[&str]) = ("sigs.k8s.io/aws-iam-authenticator/principalid", &[ID]);
     let with = |text: &str, setting| ask(&[lower, (ASSERTION, &[text])], "", NOW, setting);
@@ -108,18 +108,18 @@ fn lower_case_keys_need_an_assertion_or_the_setting() {
 fn an_assertion_is_for_one_cluster_principal_user_and_key() {
     let now = at(NOW);
     let other_key = AssertionKey::new([8; 32]);
-    let made = assertion(&KEY, "c1", ID, USER, now);
+    let made = assertion(&KEY, "c1", ID, "", USER, now);
     let hour = NOW / HOUR;
     let later = made.replacen(&hour.to_string(), &(hour + 1).to_string(), 1);
     let padded = made.replacen(&hour.to_string(), &format!("0{hour}"), 1);
     let plus = made.replacen(&hour.to_string(), &format!("+{hour}"), 1);
     let (shorter, _) = made.split_at(made.len() - 1);
     for wrong in [
-        assertion(&KEY, "c2", ID, USER, now),
-        assertion(&KEY, "c1", "AROAOTHER", USER, now),
-        assertion(&KEY, "c1", ID, "ops:bob", now),
-        assertion(&KEY, "c1ARO", "ADEV0000000000001", USER, now),
-        assertion(&other_key, "c1", ID, USER, now),
+        assertion(&KEY, "c2", ID, "", USER, now),
+        assertion(&KEY, "c1", "AROAOTHER", "", USER, now),
+        assertion(&KEY, "c1", ID, "", "ops:bob", now),
+        assertion(&KEY, "c1ARO", "ADEV0000000000001", "", USER, now),
+        assertion(&other_key, "c1", ID, "", USER, now),
         later,
         padded,
         plus,
@@ -143,6 +143,31 @@ fn an_assertion_is_for_one_cluster_principal_user_and_key() {
 }
 
 #[test]
+fn an_assertion_is_for_the_arn_beside_it() {
+    let arn = "arn:aws:sts::111122223333:assumed-role/Dev/ana";
+    let other = "arn:aws:sts::111122223333:assumed-role/Admin/ana";
+    let made = assertion(&KEY, "c1", ID, arn, USER, at(NOW));
+    let without = assertion(&KEY, "c1", ID, "", USER, at(NOW));
+    for (told, text, good) in [
+        (&[arn][..], &made, true),
+        (&[other], &made, false),
+        (&[], &made, false),
+        (&[arn, other], &made, false),
+        (&[arn], &without, false),
+    ] {
+        let extra: [(&str, &[&str]); 3] =
+            [("principalid", &[ID]), ("arn", told), (ASSERTION, &[text])];
+        let answer = ask(&extra, UID, NOW, Delegated::Assertion);
+        assert_eq!(answer.is_ok(), good, "{told:?}");
+        assert_eq!(
+            ask(&extra, UID, NOW, Delegated::Trust),
+            Ok(ID.to_owned()),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn an_assertion_lasts_at_least_one_hour_and_at_most_two() {
     let begin = NOW - 1_800;
     for (made_at, asked_at, fresh) in [
@@ -156,7 +181,7 @@ fn an_assertion_lasts_at_least_one_hour_and_at_most_two() {
         (begin + HOUR, begin + HOUR - SKEW - 1, false),
         (begin + 10 * HOUR, begin, false),
     ] {
-        let made = assertion(&KEY, "c1", ID, USER, at(made_at));
+        let made = assertion(&KEY, "c1", ID, "", USER, at(made_at));
         let extra: [(&str, &[&str]); 2] = [("principalid", &[ID]), (ASSERTION, &[&made])];
         let answer = ask(&extra, "", asked_at, Delegated::Assertion);
         let expected = if fresh {

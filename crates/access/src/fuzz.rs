@@ -93,7 +93,11 @@ pub fn caller(data: &[u8]) {
     // Nobody who fuzzes has the key.
     assert_eq!(strict.is_ok(), asserted.is_ok());
     if let Ok(id) = ask(&extra, Delegated::Trust) {
-        let made = assertion(&key, "c1", &id, &review.spec.user, now);
+        let arn = match extra.get("arn").map(Vec::as_slice) {
+            Some([arn]) => arn.clone(),
+            _ => String::new(),
+        };
+        let made = assertion(&key, "c1", &id, &arn, &review.spec.user, now);
         extra.insert(ASSERTION.to_owned(), vec![made]);
         assert_eq!(ask(&extra, Delegated::Assertion), Ok(id));
     }

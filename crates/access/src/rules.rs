@@ -129,6 +129,12 @@ impl AccessRules {
             .max_by_key(|rule| rule.matcher.rank())
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Every rule, in the order they were given.
     pub fn iter(&self) -> impl Iterator<Item = &AccessRule> {
         self.rules.iter()
@@ -142,6 +148,20 @@ impl AccessRule {
     #[must_use]
     pub fn id(&self) -> String {
         format!("{RULE_ID_PREFIX}{}", self.name)
+    }
+
+    /// The rule for people, with its place, `platform (FILE:LINE)`.
+    #[must_use]
+    pub fn cited(&self) -> String {
+        format!("{} ({})", self.name, self.origin)
+    }
+
+    /// What stands behind the reason of a decision that the rule made: ` by access rule "platform" (FILE:LINE)`, the file
+    /// without its folder, since whoever is refused reads it too.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let (_, origin) = self.origin.rsplit_once('/').unwrap_or(("", &self.origin));
+        format!(" by access rule \"{}\" ({origin})", self.name)
     }
 
     /// Policy ARNs and scopes, in byte order of the ARNs, as [`EntryView`](crate::EntryView) takes them.

@@ -16,6 +16,8 @@ pub enum BackendKind {
     ClusterCreator,
     /// Access entries of the EKS API.
     AccessEntries,
+    /// Access rules, which give many principals at once an entry.
+    AccessRules,
     /// Lists in the server's own configuration file.
     MountedFile,
     /// The ConfigMap `kube-system/aws-auth`.
@@ -33,6 +35,7 @@ impl BackendKind {
         match self {
             Self::ClusterCreator => "ClusterCreator",
             Self::AccessEntries => "AccessEntries",
+            Self::AccessRules => "AccessRules",
             Self::MountedFile => "MountedFile",
             Self::EksConfigMap => "EKSConfigMap",
             Self::Crd => "CRD",

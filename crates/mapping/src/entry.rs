@@ -22,7 +22,7 @@ pub struct RuleReference {
     /// Where the entry begins in the section's text, where known.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// The object's name, for `IAMIdentityMapping`s; the principal's ARN, for access entries.
+    /// The object's name, for `IAMIdentityMapping`s; the principal's ARN, for access entries; name, file and line, for access rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Arc<str>>,
 }

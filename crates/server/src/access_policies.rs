@@ -1,16 +1,19 @@
-//! The access policies in force: AWS's, and those of a file, which is read again whenever it changes (EKS API spec, section 18.1).
+//! The access policies in force: AWS's, and those of a file, which is read again whenever it changes, with the access rules of
+//! that file (EKS API spec, section 18.1).
 //!
 //! A file that cannot be used never replaces one that could: it is told by log, metric and `/readyz?verbose`, with its line, and
 //! the last good one stays.
 
 use std::io::Read;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use countersign_access::{
-    AccessFile, Catalogue, CompiledPolicies, DerivedRules, FileError, FileOptions, MAX_FILE,
+    AccessFile, AccessRules, Catalogue, CompiledPolicies, DerivedRules, FileError, FileOptions,
+    MAX_FILE,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -22,12 +25,21 @@ const TOLD: usize = 5;
 /// How often the file is looked at. Mounted volumes change by swapping links, which only looking finds everywhere.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The policies in force, and the file that some are from. Reading takes no lock.
+/// The policies and rules in force, and the file that they are from. Reading takes no lock.
 #[derive(Debug)]
 pub struct AccessPolicies {
-    current: ArcSwap<CompiledPolicies>,
+    current: ArcSwap<InForce>,
     file: Option<PathBuf>,
+    options: FileOptions,
     state: Mutex<FileState>,
+}
+
+/// The policies of one moment, and the rules that belong to them.
+#[derive(Debug, Clone)]
+pub struct InForce {
+    policies: CompiledPolicies,
+    rules: AccessRules,
+    iam_is_known: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,47 +86,94 @@ pub enum PoliciesError {
     Invalid(Vec<FileError>),
 }
 
+impl InForce {
+    /// The policies.
+    #[must_use]
+    pub fn policies(&self) -> &CompiledPolicies {
+        &self.policies
+    }
+
+    /// The rules that give many principals at once an entry.
+    #[must_use]
+    pub fn rules(&self) -> &AccessRules {
+        &self.rules
+    }
+
+    /// Whether the callers are principals of the embedded IAM, whose paths, tags and groups rules may ask for.
+    #[must_use]
+    pub fn iam_is_known(&self) -> bool {
+        self.iam_is_known
+    }
+}
+
+/// The policies, for whoever has nothing to do with rules.
+impl Deref for InForce {
+    type Target = CompiledPolicies;
+
+    fn deref(&self) -> &CompiledPolicies {
+        &self.policies
+    }
+}
+
 impl AccessPolicies {
     /// AWS's alone.
     #[must_use]
     pub fn builtin() -> Self {
-        let policies = CompiledPolicies::builtin().clone();
-        Self::with(policies, None, FileState::default())
+        let policies = InForce {
+            policies: CompiledPolicies::builtin().clone(),
+            rules: AccessRules::default(),
+            iam_is_known: false,
+        };
+        Self::with(policies, None, FileOptions::default(), FileState::default())
     }
 
-    /// AWS's and those of a file, which has to be good at the start.
+    /// AWS's and those of a file, which has to be good at the start, read with the default options.
     ///
     /// # Errors
     /// When it cannot be read or used.
     pub fn load(file: &Path) -> Result<Self, PoliciesError> {
+        Self::load_with(file, FileOptions::default())
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// When it cannot be read or used.
+    pub fn load_with(file: &Path, options: FileOptions) -> Result<Self, PoliciesError> {
         let text = read(file)?;
-        let policies = compile(file, &text)?;
+        let policies = compile(file, &text, &options)?;
         let state = FileState {
             seen: Some(text),
             reloads: 1,
             ..FileState::default()
         };
-        Ok(Self::with(policies, Some(file.to_owned()), state))
+        Ok(Self::with(policies, Some(file.to_owned()), options, state))
     }
 
-    fn with(policies: CompiledPolicies, file: Option<PathBuf>, state: FileState) -> Self {
+    fn with(
+        policies: InForce,
+        file: Option<PathBuf>,
+        options: FileOptions,
+        state: FileState,
+    ) -> Self {
         Self {
             current: ArcSwap::from_pointee(policies),
             file,
+            options,
             state: Mutex::new(state),
         }
     }
 
-    /// The policies of this moment, for one request.
+    /// What is in force at this moment, for one request.
     #[must_use]
-    pub fn current(&self) -> Guard<Arc<CompiledPolicies>> {
+    pub fn current(&self) -> Guard<Arc<InForce>> {
         self.current.load()
     }
 
     /// The catalogue of this moment, to keep. Cheap.
     #[must_use]
     pub fn catalogue(&self) -> Catalogue {
-        self.current.load().catalogue().clone()
+        self.current.load().policies.catalogue().clone()
     }
 
     /// Reads the file again; puts it in force if it changed and can be used. Says whether it did.
@@ -125,7 +184,7 @@ impl AccessPolicies {
         match read {
             Ok(text) if state.seen.as_ref() == Some(&text) => return false,
             Ok(text) => {
-                let policies = compile(file, &text);
+                let policies = compile(file, &text, &self.options);
                 state.seen = Some(text);
                 match policies {
                     Ok(policies) => {
@@ -229,22 +288,17 @@ fn read(path: &Path) -> Result<String, PoliciesError> {
     Ok(text)
 }
 
-fn compile(file: &Path, text: &str) -> Result<CompiledPolicies, PoliciesError> {
+fn compile(file: &Path, text: &str, options: &FileOptions) -> Result<InForce, PoliciesError> {
     let name = file.to_string_lossy();
-    let read =
-        AccessFile::parse(&name, text, &FileOptions::default()).map_err(PoliciesError::Invalid)?;
+    let read = AccessFile::parse(&name, text, options).map_err(PoliciesError::Invalid)?;
     let invalid = |error| PoliciesError::Invalid(vec![error]);
-    if !read.rules.is_empty() {
-        // Read over in silence, they would be missed by whoever relies on them.
-        return Err(invalid(FileError {
-            file: name.into_owned(),
-            line: None,
-            field: "accessRules".into(),
-            message: "access rules are not taken from this file; create access entries".into(),
-        }));
-    }
     let catalogue = Catalogue::new(read.policies, DerivedRules::Off).map_err(invalid)?;
-    Ok(CompiledPolicies::new(catalogue))
+    let rules = AccessRules::new(read.rules, &catalogue).map_err(invalid)?;
+    Ok(InForce {
+        policies: CompiledPolicies::new(catalogue),
+        rules,
+        iam_is_known: options.iam_is_known,
+    })
 }
 
 fn told(errors: &[FileError]) -> String {

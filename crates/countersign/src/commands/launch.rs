@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use countersign_access::FileOptions;
 use countersign_access::caller::Delegated;
 use countersign_arn::Partition;
 use countersign_server::access_policies::AccessPolicies;
 use countersign_server::admin::AdminSocket;
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::audit::Audit;
-use countersign_server::aws::{AwsApi, KeyRing};
+use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
 use countersign_server::health::{Report, State};
@@ -101,7 +102,14 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let delegated = delegated(own)?;
     let policies = Arc::new(match &own.access.policies_file {
         None => AccessPolicies::builtin(),
-        Some(file) => AccessPolicies::load(file).map_err(Failure::usage)?,
+        Some(file) => {
+            let options = FileOptions {
+                partition: launch.partition,
+                iam_is_known: launch.embedded_tokens,
+                ..FileOptions::default()
+            };
+            AccessPolicies::load_with(file, options).map_err(Failure::usage)?
+        }
     });
 
     let max_staleness = own
@@ -183,6 +191,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         directory: launch.directory.clone(),
         store: store.clone(),
         principal_binding,
+        policies: Arc::clone(&policies),
         deny_mode,
         upstream_failure_status,
     });
@@ -260,7 +269,11 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 )
                 .limited_to(own.limits.sts())
                 .recorded_in(audit.clone(), usage, region)
-                .with_web_identity(web_identity);
+                .with_web_identity(web_identity)
+                .with_eks(EksOptions {
+                    policies: Arc::clone(&policies),
+                    ..EksOptions::default()
+                });
                 match store {
                     Some(store) => api.with_store_health(store),
                     None => api,

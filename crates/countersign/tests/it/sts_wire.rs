@@ -120,8 +120,16 @@ fn requests_that_are_not_signed_or_not_sts_get_aws_errors() {
             "/clusters",
             &[],
             "",
+            403,
+            "Request is missing Authentication Token",
+        ),
+        (
+            "GET",
+            "/nothing/of/ours",
+            &[],
+            "",
             404,
-            "No operation has this path.",
+            "No operation has this method and path.",
         ),
     ];
     for (method, path, headers, body, status, text) in cases {

@@ -45,7 +45,9 @@ impl Context<'_> {
         match self.backend {
             BackendKind::MountedFile | BackendKind::Crd | BackendKind::ClusterCreator => true,
             BackendKind::DynamicFile => !self.options.dynamic_file_user_id_strict,
-            BackendKind::EksConfigMap | BackendKind::AccessEntries => false,
+            BackendKind::EksConfigMap | BackendKind::AccessEntries | BackendKind::AccessRules => {
+                false
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use super::denial::{
 };
 use super::entries::{PrincipalBinding, Registered, chain_of};
 use super::wire::{Extra, User};
+use crate::access_policies::AccessPolicies;
 use crate::aws::KeyRing;
 use crate::store_health::StoreHealth;
 
@@ -55,6 +56,8 @@ pub struct ReviewOptions {
     pub store: Option<StoreHealth>,
     /// Whether access entries take a unique id at their first use.
     pub principal_binding: PrincipalBinding,
+    /// Where access rules are, which access entries come before.
+    pub policies: Arc<AccessPolicies>,
     /// How refusals are answered.
     pub deny_mode: DenyMode,
     /// Status when STS cannot be asked: 500, or 403 for strict parity with the reference.
@@ -102,7 +105,7 @@ pub struct Review {
     pub mapping_generation: u64,
     /// The authentication mode in force, of a registered cluster.
     pub mode: Option<AuthenticationMode>,
-    /// The rule of aws-auth that an access entry of the same principal keeps from counting (EKS API spec, section 7.9).
+    /// The rule of aws-auth that an access entry or access rule of the same principal keeps from counting (EKS API spec, section 7.9).
     pub hides: Option<String>,
     /// Time spent waiting for STS.
     pub sts_time: Duration,
@@ -167,6 +170,7 @@ impl Accepted {
                     &AssertionKey::new(*key),
                     &cluster.record.id,
                     identity.user_id(),
+                    identity.arn(),
                     &self.identity.username,
                     now,
                 );
@@ -323,6 +327,7 @@ impl ClusterAuthenticator {
         }
         for _ in 0..BIND_ATTEMPTS {
             let snapshot = directory.snapshot();
+            let in_force = arc_swap::Guard::into_inner(self.0.shared.policies.current());
             let cluster = registered
                 .find(&snapshot)
                 .ok_or_else(|| self.not_registered())?;
@@ -333,12 +338,14 @@ impl ClusterAuthenticator {
                 &state.chain,
                 &self.0.mappings.options().mapping,
                 self.0.shared.principal_binding,
+                &in_force,
             );
             let accepted = self.map(&chain, &identity, review).await?;
-            let Some(entry) = accepted.access_entry(&snapshot, cluster) else {
+            let entry = accepted.access_entry(&snapshot, cluster);
+            if entry.is_none() && accepted.rule.backend != BackendKind::AccessRules {
                 return Ok(accepted);
-            };
-            if entry.record.principal_id.is_none() {
+            }
+            if let Some(entry) = entry.filter(|entry| entry.record.principal_id.is_none()) {
                 match bind(directory, cluster, entry, &identity, now).await {
                     Ok(()) => {}
                     // Somebody else was first, or the entry is another one by now: who it is for is decided anew.

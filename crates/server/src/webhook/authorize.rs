@@ -6,8 +6,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use countersign_access::EntryView;
 use countersign_access::caller::{self, AssertionKey, Delegated, Untrusted, UserInfo};
+use countersign_access::{AccessDecision, AccessScope, EntryType, EntryView};
+use countersign_arn::CallerArn;
 use countersign_rbac::review::{
     AccessReview, AccessReviewKind, AccessReviewStatus, ParsedSelectors, ReviewError, ReviewVersion,
 };
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::entries::Registered;
+use super::rules;
 use crate::access_policies::AccessPolicies;
 use crate::metrics::AuthorizeResult;
 use crate::store_health::StoreHealth;
@@ -28,7 +30,7 @@ pub struct AuthorizerOptions {
     pub directory: Option<Directory>,
     /// The store behind it.
     pub store: Option<StoreHealth>,
-    /// The policies.
+    /// The policies, and the access rules.
     pub policies: Arc<AccessPolicies>,
     /// Whom to believe that is told by another API server (section 9.5).
     pub delegated: Delegated,
@@ -49,6 +51,8 @@ pub struct Ruling {
     pub error: String,
     /// Who asks, if it is a principal of IAM.
     pub principal_id: Option<Box<str>>,
+    /// The access rule whose policies were asked, for callers without an access entry.
+    pub rule: Option<String>,
     /// The authentication mode in force.
     pub mode: Option<AuthenticationMode>,
 }
@@ -140,29 +144,42 @@ impl Authorizer {
                     .into();
             return ruling;
         };
-        let Some(entry) = snapshot.access_entry_of_principal(&cluster.id, principal_id) else {
+        let policies = self.0.policies.current();
+        if let Some(entry) = snapshot.access_entry_of_principal(&cluster.id, principal_id) {
+            let record = &entry.record;
+            let view = EntryView {
+                principal_arn: &record.principal_arn,
+                principal_id,
+                entry_type: record.entry_type,
+                associations: record
+                    .associations
+                    .iter()
+                    .map(|association| (&*association.policy_arn, &association.scope)),
+            };
+            ruling.by_policies(&policies.authorize(&view, &action));
+            return ruling;
+        }
+        let caller = caller::arn_of(&user).and_then(|arn| CallerArn::parse(arn).ok());
+        let rule = caller.as_ref().and_then(|caller| {
+            let rule = rules::find(&policies, snapshot, cluster, principal_id, caller)?;
+            Some((rule, caller.canonical()))
+        });
+        let Some((rule, principal_arn)) = &rule else {
             let _ = write!(
                 ruling.reason,
                 "EKS Access Policy: no opinion for {principal_id:?} (no access entry)"
             );
             return ruling;
         };
-        let record = &entry.record;
         let view = EntryView {
-            principal_arn: &record.principal_arn,
+            principal_arn,
             principal_id,
-            entry_type: record.entry_type,
-            associations: record
-                .associations
-                .iter()
-                .map(|association| (&*association.policy_arn, &association.scope)),
+            entry_type: EntryType::Standard,
+            associations: rule.associations(),
         };
-        let policies = self.0.policies.current();
-        let decision = policies.authorize(&view, &action);
-        if decision.is_allowed() {
-            ruling.outcome = AuthorizeResult::Allow;
-        }
-        let _ = write!(ruling.reason, "{decision}");
+        ruling.by_policies(&policies.authorize(&view, &action));
+        ruling.reason.push_str(&rule.reason());
+        ruling.rule = Some(rule.cited());
         ruling
     }
 }
@@ -176,6 +193,7 @@ impl Ruling {
             reason: String::new(),
             error,
             principal_id: None,
+            rule: None,
             mode: None,
         }
     }
@@ -186,8 +204,19 @@ impl Ruling {
             reason,
             error: String::new(),
             principal_id: None,
+            rule: None,
             mode: None,
         }
+    }
+
+    fn by_policies<'a, I>(&mut self, decision: &AccessDecision<'a, I>)
+    where
+        I: IntoIterator<Item = (&'a str, &'a AccessScope)> + Clone,
+    {
+        if decision.is_allowed() {
+            self.outcome = AuthorizeResult::Allow;
+        }
+        let _ = write!(self.reason, "{decision}");
     }
 
     /// Whether somebody may want to read about it: not about service accounts and other users that no policy is for.

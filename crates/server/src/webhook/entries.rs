@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use countersign_access::{EntryType, Principal, default_username, shown_groups};
-use countersign_arn::{AccountId, CallerIdentity, CallerKind};
+use countersign_arn::{AccountId, CallerArn, CallerIdentity, CallerKind};
 use countersign_mapping::{
     ArnMatcher, Backend, BackendKind, Chain, Conditions, Entry, EntryLookup, LookedUp,
     MappingOptions, MappingTable, Matcher, Mismatch, MissKind, NearestMiss, NodeNameSource,
@@ -15,6 +15,9 @@ use countersign_mapping::{
 };
 use countersign_store::records::{AuthenticationMode, PrincipalKind};
 use countersign_store::{AccessEntryEntry, ClusterEntry, DirectorySnapshot};
+
+use super::rules::RuleEntries;
+use crate::access_policies::InForce;
 
 /// What happens when an access entry without a unique id is used for the first time (EKS API spec, section 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,10 +66,10 @@ impl Registered {
 /// | mode | backends |
 /// | --- | --- |
 /// | `CONFIG_MAP` | creator, then `config_map` |
-/// | `API_AND_CONFIG_MAP` | access entries, then `config_map` |
-/// | `API` | access entries |
+/// | `API_AND_CONFIG_MAP` | access entries, access rules, then `config_map` |
+/// | `API` | access entries, access rules |
 ///
-/// `config_map` is aws-auth, and whatever is configured in its place.
+/// `config_map` is aws-auth, and whatever is configured in its place; the rules are those of `in_force`.
 #[must_use]
 pub fn chain_of(
     snapshot: &Arc<DirectorySnapshot>,
@@ -74,15 +77,24 @@ pub fn chain_of(
     config_map: &Chain,
     options: &MappingOptions,
     binding: PrincipalBinding,
+    in_force: &Arc<InForce>,
 ) -> Chain {
     let record = &cluster.record;
-    let mut backends = Vec::with_capacity(config_map.backends().len() + 1);
+    let mut backends = Vec::with_capacity(config_map.backends().len() + 2);
     let entries = || {
-        Backend::Entries(Arc::new(SnapshotEntries {
+        let entries = Backend::Entries(Arc::new(SnapshotEntries {
             snapshot: Arc::clone(snapshot),
             cluster: Arc::clone(cluster),
             binding,
-        }))
+        }));
+        let rules = (!in_force.rules().is_empty()).then(|| {
+            Backend::Entries(Arc::new(RuleEntries {
+                in_force: Arc::clone(in_force),
+                snapshot: Arc::clone(snapshot),
+                cluster: Arc::clone(cluster),
+            }))
+        });
+        std::iter::once(entries).chain(rules)
     };
     let reads_config_map = match record.authentication_mode {
         AuthenticationMode::ConfigMap => {
@@ -100,11 +112,11 @@ pub fn chain_of(
             true
         }
         AuthenticationMode::ApiAndConfigMap => {
-            backends.push(entries());
+            backends.extend(entries());
             true
         }
         AuthenticationMode::Api => {
-            backends.push(entries());
+            backends.extend(entries());
             false
         }
     };
@@ -125,12 +137,12 @@ struct SnapshotEntries {
 impl SnapshotEntries {
     /// The entry with the caller's name, whoever it is bound to.
     fn named(&self, identity: &CallerIdentity) -> Option<&Arc<AccessEntryEntry>> {
-        let kind = kind_of(identity)?;
+        let kind = kind_of(identity.caller())?;
         self.snapshot.access_entry_named(
             &self.cluster.record.id,
             identity.account(),
             kind,
-            name_of(identity, kind),
+            name_of(identity.caller(), kind),
         )
     }
 }
@@ -164,7 +176,7 @@ impl EntryLookup for SnapshotEntries {
     }
 
     fn nearest(&self, identity: &CallerIdentity) -> Vec<NearestMiss> {
-        let Some(kind) = kind_of(identity) else {
+        let Some(kind) = kind_of(identity.caller()) else {
             return Vec::new();
         };
         let near = |kind, miss| {
@@ -172,7 +184,7 @@ impl EntryLookup for SnapshotEntries {
                 &self.cluster.record.id,
                 identity.account(),
                 kind,
-                name_of(identity, kind),
+                name_of(identity.caller(), kind),
             )?;
             Some(NearestMiss {
                 kind: miss,
@@ -200,8 +212,8 @@ impl EntryLookup for SnapshotEntries {
 }
 
 /// Which kind of principal calls; federated users have no entries.
-fn kind_of(identity: &CallerIdentity) -> Option<PrincipalKind> {
-    match identity.caller().kind() {
+pub(super) fn kind_of(caller: &CallerArn) -> Option<PrincipalKind> {
+    match caller.kind() {
         CallerKind::Role | CallerKind::AssumedRole => Some(PrincipalKind::Role),
         CallerKind::User => Some(PrincipalKind::User),
         CallerKind::Root => Some(PrincipalKind::Root),
@@ -209,10 +221,11 @@ fn kind_of(identity: &CallerIdentity) -> Option<PrincipalKind> {
     }
 }
 
-fn name_of(identity: &CallerIdentity, kind: PrincipalKind) -> &str {
+/// The name by which entries of this kind are found.
+pub(super) fn name_of(caller: &CallerArn, kind: PrincipalKind) -> &str {
     match kind {
         PrincipalKind::Root => "root",
-        PrincipalKind::Role | PrincipalKind::User => identity.caller().name(),
+        PrincipalKind::Role | PrincipalKind::User => caller.name(),
     }
 }
 

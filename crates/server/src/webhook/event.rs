@@ -182,6 +182,8 @@ pub struct AuthorizeEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     principal_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     authentication_mode: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<&'a ResourceAttributes>,
@@ -212,6 +214,7 @@ impl<'a> AuthorizeEvent<'a> {
             error: &ruling.error,
             username: &review.spec.user,
             principal_id: ruling.principal_id.as_deref(),
+            rule: ruling.rule.as_deref(),
             authentication_mode: ruling.mode.map(AuthenticationMode::as_str),
             resource: review.spec.resource.as_ref(),
             non_resource: review.spec.non_resource.as_ref(),

@@ -9,6 +9,7 @@ mod clusters;
 pub mod denial;
 pub mod entries;
 pub mod event;
+mod rules;
 pub mod wire;
 
 pub use clusters::{Clusters, RegisteredClusters};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use countersign_arn::{AccountId, Partition};
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
+use countersign_server::access_policies::AccessPolicies;
 use countersign_server::aws::KeyRing;
 use countersign_server::webhook::authenticate::{
     ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
@@ -107,6 +108,7 @@ impl World {
                 directory: Some(self.directory.clone()),
                 store: None,
                 principal_binding: PrincipalBinding::FirstUse,
+                policies: Arc::new(AccessPolicies::builtin()),
                 deny_mode: DenyMode::Review,
                 upstream_failure_status: 500,
             }),

@@ -4,6 +4,7 @@ use crate::world::*;
 use std::sync::Arc;
 
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable, mounted_file};
+use countersign_server::access_policies::AccessPolicies;
 use countersign_server::webhook::authenticate::{
     ClusterAuthenticator, ClusterOptions, ReviewOptions, Verifier,
 };
@@ -287,6 +288,7 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
             directory: Some(world.directory.clone()),
             store: None,
             principal_binding: PrincipalBinding::FirstUse,
+            policies: Arc::new(AccessPolicies::builtin()),
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
         }),

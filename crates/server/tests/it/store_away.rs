@@ -167,6 +167,7 @@ impl Replica {
                 directory: Some(directory.clone()),
                 store: Some(health.clone()),
                 principal_binding: PrincipalBinding::FirstUse,
+                policies: Arc::new(AccessPolicies::builtin()),
                 deny_mode: DenyMode::Review,
                 upstream_failure_status: 500,
             }),

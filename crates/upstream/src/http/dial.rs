@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -40,6 +41,7 @@ impl Dialer {
         rules: Option<Arc<AddressRules>>,
         proxies: Matcher,
         tls: ClientConfig,
+        connect_timeout: Option<Duration>,
     ) -> Self {
         let mut direct = HttpConnector::new_with_resolver(match (address, rules) {
             (Some(address), _) => Resolver::Fixed(address),
@@ -48,11 +50,15 @@ impl Dialer {
         });
         direct.enforce_http(false);
         direct.set_nodelay(true);
+        direct.set_connect_timeout(connect_timeout);
+        let mut proxy = HttpConnector::new();
+        proxy.enforce_http(false);
+        proxy.set_connect_timeout(connect_timeout);
         let to_proxy = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(proxy);
         Self {
             direct,
             to_proxy,

@@ -47,6 +47,7 @@ pub struct HttpsClientBuilder {
     rules: Option<Arc<AddressRules>>,
     thumbprints: Vec<Thumbprint>,
     proxies: Option<Matcher>,
+    connect_timeout: Option<Duration>,
 }
 
 /// The certificate file holds no usable certificate.
@@ -118,7 +119,7 @@ impl HttpsClient {
     ///
     /// # Errors
     /// When there is no complete answer of at most `limit` body bytes in time.
-    pub(crate) async fn exchange(
+    pub async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         limit: usize,
@@ -209,6 +210,14 @@ impl HttpsClientBuilder {
         self
     }
 
+    /// Gives up on a TCP connection, to the origin or to the proxy, after this time. Without it the deadline of the exchange
+    /// is the only limit.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = Some(limit);
+        self
+    }
+
     /// Builds the client.
     ///
     /// # Errors
@@ -235,6 +244,7 @@ impl HttpsClientBuilder {
             self.rules,
             self.proxies.unwrap_or_else(Matcher::from_env),
             tls.clone(),
+            self.connect_timeout,
         );
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)

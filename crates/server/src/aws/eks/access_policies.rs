@@ -67,9 +67,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
 /// # Errors
 /// In the order and with the codes of section 8.3.
 pub(super) fn check_policy(call: &Call<'_>, text: &str) -> Result<String, ApiError> {
-    let known = call
-        .eks
-        .catalogue
+    let policies = call.eks.policies.current();
+    let known = policies
+        .catalogue()
         .check(text, call.partition())
         .and_then(|(arn, policy)| {
             let own = policy.arn(
@@ -93,9 +93,9 @@ pub(super) fn check_policy(call: &Call<'_>, text: &str) -> Result<String, ApiErr
 
 fn list_access_policies(call: &Call<'_>) -> Result<Member, ApiError> {
     let page = PageRequest::of(call)?;
-    let mut policies: Vec<(&str, String)> = call
-        .eks
-        .catalogue
+    let in_force = call.eks.policies.current();
+    let mut policies: Vec<(&str, String)> = in_force
+        .catalogue()
         .list(call.partition(), call.account()?)
         .collect();
     // AWS's come first: `aws` is behind every account in byte order.
@@ -139,8 +139,9 @@ async fn associate_access_policy(call: &Call<'_>) -> Result<Member, ApiError> {
         .associate_access_policy(place(call)?, principal, &policy, &scope, call.now)
         .await
         .map_err(worded)?;
-    if let Some(known) = call.eks.catalogue.check(&policy, call.partition()).ok()
-        && known.1.grants_nothing(call.eks.catalogue.derived())
+    let catalogue = call.eks.policies.catalogue();
+    if let Ok((_, known)) = catalogue.check(&policy, call.partition())
+        && known.grants_nothing(catalogue.derived())
     {
         tracing::warn!(
             request_id = call.request_id,

@@ -1,13 +1,17 @@
 //! What the EKS API is told about the deployment.
 
-use countersign_access::{Catalogue, Limits};
+use std::sync::Arc;
+
+use countersign_access::Limits;
 use jiff::SignedDuration;
+
+use crate::access_policies::AccessPolicies;
 
 /// Settings of the EKS API.
 #[derive(Debug, Clone)]
 pub struct EksOptions {
-    /// The access policies there are.
-    pub catalogue: Catalogue,
+    /// The access policies there are, looked up at each call, so that a file that was read again counts with the next one.
+    pub policies: Arc<AccessPolicies>,
     /// Limits of access entries and scopes.
     pub limits: Limits,
     /// How long creating, updating and deleting a cluster takes; zero, the default, for no time at all.
@@ -22,7 +26,7 @@ pub struct EksOptions {
 impl Default for EksOptions {
     fn default() -> Self {
         Self {
-            catalogue: Catalogue::builtin().clone(),
+            policies: Arc::new(AccessPolicies::builtin()),
             limits: Limits::default(),
             settling: SignedDuration::ZERO,
             regions: None,

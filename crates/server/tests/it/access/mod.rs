@@ -77,6 +77,7 @@ impl Served {
             directory: Some(world.directory.clone()),
             store: None,
             principal_binding: PrincipalBinding::FirstUse,
+            policies: Arc::new(AccessPolicies::builtin()),
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
         });
