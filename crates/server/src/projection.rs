@@ -4,7 +4,7 @@
 //! ```text
 //!   snapshot (entries of the cluster) ─┐
 //!                                      ├─► Projection, when it is another one ──► ProjectionWriter ──► RBAC objects
-//!   access policies in force ──────────┘
+//!   policies and access rules in force ┘
 //! ```
 //!
 //! While changes of the store do not arrive nothing is written: a replica that is cut off would give back what others have taken
@@ -16,13 +16,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_access::CompiledPolicies;
+use arc_swap::Guard;
+use countersign_access::{AccessRules, CompiledPolicies, EntryType};
 use countersign_sources::kubernetes::{OwnedEntry, Projection, ProjectionState};
 use countersign_store::records::AuthenticationMode;
 use countersign_store::{Directory, DirectorySnapshot, FeedState, Revision};
 use tokio::sync::watch;
 
-use crate::access_policies::AccessPolicies;
+use crate::access_policies::{AccessPolicies, InForce};
 use crate::health::{Report, State};
 use crate::webhook::entries::Registered;
 
@@ -125,17 +126,25 @@ impl ProjectedCluster {
     }
 }
 
+/// What was seen last.
+struct Seen {
+    revision: Revision,
+    in_force: Arc<InForce>,
+    policies: Arc<CompiledPolicies>,
+}
+
 /// Tells the writer of a cluster what it should hold, whenever that changes, until the writer ends.
 ///
 /// That is what the authorizer goes by (EKS API spec, section 9): the entries of the cluster while its mode has them, and none when
-/// the cluster is not registered (any more). Custom policies with `aggregate` are written with their own rules.
+/// the cluster is not registered (any more). An access rule is an entry whose id is the rule's. Custom policies with `aggregate` are
+/// written with their own rules.
 pub async fn follow(
     directory: Directory,
     policies: Arc<AccessPolicies>,
     cluster: Registered,
     wanted: watch::Sender<Option<Arc<Projection>>>,
 ) {
-    let mut seen: Option<(Revision, Arc<CompiledPolicies>)> = None;
+    let mut seen: Option<Seen> = None;
     loop {
         if matches!(*directory.feed().state(), FeedState::Behind { .. }) {
             if seen.take().is_some() {
@@ -143,27 +152,35 @@ pub async fn follow(
             }
         } else {
             let snapshot = directory.snapshot();
-            let policies = Arc::clone(&policies.current());
-            let is_new = seen.as_ref().is_none_or(|(revision, seen)| {
-                *revision != snapshot.revision() || !Arc::ptr_eq(seen, &policies)
-            });
-            if is_new {
-                let entries = entries_of(&snapshot, &cluster);
+            let in_force = Guard::into_inner(policies.current());
+            let before = seen
+                .take()
+                .filter(|seen| Arc::ptr_eq(&seen.in_force, &in_force));
+            let (revision, compiled) = match before {
+                Some(seen) => (Some(seen.revision), seen.policies),
+                None => (None, Arc::new(in_force.policies().clone())),
+            };
+            if revision != Some(snapshot.revision()) {
+                let entries = entries_of(&snapshot, &cluster, in_force.rules());
                 wanted.send_if_modified(|known| {
                     let same = known.as_ref().is_some_and(|known| {
-                        known.entries == entries && Arc::ptr_eq(&known.policies, &policies)
+                        known.entries == entries && Arc::ptr_eq(&known.policies, &compiled)
                     });
                     if !same {
                         *known = Some(Arc::new(Projection {
                             entries,
-                            policies: Arc::clone(&policies),
+                            policies: Arc::clone(&compiled),
                             aggregated: None,
                         }));
                     }
                     !same
                 });
-                seen = Some((snapshot.revision(), policies));
             }
+            seen = Some(Seen {
+                revision: snapshot.revision(),
+                in_force,
+                policies: compiled,
+            });
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -174,22 +191,26 @@ pub async fn follow(
 
 /// What takes away everything that was written.
 #[must_use]
-pub fn nothing(policies: &AccessPolicies) -> Projection {
+pub fn nothing() -> Projection {
     Projection {
         entries: Vec::new(),
-        policies: Arc::clone(&policies.current()),
+        policies: Arc::new(CompiledPolicies::builtin().clone()),
         aggregated: None,
     }
 }
 
-fn entries_of(snapshot: &DirectorySnapshot, cluster: &Registered) -> Vec<OwnedEntry> {
+fn entries_of(
+    snapshot: &DirectorySnapshot,
+    cluster: &Registered,
+    rules: &AccessRules,
+) -> Vec<OwnedEntry> {
     let Some(cluster) = cluster.find(snapshot) else {
         return Vec::new();
     };
     if cluster.record.authentication_mode == AuthenticationMode::ConfigMap {
         return Vec::new();
     }
-    snapshot
+    let entries = snapshot
         .access_entries(&cluster.record.id, None)
         .map(|entry| &entry.record)
         .filter(|record| record.entry_type.takes_policies() && !record.associations.is_empty())
@@ -202,6 +223,18 @@ fn entries_of(snapshot: &DirectorySnapshot, cluster: &Registered) -> Vec<OwnedEn
                 .iter()
                 .map(|association| (association.policy_arn.clone(), association.scope.clone()))
                 .collect(),
-        })
-        .collect()
+        });
+    let rules = rules
+        .iter()
+        .filter(|rule| rule.is_for_cluster(&cluster.record.name))
+        .map(|rule| OwnedEntry {
+            uuid: rule.id().into(),
+            principal_arn: format!("access rule {}", rule.name).into(),
+            entry_type: EntryType::Standard,
+            associations: rule
+                .associations()
+                .map(|(policy_arn, scope)| (policy_arn.into(), scope.clone()))
+                .collect(),
+        });
+    entries.chain(rules).collect()
 }

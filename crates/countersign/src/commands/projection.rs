@@ -127,8 +127,7 @@ impl Projecting {
                 tokio::spawn(writer.run(projections, Timestamp::now));
             }
             None => {
-                let (wanted, projections) =
-                    watch::channel(Some(Arc::new(projection::nothing(policies))));
+                let (wanted, projections) = watch::channel(Some(Arc::new(projection::nothing())));
                 tokio::spawn(async move {
                     writer.run(projections, Timestamp::now).await;
                     // Without it the writer would end at once.

@@ -13,6 +13,13 @@ use crate::cluster_access::{Lab, Person, forbidden, text};
 use crate::harness::{Running, aws_cli, countersign};
 
 const ROBOT: &str = "system:serviceaccount:kube-system:countersign";
+/// What people without an access entry get.
+const RULES: &str = r#"accessRules:
+- name: everyone
+  match: {account: "111122223333", everyone: true}
+  policies:
+  - {policy: AmazonEKSViewPolicy, namespaces: [ruled]}
+"#;
 const KINDS: &str = "clusterroles,clusterrolebindings,rolebindings";
 
 /// What the API server is started with: the token webhook, RBAC alone, and a record of what the service account does.
@@ -161,11 +168,14 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
     let start = |delivery: &str| {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.yaml");
+        let policies = dir.path().join("policies.yaml");
+        std::fs::write(&policies, RULES).unwrap();
         std::fs::write(
             &config,
             format!(
-                "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n",
-                kubeconfig.display()
+                "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
+                kubeconfig.display(),
+                policies.display()
             ),
         )
         .unwrap();
@@ -220,7 +230,7 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
     applied(&lab.cluster, &role);
     is_told(
         &lab,
-        "[+]cluster demo access-policies ok: projection, 2 RBAC objects",
+        "[+]cluster demo access-policies ok: projection, 3 RBAC objects",
     );
     lab.until(&admin, &["get", "nodes"], true);
     assert!(groups(&lab, &admin).contains(&format!("countersign:entry:{admin_id}")));
@@ -266,6 +276,14 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
         !shown.lines().any(|line| line.starts_with("pods ")),
         "{shown}"
     );
+
+    // Whom an access rule is for.
+    lab.as_admin(&["create", "namespace", "ruled"]);
+    let ruled = lab.user("ruled");
+    lab.until(&ruled, &["get", "pods", "-n", "ruled"], true);
+    forbidden(&lab.kubectl(&ruled, &["get", "pods", "-n", "team-a"]));
+    forbidden(&lab.kubectl(&viewer, &["get", "pods", "-n", "ruled"]));
+    assert!(groups(&lab, &ruled).contains(&"countersign:entry:rule-everyone".to_owned()));
 
     // Names of others are left to them, and what they are bound to is nobody's business here.
     let editor = lab.user("editor");
@@ -404,7 +422,7 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
         "--principal-arn",
         &editor.arn,
     ]);
-    is_told(&lab, "projection, 2 RBAC objects");
+    is_told(&lab, "projection, 4 RBAC objects");
 
     // The role has no verb that is of no use.
     let output = lab.cluster.kubectl(

@@ -27,6 +27,7 @@ use super::denial::{
     Denial, DenialClass, DenyMode, by_mapping, by_store, by_sts, by_token_rule, rejected,
 };
 use super::entries::{PrincipalBinding, Registered, chain_of};
+use super::rules;
 use super::wire::{Extra, User};
 use crate::access_policies::AccessPolicies;
 use crate::aws::KeyRing;
@@ -145,11 +146,11 @@ impl Accepted {
         snapshot.access_entry(&cluster.record.id, principal)
     }
 
-    /// The same with the group that the policies of its entry are bound to. Accounts that keep their identities out of logs have no
+    /// The same with the group that the policies of this id are bound to, which is an entry's or an access rule's. Accounts that keep their identities out of logs have no
     /// access policies, here as little as where the authorizer is asked.
-    fn in_group_of(mut self, entry: &AccessEntryEntry) -> Self {
-        if entry.record.entry_type.takes_policies() && !self.identity.scrubbed {
-            self.identity.groups.push(entry_group(&entry.record.uuid));
+    fn in_group_of(mut self, id: &str) -> Self {
+        if !self.identity.scrubbed {
+            self.identity.groups.push(entry_group(id));
         }
         self
     }
@@ -359,10 +360,21 @@ impl ClusterAuthenticator {
                 review.hides = Some(hidden.rule().to_string());
             }
             let accepted = accepted.asserted(directory, cluster, &identity, now);
-            return Ok(if self.0.names_entry {
-                accepted.in_group_of(entry)
-            } else {
-                accepted
+            if !self.0.names_entry {
+                return Ok(accepted);
+            }
+            return Ok(match entry.map(|entry| &entry.record) {
+                Some(entry) if entry.entry_type.takes_policies() => {
+                    accepted.in_group_of(&entry.uuid)
+                }
+                Some(_) => accepted,
+                None => {
+                    let (id, caller) = (identity.user_id(), identity.caller());
+                    match rules::find(&in_force, &snapshot, &cluster.record, id, caller) {
+                        Some(rule) => accepted.in_group_of(&rule.id()),
+                        None => accepted,
+                    }
+                }
             });
         }
         Err(Denial {
