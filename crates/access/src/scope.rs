@@ -102,6 +102,20 @@ impl AccessScope {
         }
     }
 
+    /// Whether everything inside `other` is inside this scope too. Patterns are compared one by one: several that cover
+    /// another one together only count as not covering it. At most one comparison for each pair of patterns.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cluster, _) => true,
+            (Self::Namespace(_), Self::Cluster) => false,
+            // A `*` of the other pattern is a character that no namespace has: only a `*` takes it.
+            (Self::Namespace(own), Self::Namespace(others)) => others
+                .iter()
+                .all(|other| own.iter().any(|pattern| glob::matches(pattern, other))),
+        }
+    }
+
     /// Whether a request in this namespace is inside the scope. No namespace, which is the empty one, is inside scope
     /// `cluster` only, whatever the patterns.
     #[must_use]
@@ -191,6 +205,36 @@ mod tests {
             Err(ScopeFault::TooMany(501, 500))
         );
         assert!(check("namespace", &names[1..]).is_ok());
+    }
+
+    #[test]
+    fn scopes_cover_scopes() {
+        let scope = |text: &str| match text {
+            "cluster" => AccessScope::Cluster,
+            patterns => AccessScope::Namespace(patterns.split(',').map(Into::into).collect()),
+        };
+        for (wide, narrow, expected) in [
+            ("cluster", "cluster", true),
+            ("cluster", "*", true),
+            ("*", "cluster", false),
+            ("*", "dev-*,a", true),
+            ("a,b", "b,a,b", true),
+            ("a,b", "a", true),
+            ("a", "a,b", false),
+            ("dev-*", "dev-a,dev-*-b", true),
+            ("dev-*", "dev*", false),
+            ("dev-a", "dev-*", false),
+            ("*a*", "*-a-*", true),
+            ("a*b", "a*", false),
+            ("a**", "a*", true),
+            ("a*", "a**", true),
+        ] {
+            assert_eq!(
+                scope(wide).covers(&scope(narrow)),
+                expected,
+                "{wide} {narrow}"
+            );
+        }
     }
 
     #[test]

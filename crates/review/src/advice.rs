@@ -308,6 +308,7 @@ fn groups(model: &Model, review: &Review, entry: Option<&EntryFacts>, help: &mut
         });
         let place = match review.mapping.as_ref().map(|mapping| mapping.source) {
             Some(MappingSource::AwsAuth) => " in aws-auth",
+            Some(MappingSource::AccessRule) => " in the access rule",
             _ => "",
         };
         help.push(Help {

@@ -1,10 +1,11 @@
-//! From the principal to the Kubernetes user: access entry, creator, `aws-auth` (EKS API spec, sections 4.2, 7.4, 7.9).
+//! From the principal to the Kubernetes user: access entry, access rule, creator, `aws-auth` (EKS API spec, sections 4.2, 7.4, 7.9).
 
 use countersign_access::{UsernameFacts, expand_username, needs_node_name};
 use countersign_arn::{CallerArn, CallerIdentity, CallerKind};
 use countersign_mapping::{Chain, DenyReason, MappingDecision, RuleReference};
 use countersign_rbac::AUTHENTICATED;
 
+use crate::access_rules::ByRule;
 use crate::model::{Model, NameKey};
 use crate::principal::{Principal, Standing, User};
 use crate::report::{Mapping, MappingSource};
@@ -16,6 +17,8 @@ pub(crate) struct Identified<'m> {
     pub(crate) mapping: Mapping,
     /// The entry that decides.
     pub(crate) entry: Option<&'m EntryFacts>,
+    /// The access rule that decides.
+    pub(crate) by_rule: Option<ByRule>,
     /// An entry of this name that lets nobody in.
     pub(crate) dead: Option<&'m EntryFacts>,
     /// Absent if the principal becomes no user.
@@ -50,6 +53,7 @@ impl Model {
                 nearest: Vec::new(),
             },
             entry: None,
+            by_rule: None,
             dead: None,
             user: None,
             notes: Vec::new(),
@@ -83,11 +87,17 @@ impl Model {
                 Found::Dead(entry) => {
                     identified.mapping.because.push(dead_text(entry, principal));
                     identified.dead = Some(entry);
+                    self.note_hidden_rule(principal, &mut identified);
                 }
-                Found::No => identified
-                    .mapping
-                    .because
-                    .push("no access entry for this principal".to_owned()),
+                Found::No => {
+                    identified
+                        .mapping
+                        .because
+                        .push("no access entry for this principal".to_owned());
+                    if self.by_access_rule(principal, &mut identified) {
+                        return identified;
+                    }
+                }
             }
         } else if let Found::Entry(entry, _) | Found::Dead(entry) = self.entry_of(principal) {
             identified.mapping.because.push(format!(
@@ -370,7 +380,7 @@ fn expanded(entry: &EntryFacts, principal: &Principal) -> Result<String, String>
 }
 
 /// A user of a token: the API server adds one group (EKS API spec, section 7.10).
-fn user_of(name: String, mut groups: Vec<String>) -> User {
+pub(crate) fn user_of(name: String, mut groups: Vec<String>) -> User {
     if !groups.iter().any(|group| group == AUTHENTICATED) {
         groups.push(AUTHENTICATED.to_owned());
     }

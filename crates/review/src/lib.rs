@@ -13,6 +13,7 @@
 //!
 //! Nothing here reads a clock, a socket or a file.
 
+mod access_rules;
 mod action;
 mod advice;
 mod identify;

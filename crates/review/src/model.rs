@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use countersign_access::AccessRules;
 use countersign_arn::{CallerArn, Partition};
 use countersign_mapping::config_map::ConfigMap;
 use countersign_mapping::{
@@ -10,6 +11,7 @@ use countersign_mapping::{
 };
 use countersign_rbac::{Catalog, Index, Request, SUPERUSERS};
 
+use crate::access_rules::ByRule;
 use crate::action::Asked;
 use crate::advice;
 use crate::identify::Identified;
@@ -29,6 +31,7 @@ pub struct Model {
     pub(crate) snapshot: Option<AccessSnapshot>,
     pub(crate) index: Index,
     pub(crate) policies: Policies,
+    pub(crate) rules: AccessRules,
     pub(crate) catalog: Catalog,
     /// Entries by unique id and by name.
     pub(crate) by_id: HashMap<String, usize>,
@@ -59,6 +62,8 @@ pub struct Parts {
     pub catalog: Option<Catalog>,
     /// The policies that entries may have.
     pub policies: Policies,
+    /// The access rules beside them.
+    pub rules: AccessRules,
     /// What could not be read beyond what the snapshot and the index say.
     pub incomplete: Vec<String>,
 }
@@ -72,6 +77,7 @@ impl Model {
             index,
             catalog,
             policies,
+            rules,
             mut incomplete,
         } = parts;
         let (mut by_id, mut by_name) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
@@ -126,6 +132,7 @@ impl Model {
             snapshot,
             index,
             policies,
+            rules,
             catalog: catalog.unwrap_or_else(|| Catalog::builtin().clone()),
             by_id,
             by_name,
@@ -215,7 +222,7 @@ impl Model {
         }
         match subject {
             Subject::User(user) => {
-                self.decide(&mut review, user, None);
+                self.decide(&mut review, user, None, None);
                 self.note_impersonation(&mut review, user);
             }
             Subject::Principal(principal) => {
@@ -248,7 +255,7 @@ impl Model {
         review.incomplete_reasons.extend(identified.incomplete);
         review.mapping = Some(identified.mapping);
         match &identified.user {
-            Some(user) => self.decide(review, user, entry),
+            Some(user) => self.decide(review, user, entry, identified.by_rule.as_ref()),
             None => review
                 .incomplete_reasons
                 .extend(self.incomplete.iter().cloned()),
@@ -268,8 +275,14 @@ impl Model {
         }
     }
 
-    /// Decides for a user, and for the entry that made it one.
-    fn decide(&self, review: &mut Review, user: &User, entry: Option<&EntryFacts>) {
+    /// Decides for a user, and for the entry or access rule that made it one.
+    fn decide(
+        &self,
+        review: &mut Review,
+        user: &User,
+        entry: Option<&EntryFacts>,
+        by_rule: Option<&ByRule>,
+    ) {
         review.identity = Some(IdentityReport {
             username: user.name.clone(),
             groups: user.groups.clone(),
@@ -282,12 +295,18 @@ impl Model {
         if request.user.is_superuser() {
             review.granted.push(Grant::Superuser { group: SUPERUSERS });
         }
-        if let Some(entry) = entry.filter(|entry| entry.entry_type.takes_policies()) {
+        let gives = entry.or(by_rule.map(|rule| &rule.entry));
+        if let Some(entry) = gives.filter(|entry| entry.entry_type.takes_policies()) {
             let id = review.caller.as_ref().and_then(|c| c.principal_id.clone());
             for policy in &entry.associated_access_policies {
-                let (verdict, grant) =
+                let (verdict, mut grant) =
                     self.policies
                         .verdict(entry, id.as_deref(), policy, &request.action);
+                if let (Some(Grant::AccessPolicy { reason, .. }), Some(rule)) =
+                    (&mut grant, by_rule)
+                {
+                    reason.push_str(&rule.reason);
+                }
                 review.policies.push(verdict);
                 review.granted.extend(grant);
             }
@@ -321,7 +340,7 @@ impl Model {
         review
             .incomplete_reasons
             .extend(self.incomplete.iter().cloned());
-        advice::impersonation(self, review, user, entry);
+        advice::impersonation(self, review, user, gives);
         if entry.is_none() {
             review.would_help = advice::for_user(self, review, user);
         }

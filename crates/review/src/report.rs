@@ -99,6 +99,8 @@ pub struct Mapping {
 pub enum MappingSource {
     /// An access entry.
     AccessEntry,
+    /// An access rule, for principals without an entry.
+    AccessRule,
     /// The mapping of the principal that made the cluster.
     ClusterCreator,
     /// The ConfigMap.

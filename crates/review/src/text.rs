@@ -99,7 +99,7 @@ impl Mapping {
                     &format!("access entry {} ({kind}{binding}){because}", self.rule),
                 )?;
             }
-            MappingSource::ClusterCreator | MappingSource::AwsAuth => {
+            MappingSource::AccessRule | MappingSource::ClusterCreator | MappingSource::AwsAuth => {
                 line(f, "mapping", &format!("{}{because}", self.rule))?;
             }
             MappingSource::None => {

@@ -12,9 +12,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use countersign_access::{AccessFile, AccessRules, Catalogue, FileOptions};
 use countersign_rbac::{Catalog, Index, Manifest, Object, TypeMeta};
 use countersign_review::{
-    AccessSnapshot, AskFault, Asked, Grant, Mode, Model, Parts, Policies, Principal,
+    AccessSnapshot, AskFault, Asked, Grant, MappingSource, Mode, Model, Parts, Policies, Principal,
     PrincipalFault, Subject, User, Words,
 };
 
@@ -470,4 +471,138 @@ fn no_name_of_a_cluster_reaches_the_terminal_as_a_control_character() {
         "{text}"
     );
     assert!(text.contains("forged"), "{text}");
+}
+
+const RULES: &str = r#"
+accessRules:
+- name: devs
+  match: {roleArnLike: "arn:aws:iam::111122223333:role/Dev*"}
+  username: "dev:{{SessionName}}"
+  groups: [platform]
+  policies:
+  - {policy: AmazonEKSViewPolicy, namespaces: [pay]}
+- name: mail
+  match: {roleArnLike: "arn:aws:iam::111122223333:role/Mail", sessionNameLike: "*@example.com"}
+  policies:
+  - {policy: AmazonEKSViewPolicy, scope: cluster}
+- name: all
+  match: {account: "111122223333", everyone: true}
+  clusters: [elsewhere]
+- name: again
+  match: {roleArnLike: "arn:aws:iam::111122223333:role/Recreate*"}
+  policies:
+  - {policy: AmazonEKSClusterAdminPolicy, scope: cluster}
+"#;
+
+#[test]
+fn access_rules_are_followed_behind_the_entries() {
+    let file = AccessFile::parse("rules.yaml", RULES, &FileOptions::default()).unwrap();
+    let rules = AccessRules::new(file.rules, Catalogue::builtin()).unwrap();
+    let of_mode = |mode| {
+        let mut snapshot = snapshot();
+        snapshot.cluster.authentication_mode = mode;
+        Model::new(Parts {
+            snapshot: Some(snapshot),
+            index: Index::build(objects()).0,
+            rules: rules.clone(),
+            ..Parts::default()
+        })
+    };
+    let devs = "access rule devs (rules.yaml:3)";
+    for (mode, question, allowed, source, rule, user) in [
+        (
+            Mode::Api,
+            "role/Dev get pods -n pay --session lea",
+            true,
+            MappingSource::AccessRule,
+            devs,
+            "dev:lea",
+        ),
+        (
+            Mode::ApiAndConfigMap,
+            "role/Developer get pods -n pay",
+            true,
+            MappingSource::AccessRule,
+            devs,
+            "dev:{{SessionName}}",
+        ),
+        (
+            Mode::Api,
+            "role/Dev get pods -n kube-system",
+            false,
+            MappingSource::AccessRule,
+            devs,
+            "dev:{{SessionName}}",
+        ),
+        (
+            Mode::ConfigMap,
+            "role/Developer get pods -n pay",
+            false,
+            MappingSource::None,
+            "",
+            "",
+        ),
+        (
+            Mode::Api,
+            "role/Mail get pods -n pay --session a@example.com",
+            true,
+            MappingSource::AccessRule,
+            "access rule mail (rules.yaml:9)",
+            "arn:aws:sts::111122223333:assumed-role/Mail/a-example.com",
+        ),
+        (
+            Mode::Api,
+            "role/Mail get pods -n pay --session a@example.org",
+            false,
+            MappingSource::None,
+            "",
+            "",
+        ),
+        // Entries come first, and a dead one hides the rule.
+        (
+            Mode::Api,
+            "role/Recreated get pods -n pay",
+            false,
+            MappingSource::None,
+            "",
+            "",
+        ),
+        (
+            Mode::Api,
+            "arn:aws:iam::111122223333:user/zoe get pods -n pay",
+            false,
+            MappingSource::None,
+            "",
+            "",
+        ),
+    ] {
+        let review = ask(&of_mode(mode), question);
+        let mapping = review.mapping.as_ref().unwrap();
+        assert_eq!(
+            (review.allowed, mapping.source, &*mapping.rule),
+            (allowed, source, rule),
+            "{mode} {question}\n{review}"
+        );
+        let name = review.identity.as_ref().map(|user| &*user.username);
+        assert_eq!(name.unwrap_or_default(), user, "{question}");
+        assert!(!review.incomplete, "{question}\n{review}");
+        if allowed {
+            let reason = review.reason();
+            let (_, origin) = rule.rsplit_once(" (").unwrap();
+            assert!(reason.ends_with(&format!("({origin}")), "{reason}");
+        }
+    }
+    let hidden = ask(&of_mode(Mode::Api), "role/Recreated get pods -n pay");
+    assert!(
+        hidden
+            .to_string()
+            .contains("access rule again (rules.yaml:16) is for it, and is not asked"),
+        "{hidden}"
+    );
+    // What depends on a session that nobody named is not known.
+    let unknown = ask(&of_mode(Mode::Api), "role/Mail get pods -n pay");
+    assert!(
+        !unknown.allowed && unknown.incomplete && unknown.to_string().contains("--session-name"),
+        "{unknown}"
+    );
 }

@@ -69,6 +69,7 @@ pub fn audit_record(data: &[u8]) {
     let mut words = head.split('|');
     let mut word = || words.next().unwrap_or_default();
     let (service, operation, user_agent, message) = (word(), word(), word(), word());
+    let dry_run = words.next().is_some();
     let Ok(parameters) = Parameters::parse("", parts.next().unwrap_or_default()) else {
         return;
     };
@@ -88,6 +89,7 @@ pub fn audit_record(data: &[u8]) {
         parameters: Some(&parameters),
         input: None,
         response: None,
+        dry_run,
         error: Some((message, message)),
         decision: Decision::default(),
         resources: &[message],

@@ -337,6 +337,43 @@ fn custom_policies_count_where_their_file_is_named() {
         1,
         "a policy that is not known grants nothing"
     );
+    // Access rules stand in the same file, and are told as what they are.
+    std::fs::write(
+        directory.path().join("policies.yaml"),
+        "accessRules:\n- name: ops\n  match: {roleArnLike: 'arn:aws:iam::111122223333:role/Ops-*'}\n  groups: [ops]\n  \
+         policies:\n  - {policy: AmazonEKSViewPolicy, namespaces: [a]}\n",
+    )
+    .unwrap();
+    let of_file = ["--entries", &entries, "--policies", &policies];
+    let (code, stdout, stderr) = access(&[&["list"][..], &of_file].concat(), &[]);
+    assert_eq!(code, 0, "{stderr}");
+    let row = stdout
+        .lines()
+        .find(|line| line.starts_with("roles Ops-* of account 111122223333"))
+        .unwrap_or_else(|| panic!("{stdout}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let wanted = format!(
+        "roles Ops-* of account 111122223333 STANDARD (default) ops AmazonEKSViewPolicy@a - rule ops ({policies}:2)"
+    );
+    assert_eq!(words.join(" "), wanted);
+    let why = [
+        "why",
+        "arn:aws:sts::111122223333:assumed-role/Ops-1/olga",
+        "get",
+        "pods",
+        "-n",
+        "a",
+        "-f",
+        &shop,
+    ];
+    let (code, stdout, stderr) = access(&[&why[..], &of_file].concat(), &[]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    for text in [
+        format!("access rule ops ({policies}:2)"),
+        "by access rule \"ops\" (policies.yaml:2)".to_owned(),
+    ] {
+        assert!(stdout.contains(&text), "{stdout}");
+    }
     std::fs::write(
         directory.path().join("policies.yaml"),
         "policies:\n- name: 7 7\n",
@@ -814,4 +851,162 @@ fn roles_bindings_and_aws_auth_come_from_a_cluster() {
     );
     let args = ["can-i", "get", "pods", "--user", "x", "--context", "none"];
     assert_eq!(access(&args, &environment).0, 2);
+}
+
+/// A call of our own EKS API as the admin, which must succeed.
+fn call_eks(server: &Running, method: &str, path: &str, body: &Value) -> Value {
+    use countersign_sigv4::{Credentials, Payload, Request, SecretKey, Signer};
+    let url = server.field("endpointUrl");
+    let host = url.strip_prefix("http://").unwrap();
+    let body = body.to_string();
+    let headers = [("host", host.as_bytes())];
+    let mut request = Request::new(method, path.as_bytes());
+    request.headers = &headers;
+    request.body = Payload::Bytes(body.as_bytes());
+    let secret = SecretKey::new(&server.field("admin.secretAccessKey"));
+    let credentials = Credentials {
+        key_id: &server.field("admin.accessKeyId"),
+        secret: &secret,
+        session_token: None,
+    };
+    let signed = Signer::new(credentials, &server.field("region"), "eks")
+        .sign(&request, Timestamp::now())
+        .unwrap();
+    let headers: Vec<(&str, &str)> = signed.headers().collect();
+    let answer = server.aws(method, path, &headers, body.as_bytes());
+    assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[test]
+fn our_own_eks_api_tells_what_the_administration_socket_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.yaml");
+    std::fs::write(&config, CONFIG).unwrap();
+    let server = Running::up(&["--config", &config.display().to_string()]);
+    let entries = "/clusters/demo/access-entries";
+    let path_of = |arn: &str| {
+        let escaped = arn.replace(':', "%3A").replace('/', "%2F");
+        format!("{entries}/{escaped}")
+    };
+    let dev = json!({"principalArn": DEV, "kubernetesGroups": ["devs"], "username": "dev:{{SessionName}}"});
+    let nodes = json!({"principalArn": GONE, "type": "EC2_LINUX"});
+    for body in [&dev, &nodes] {
+        call_eks(&server, "POST", entries, body);
+    }
+    let scope = json!({"type": "namespace", "namespaces": ["shop", "dev-*"]});
+    call_eks(
+        &server,
+        "POST",
+        &format!("{}/access-policies", path_of(DEV)),
+        &json!({"policyArn": VIEW, "accessScope": scope}),
+    );
+
+    let (key, secret) = (
+        server.field("admin.accessKeyId"),
+        server.field("admin.secretAccessKey"),
+    );
+    let credentials = [
+        ("AWS_ACCESS_KEY_ID", key.as_str()),
+        ("AWS_SECRET_ACCESS_KEY", secret.as_str()),
+    ];
+    let (url, region) = (server.field("endpointUrl"), server.field("region"));
+    let eks = [
+        "--eks",
+        "--cluster",
+        "demo",
+        "--region",
+        &region,
+        "--endpoint-url",
+        &url,
+    ];
+    let data_dir = server.dir.path().join("data").display().to_string();
+    let socket = ["--cluster", "demo", "--data-dir", &data_dir];
+    let listed = |source: &[&str]| {
+        let (code, list, stderr) =
+            access(&[&["list", "-o", "json"], source].concat(), &credentials);
+        assert_eq!(code, 0, "{list}{stderr}");
+        let mut list: Value = serde_json::from_str(&list).unwrap();
+        let entries = list["entries"].take();
+        let mut entries = entries.as_array().unwrap().clone();
+        // The API tells neither the binding nor more than milliseconds.
+        for entry in &mut entries {
+            let entry = entry.as_object_mut().unwrap();
+            for unlike in ["binding", "createdAt", "modifiedAt"] {
+                entry.remove(unlike);
+            }
+            for policy in entry["associatedAccessPolicies"].as_array_mut().unwrap() {
+                let policy = policy.as_object_mut().unwrap();
+                policy.remove("associatedAt").unwrap();
+                policy.remove("modifiedAt").unwrap();
+            }
+        }
+        (list["cluster"]["authenticationMode"].take(), entries)
+    };
+    let told = listed(&eks);
+    assert_eq!(told, listed(&socket));
+    assert!(told.1.len() >= 2, "{told:?}");
+    let entry = |arn: &str| told.1.iter().find(|e| e["principalArn"] == arn).unwrap();
+    assert_eq!(entry(DEV)["username"], "dev:{{SessionName}}");
+    assert_eq!(entry(DEV)["kubernetesGroups"], json!(["devs"]));
+    assert_eq!(
+        entry(DEV)["associatedAccessPolicies"],
+        json!([{"policyArn": VIEW, "accessScope": scope}])
+    );
+    assert_eq!(entry(GONE)["type"], "EC2_LINUX");
+    assert_eq!(entry(GONE)["kubernetesGroups"], json!(["system:nodes"]));
+
+    let shop = example("shop.yaml");
+    let session = "arn:aws:sts::111122223333:assumed-role/Dev/lea";
+    for (verb, namespace, code, said) in [
+        (
+            "list",
+            "shop",
+            0,
+            "EKS Access Policy: allowed by RoleBinding",
+        ),
+        (
+            "list",
+            "dev-1",
+            0,
+            "EKS Access Policy: allowed by RoleBinding",
+        ),
+        (
+            "list",
+            "pay",
+            1,
+            "AmazonEKSViewPolicy with scope shop,dev-*,pay instead of shop,dev-*",
+        ),
+    ] {
+        for source in [&eks[..], &socket] {
+            let question = [
+                "why", session, verb, "services", "-n", namespace, "-f", &shop,
+            ];
+            let (found, chain, stderr) = access(&[&question, source].concat(), &credentials);
+            assert_eq!(found, code, "{namespace} {source:?}: {chain}{stderr}");
+            assert!(chain.contains(said), "{namespace} {source:?}: {chain}");
+            assert!(chain.contains("user \"dev:lea\", groups devs"), "{chain}");
+        }
+        let question = [
+            "can-i",
+            verb,
+            "services",
+            "-n",
+            namespace,
+            "-f",
+            &shop,
+            "--principal",
+            session,
+        ];
+        let (found, answer, stderr) = access(&[&question, &eks[..]].concat(), &credentials);
+        assert_eq!(found, code, "{namespace}: {answer}{stderr}");
+    }
+    // Somebody the API refuses is told so, and gets no "no".
+    let wrong = [credentials[0], ("AWS_SECRET_ACCESS_KEY", "x")];
+    let (code, _, stderr) = access(&[&["list"], &eks[..]].concat(), &wrong);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("InvalidSignatureException") && !stderr.contains(&secret),
+        "{stderr}"
+    );
 }

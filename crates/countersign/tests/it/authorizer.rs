@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Running, countersign, exec_token};
+use crate::harness::{Answer, Running, aws_cli, client, countersign, exec_token};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const CLUSTER_ADMIN: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy";
@@ -343,4 +343,103 @@ fn serve_registers_its_cluster_where_it_is_told_to_and_refuses_two_answers() {
         stderr.contains("is registered with the EKS API in mode API"),
         "{stderr}"
     );
+}
+
+const RULES: &str = r#"policies:
+- name: WidgetReader
+  rules:
+  - {apiGroups: [example.com], resources: [widgets], verbs: [get, list]}
+accessRules:
+- name: team
+  match: {roleArnLike: "arn:aws:iam::111122223333:role/team-*"}
+  username: "{{RoleName}}:{{SessionName}}"
+  groups: [team]
+  policies:
+  - {policy: WidgetReader, namespaces: [dev]}
+"#;
+
+#[test]
+fn policies_and_access_rules_of_the_file_are_in_force_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policies.yaml");
+    let config = dir.path().join("config.yaml").display().to_string();
+    std::fs::write(&file, RULES).unwrap();
+    let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}}"#;
+    let text = format!(
+        "countersign:\n  access: {{policiesFile: {}}}\n  bootstrap:\n    roles:\n    - name: team-a\n      trustPolicy: '{trust}'\n",
+        file.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let server = Running::start_in(dir, "up", &["--config", &config]);
+    let token = exec_token(&countersign(
+        &[
+            "get-token",
+            "--cluster-name",
+            "demo",
+            "--role-arn",
+            "arn:aws:iam::111122223333:role/team-a",
+            "--session-name",
+            "alice",
+        ],
+        &server.aws_environment(),
+    ));
+    let (status, review) = server.review("/authenticate", &token);
+    assert_eq!(status, 200, "{review}");
+    let user = &review["status"]["user"];
+    assert_eq!(
+        (&user["username"], &user["groups"]),
+        (&json!("team-a:alice"), &json!(["team"]))
+    );
+    let ask = || {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": user["username"], "uid": user["uid"], "extra": user["extra"], "groups": ["team"],
+                     "resourceAttributes": {"verb": "list", "group": "example.com", "resource": "widgets", "namespace": "dev"}},
+        });
+        authorize(&server, "/authorize", &review.to_string()).1["status"].clone()
+    };
+    let answer = ask();
+    assert_eq!(answer["allowed"], true, "{answer}");
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("111122223333:cluster-access-policy/WidgetReader/dev\"")
+            && reason.ends_with(" by access rule \"team\" (policies.yaml:6)"),
+        "{reason}"
+    );
+    let log = server.wait_for_log("\"event\":\"authorize\"");
+    let cited = format!("team ({}:6)", file.display());
+    for (event, rule) in [
+        ("authenticate", format!("AccessRules {cited}")),
+        ("authorize", cited),
+    ] {
+        let found = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["event"] == event)
+            .unwrap();
+        assert_eq!(found["rule"], rule, "{event}");
+    }
+    let listed = || {
+        let aws = aws_cli("policies_and_access_rules_of_the_file")?;
+        let listed = client(
+            &aws,
+            &["eks", "list-access-policies", "--output", "json"],
+            &server.aws_environment(),
+        );
+        Some(
+            String::from_utf8_lossy(&listed.stdout)
+                .contains("111122223333:cluster-access-policy/WidgetReader"),
+        )
+    };
+    assert!(listed().is_none_or(|listed| listed));
+
+    std::fs::write(&file, "# nothing any more\n").unwrap();
+    let start = std::time::Instant::now();
+    while ask()["allowed"] == true {
+        assert!(start.elapsed().as_secs() < 30, "the file is not read again");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(listed().is_none_or(|listed| !listed));
+    let (_, review) = server.review("/authenticate", &token);
+    assert_ne!(review["status"]["authenticated"], true, "{review}");
 }

@@ -37,6 +37,8 @@ pub struct Event<'a> {
     pub input: Option<&'a serde_json::Value>,
     /// What was answered; none for errors and for operations without output.
     pub response: Option<&'a Member>,
+    /// Whether it was checked and answered, and not done.
+    pub dry_run: bool,
     /// Code and message of the error that was answered.
     pub error: Option<(&'a str, &'a str)>,
     /// What the policies said.

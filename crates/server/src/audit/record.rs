@@ -56,12 +56,14 @@ pub fn record(event: &Event<'_>) -> Vec<u8> {
         Some(input) => parameters::write_read(&mut json, input),
         None => parameters::write(&mut json, event.parameters, known.is_some()),
     };
-    let written = matches!(known, Some(Class::Issue | Class::Write)) && event.error.is_none();
+    let written = matches!(known, Some(Class::Issue | Class::Write))
+        && event.error.is_none()
+        && !event.dry_run;
     response::write(&mut json, event.response.filter(|_| written));
     ours(&mut json, event, unknown_parameters);
     json.field("requestID", event.request_id);
     json.field("eventID", event.event_id);
-    let read_only = known != Some(Class::Write);
+    let read_only = known != Some(Class::Write) || event.dry_run;
     json.literal_field("readOnly", if read_only { "true" } else { "false" });
     resources(&mut json, event.resources);
     json.field("eventType", "AwsApiCall");
@@ -100,6 +102,9 @@ fn ours(json: &mut Json, event: &Event<'_>, unknown_parameters: usize) {
         .filter(|sealed| sealed.len() <= MAX_SEALED)
     {
         json.field("encodedMessage", sealed);
+    }
+    if event.dry_run {
+        json.literal_field("dryRun", "true");
     }
     if unknown_parameters > 0 {
         json.literal_field("unknownParameters", &unknown_parameters.to_string());

@@ -14,6 +14,7 @@ mod authenticate;
 mod authorize;
 mod conditions;
 mod documents;
+mod dry_run;
 mod eks;
 mod finished;
 mod holder;
@@ -177,6 +178,8 @@ fn internal_failure() -> ApiError {
 pub struct AwsApi {
     keys: Arc<KeyRing>,
     directory: Directory,
+    /// The same directory, for calls that are not to be done.
+    planned: Directory,
     limiter: FailureLimiter,
     rates: StsRates,
     metrics: Arc<Metrics>,
@@ -210,6 +213,7 @@ impl AwsApi {
     ) -> Self {
         Self {
             keys,
+            planned: directory.without_effect(),
             directory,
             limiter: FailureLimiter::new(failures_per_second),
             rates: StsRates::new(StsLimits::OFF),
@@ -330,18 +334,24 @@ impl AwsApi {
         // Kept until the call is answered: the body is in memory for as long.
         let mut permit = None;
         let mut limit = MAX_BODY;
-        if body.size_hint().lower() > MAX_BODY as u64
+        let hint = body.size_hint();
+        let is_chunked = is_rest && hint.upper().is_none();
+        if (hint.lower() > MAX_BODY as u64 || is_chunked)
             && self.may_be_large(&head, is_rest, peer, now)
         {
             match self.large_bodies.try_acquire() {
-                Ok(acquired) => permit = Some(acquired),
+                Ok(acquired) => {
+                    permit = Some(acquired);
+                    limit = if is_rest {
+                        MAX_REST_BODY
+                    } else {
+                        MAX_LARGE_BODY
+                    };
+                }
+                // One that does not say its length is short as a rule.
+                Err(_) if is_chunked => {}
                 Err(_) => return refuse(throttled()),
             }
-            limit = if is_rest {
-                MAX_REST_BODY
-            } else {
-                MAX_LARGE_BODY
-            };
         }
         let body = match read_body(body, limit).await {
             Ok(body) => body,
@@ -417,6 +427,8 @@ impl AwsApi {
             decision: None,
             allow: None,
             place: None,
+            dry_run: false,
+            warnings: Vec::new(),
         };
         let ended = self.call(&received, &asked, &mut trace).await;
         let ended = match &asked {
@@ -426,7 +438,7 @@ impl AwsApi {
             }
         };
         self.record(&received, &asked, &mut trace, &ended);
-        let Trace { service, .. } = trace;
+        let service = trace.service;
         let name = operation.map_or("unknown", |operation| operation.name);
         if let Some(observer) = &self.observer {
             observer.finished(&Finished {
@@ -455,7 +467,9 @@ impl AwsApi {
                     ),
                     Asked::Rest(_) => ("application/json", rest::body(&member)),
                 };
-                answer(StatusCode::OK, content_type, text, request_id)
+                let mut answer = answer(StatusCode::OK, content_type, text, request_id);
+                respond::note(answer.headers_mut(), trace.dry_run, &trace.warnings);
+                answer
             }
             Err(error) => {
                 self.metrics
@@ -500,6 +514,8 @@ impl AwsApi {
             self.rewritten.note(received.peer.address.ip());
         }
         let operation = asked.offered()?;
+        trace.dry_run =
+            dry_run::is_asked(&received.head.headers, trace.caller.as_ref(), operation)?;
         if let Some(session) = trace.caller.as_ref().and_then(Caller::session)
             && let Some(call) = session_call(operation)
         {
@@ -536,7 +552,11 @@ impl AwsApi {
             signer: trace.caller.take(),
             holder: OnceLock::new(),
             snapshot,
-            directory: &self.directory,
+            directory: if trace.dry_run {
+                &self.planned
+            } else {
+                &self.directory
+            },
             policies: &self.policies,
             usage: &self.usage,
             saml: &self.saml,
@@ -548,6 +568,7 @@ impl AwsApi {
             headers: &received.head.headers,
             request_id: received.request_id,
             decision: Mutex::new(None),
+            warnings: Mutex::default(),
         };
         let ended = match authorize::authorize(&call) {
             Err(denied) => Err(denied),
@@ -561,12 +582,16 @@ impl AwsApi {
         let Call {
             input,
             decision,
+            warnings,
             signer,
             ..
         } = call;
         trace.caller = signer;
         trace.input = Some(input);
         trace.decision = decision
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        trace.warnings = warnings
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         ended
@@ -615,6 +640,10 @@ struct Trace<'p> {
     allow: Option<&'static str>,
     /// Of the call's record in the audit log.
     place: Option<Place>,
+    /// Whether it is checked and not done.
+    dry_run: bool,
+    /// What its caller is told beside the answer.
+    warnings: Vec<String>,
 }
 
 /// The operation as the rules for temporary credentials know it.

@@ -155,7 +155,7 @@ pub(crate) struct Call<'a> {
     pub(super) holder: OnceLock<Holder>,
     /// The one state of the directory that the whole call is decided on.
     pub(crate) snapshot: Arc<DirectorySnapshot>,
-    /// For writes, which look at the newest state by themselves.
+    /// For writes, which look at the newest state by themselves. Nothing comes of those of a call that is not to be done.
     pub(crate) directory: &'a Directory,
     pub(crate) policies: &'a PolicyCache,
     /// What was used when.
@@ -172,6 +172,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: &'a str,
     /// What policies said, for the record of the call.
     pub(super) decision: Mutex<Option<Decided>>,
+    /// What the caller is told beside the answer.
+    pub(super) warnings: Mutex<Vec<String>>,
 }
 
 impl Call<'_> {
@@ -212,6 +214,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(decided);
+    }
+
+    /// Tells the caller something beside the answer, if the call succeeds.
+    pub(crate) fn warn(&self, warning: String) {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(warning);
     }
 
     /// The caller's account, in which IAM looks everything up.

@@ -117,6 +117,7 @@ impl AwsApi {
             parameters,
             input: input.as_ref(),
             response: ended.as_ref().ok(),
+            dry_run: trace.dry_run,
             error: error.map(|error| (error.code, &*error.message)),
             decision: Decision {
                 outcome: decided.and_then(outcome),

@@ -1,15 +1,17 @@
 //! Answers on the wire.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::Full;
 
 use super::query::{self, Format};
-use super::{ApiError, Service};
+use super::{ApiError, Service, dry_run};
 use crate::listen::Answer;
 
 /// Carries the sealed explanation of a denial, for DecodeAuthorizationMessage.
 const DENIAL_HEADER: &str = "x-countersign-denial";
+/// Says what a caller may not have meant, once for each warning.
+const WARNING_HEADER: &str = "x-countersign-warning";
 
 /// An error in the form of the Query protocol.
 pub(super) fn query_error(
@@ -64,6 +66,18 @@ pub(super) fn rest_error(
         headers.insert(DENIAL_HEADER, value);
     }
     answer
+}
+
+/// Adds what is told beside an answer: that nothing was done, and what to look at (EKS API spec, section 18.2).
+pub(super) fn note(headers: &mut HeaderMap, dry_run: bool, warnings: &[String]) {
+    if dry_run {
+        headers.insert(dry_run::HEADER, HeaderValue::from_static("true"));
+    }
+    for warning in warnings {
+        if let Ok(value) = HeaderValue::from_str(warning) {
+            headers.append(WARNING_HEADER, value);
+        }
+    }
 }
 
 /// An answer with this body.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::file::{directory, eventually};
-use super::world::{ACCOUNT, ASSUME, Keys, World, after, now, signed, trusts};
+use super::world::{ACCOUNT, ASSUME, Keys, World, after, now, signed, signed_with, trusts};
 
 pub(crate) struct Recorded {
     pub(crate) world: World,
@@ -404,6 +404,10 @@ async fn calls_of_eks_are_recorded_with_their_parameters_and_answers() {
             .await;
         assert_eq!(status, expected, "{method} {target}");
     }
+    let dry = [("x-countersign-dry-run", "true")];
+    let at = ("DELETE", cluster);
+    let headers = signed_with(&world.ana, "eks", at, b"", now(), &dry);
+    assert_eq!(world.send_rest(at, b"", &headers).await.0, 200);
     let text = recorded.text();
     assert!(!text.contains("sentinel"), "{text}");
     let records = records(&text);
@@ -415,12 +419,18 @@ async fn calls_of_eks_are_recorded_with_their_parameters_and_answers() {
             "DescribeCluster",
             "DeleteCluster",
             "DescribeCluster",
-            "CreateCluster"
+            "CreateCluster",
+            "DeleteCluster"
         ]
     );
     for (at, pointer, expected) in [
         (0, "/eventSource", "eks.amazonaws.com".into()),
         (0, "/readOnly", false.into()),
+        (0, "/additionalEventData/countersign/dryRun", Value::Null),
+        (5, "/additionalEventData/countersign/dryRun", true.into()),
+        (5, "/readOnly", true.into()),
+        (5, "/responseElements", Value::Null),
+        (5, "/requestParameters/name", "c1".into()),
         (0, "/requestParameters/name", "c1".into()),
         (0, "/requestParameters/tags/k", "v".into()),
         (

@@ -19,6 +19,7 @@ pub(crate) struct Finished {
     pub(crate) operation: &'static str,
     pub(crate) form: String,
     pub(crate) response: Option<Member>,
+    pub(crate) dry_run: bool,
     pub(crate) error: Option<(&'static str, String)>,
     pub(crate) who: Who,
     pub(crate) resources: Vec<&'static str>,
@@ -50,6 +51,7 @@ impl Finished {
             operation,
             form: form.into(),
             response: None,
+            dry_run: false,
             error: None,
             who: user(),
             resources: Vec::new(),
@@ -121,6 +123,7 @@ impl Finished {
             parameters: Some(&parameters),
             input: None,
             response: self.response.as_ref(),
+            dry_run: self.dry_run,
             error: self.error.as_ref().map(|(code, text)| (*code, &**text)),
             decision: Decision {
                 outcome: self.outcome,

@@ -364,12 +364,25 @@ impl World {
 pub(crate) fn signed(
     keys: &Keys,
     service: &str,
-    (method, target): (&str, &str),
+    target: (&str, &str),
     body: &[u8],
     when: Timestamp,
 ) -> Vec<(String, String)> {
+    signed_with(keys, service, target, body, when, &[])
+}
+
+/// Headers, and those that sign a REST request with them.
+pub(crate) fn signed_with(
+    keys: &Keys,
+    service: &str,
+    (method, target): (&str, &str),
+    body: &[u8],
+    when: Timestamp,
+    more: &[(&str, &str)],
+) -> Vec<(String, String)> {
     let secret = SecretKey::new(&keys.secret);
-    let all: [(&str, &[u8]); 1] = [("host", EKS_HOST.as_bytes())];
+    let mut all: Vec<(&str, &[u8])> = vec![("host", EKS_HOST.as_bytes())];
+    all.extend(more.iter().map(|(name, value)| (*name, value.as_bytes())));
     let mut request = Request::new(method, target.as_bytes());
     request.headers = &all;
     request.body = if body.is_empty() {
@@ -385,10 +398,10 @@ pub(crate) fn signed(
     let signed = Signer::new(credentials, "us-east-1", service)
         .sign(&request, when)
         .unwrap();
-    signed
-        .headers()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let mut headers: Vec<(String, String)> = more.iter().copied().map(owned).collect();
+    headers.extend(signed.headers().map(owned));
+    headers
 }
 
 pub(crate) fn escape(text: &str) -> String {

@@ -94,13 +94,20 @@ const SEAL_CHECK_TEXT: &str = "countersign seal check";
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Directory(Arc<Inner>, Protection);
+pub struct Directory(Arc<Inner>, Protection, Effect);
 
 /// Whether writes through a handle leave the roles of AWS services alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protection {
     On,
     Off,
+}
+
+/// Whether what a handle plans is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Commit,
+    None,
 }
 
 struct Inner {
@@ -226,14 +233,21 @@ impl Directory {
             unseen: AtomicU64::new(0),
             write_lag: LagHistogram::default(),
         };
-        Ok(Self(Arc::new(inner), Protection::On))
+        Ok(Self(Arc::new(inner), Protection::On, Effect::Commit))
     }
 
     /// A handle that also creates and changes roles below `/aws-service-role/` and `/aws-reserved/`, as an import does and
     /// AWS's services do. Never for what callers of the API ask for.
     #[must_use]
     pub fn danger_change_protected_roles(&self) -> Self {
-        Self(Arc::clone(&self.0), Protection::Off)
+        Self(Arc::clone(&self.0), Protection::Off, self.2)
+    }
+
+    /// A handle whose writes are planned with all their checks, answered as if they were done, and not committed: not even
+    /// the token of a request that is done once is kept. What it answers was never there, the unique ids in it included.
+    #[must_use]
+    pub fn without_effect(&self) -> Self {
+        Self(Arc::clone(&self.0), self.1, Effect::None)
     }
 
     /// The key that proves to the authorizer of a cluster who was authenticated; see [`Sealer::assertion_key`].
@@ -308,6 +322,9 @@ impl Directory {
                 return Err(DirectoryError::Restoring);
             }
             let (transaction, planned) = plan(&snapshot)?;
+            if self.2 == Effect::None {
+                return Ok(planned);
+            }
             let begun = Instant::now();
             match self.0.store.commit(transaction).await {
                 Ok(revision) => {

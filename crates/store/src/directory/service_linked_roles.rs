@@ -4,7 +4,7 @@ use countersign_arn::AccountId;
 use jiff::{SignedDuration, Timestamp};
 
 use super::roles::find_role;
-use super::{Directory, DirectoryError, NewRole, Protection};
+use super::{Directory, DirectoryError, NewRole};
 use crate::records::{DeletionFailure, Job, JobKind, RecordKey, Role};
 use crate::{DirectorySnapshot, Key, RoleEntry, Transaction};
 
@@ -28,7 +28,7 @@ impl Directory {
         policy_arn: &str,
         now: Timestamp,
     ) -> Result<Role, DirectoryError> {
-        Self(std::sync::Arc::clone(&self.0), Protection::Off)
+        self.danger_change_protected_roles()
             .create_role_with(new, &[policy_arn.into()], now)
             .await
     }

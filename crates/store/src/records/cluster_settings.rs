@@ -151,6 +151,9 @@ pub struct ClusterSettings {
     /// `controlPlaneScalingConfig.tier`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling_tier: Option<ScalingTier>,
+    /// `clientRequestToken` of CreateCluster
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_request_token: Option<Box<str>>,
 }
 
 impl ClusterSettings {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use countersign_access::{
-    AccessFile, Catalogue, CompiledPolicies, DerivedRules, FileOptions, MAX_FILE,
+    AccessFile, AccessRules, Catalogue, CompiledPolicies, DerivedRules, FileOptions, MAX_FILE,
 };
 use countersign_arn::AccountId;
 use countersign_client::{Io, Process};
@@ -51,7 +51,7 @@ pub(super) struct EntryArgs {
     /// A file that `access list -o json` wrote; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "config", "store"])]
     pub(super) entries: Option<PathBuf>,
-    /// Custom access policies, as the server has them; may be given again.
+    /// Custom access policies and access rules, as the server has them; may be given again.
     #[arg(long, value_name = "FILE")]
     policies: Vec<PathBuf>,
     #[command(flatten)]
@@ -122,11 +122,13 @@ pub(super) fn gather(
     if let (Some(snapshot), Some(data)) = (&mut snapshot, read.aws_auth) {
         snapshot.aws_auth = Some(data);
     }
+    let (policies, rules) = entries.policies(io)?;
     let model = Model::new(Parts {
         snapshot,
         index: read.index,
         catalog: read.catalog,
-        policies: entries.policies(io)?,
+        policies,
+        rules,
         incomplete: read.incomplete,
     });
     // What is merely odd is for lint; what cannot be used changes the answer.
@@ -198,33 +200,33 @@ pub(super) fn aws_auth(
 }
 
 impl EntryArgs {
-    /// AWS's policies, and those of the files.
-    pub(super) fn policies(&self, io: &mut Io<'_>) -> Result<Policies, Failure> {
+    /// AWS's policies, and those of the files, with the access rules of the files.
+    pub(super) fn policies(&self, io: &mut Io<'_>) -> Result<(Policies, AccessRules), Failure> {
         if self.policies.is_empty() {
-            return Ok(Policies::default());
+            return Ok((Policies::default(), AccessRules::default()));
         }
-        let mut custom = Vec::new();
+        let options = FileOptions {
+            // Only a server of ours has rules, and only AWS's API cannot be one that is the IAM as well.
+            iam_is_known: !self.eks,
+            ..FileOptions::default()
+        };
+        let (mut custom, mut rules) = (Vec::new(), Vec::new());
         for path in &self.policies {
             let text = read_file(path, MAX_FILE as u64, io.stdin)?;
             let name = path.display().to_string();
-            let read =
-                AccessFile::parse(&name, &text, &FileOptions::default()).map_err(|errors| {
-                    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                    Failure::usage(anyhow!(
-                        "the access policies cannot be used: {}",
-                        told.join("; ")
-                    ))
-                })?;
-            if !read.rules.is_empty() {
-                warn(
-                    io.stderr,
-                    &[format!("{name}: access rules are not looked at")],
-                );
-            }
+            let read = AccessFile::parse(&name, &text, &options).map_err(|errors| {
+                let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Failure::usage(anyhow!(
+                    "the access policies cannot be used: {}",
+                    told.join("; ")
+                ))
+            })?;
             custom.extend(read.policies);
+            rules.extend(read.rules);
         }
         let catalogue = Catalogue::new(custom, DerivedRules::Off).map_err(Failure::usage)?;
-        Ok(Policies::new(CompiledPolicies::new(catalogue)))
+        let rules = AccessRules::new(rules, &catalogue).map_err(Failure::usage)?;
+        Ok((Policies::new(CompiledPolicies::new(catalogue)), rules))
     }
 
     fn is_named(&self) -> bool {

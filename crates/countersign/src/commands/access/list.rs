@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clap::Args;
-use countersign_access::EntryType;
+use countersign_access::{AccessRule, AccessRules, EntryType};
 use countersign_client::{Io, Process};
 use countersign_mapping::MappingOptions;
 use countersign_mapping::config_map::ConfigMap;
-use countersign_review::{AccessSnapshot, EntryBinding, EntryFacts, Mode, Policies};
+use countersign_review::{
+    AccessSnapshot, EntryBinding, EntryFacts, Mode, Policies, ScopeFacts, policy_name,
+};
 
 use super::facts::{ClusterArgs, EntryArgs, aws_auth};
 use super::warn;
@@ -24,8 +26,8 @@ use crate::report::Failure;
     countersign access list --cluster demo --aws-auth aws-auth.yaml\n\n\
     BINDING tells to whom an entry belongs: `bound` to a principal that is there, `unbound` until the first principal of its name\n\
     authenticates, `dead` when its principal is gone (a principal that was made again is another one: `access rebind`). AWS does not\n\
-    tell it. SOURCE is `entry`, `creator` for who made a cluster that has no entries, and `aws-auth` for rows that decide or are\n\
-    shadowed by an entry. -o json is what `--entries FILE` of the other commands reads.\n\n\
+    tell it. SOURCE is `entry`, `rule` for access rules of --policies FILE, `creator` for who made a cluster that has no entries, and\n\
+    `aws-auth` for rows that decide or are shadowed by an entry. -o json is what `--entries FILE` of the other commands reads.\n\n\
     Exit codes: 0, 1 with --dead when there are dead entries, 2 usage or unreadable input, 3 could not find out.")]
 pub(crate) struct ListArgs {
     /// Only entries of this type, such as STANDARD or EC2_LINUX.
@@ -62,10 +64,11 @@ pub(super) fn run(
         .filter(|entry| is_dead(entry))
         .count();
     let filtered = args.dead || args.kind.is_some();
-    let policies = args.entries.policies(io)?;
+    let (policies, rules) = args.entries.policies(io)?;
     warn(io.stderr, &warnings(&snapshot, &policies));
-    args.output
-        .write(io.stdout, &snapshot, |out| table(out, &snapshot, filtered))?;
+    args.output.write(io.stdout, &snapshot, |out| {
+        table(out, &snapshot, &rules, filtered)
+    })?;
     Ok(if args.dead && dead > 0 {
         Exit::No
     } else {
@@ -93,13 +96,21 @@ fn warnings(snapshot: &AccessSnapshot, policies: &Policies) -> Vec<String> {
     warnings
 }
 
-fn table(out: &mut dyn Write, snapshot: &AccessSnapshot, filtered: bool) -> io::Result<()> {
+fn table(
+    out: &mut dyn Write,
+    snapshot: &AccessSnapshot,
+    rules: &AccessRules,
+    filtered: bool,
+) -> io::Result<()> {
     let mut rows = Vec::new();
     let mode = snapshot.cluster.authentication_mode;
     for entry in &snapshot.entries {
         rows.push(entry_row(entry));
     }
     if !filtered {
+        let rules = rules.iter();
+        let rules = rules.filter(|rule| rule.is_for_cluster(&snapshot.cluster.name));
+        rows.extend(rules.map(|rule| rule_row(rule, mode)));
         if let (Some(creator), Mode::ConfigMap) = (&snapshot.cluster.creator, mode) {
             let id = creator.principal_id.as_deref().unwrap_or_default();
             rows.push([
@@ -135,6 +146,32 @@ fn table(out: &mut dyn Write, snapshot: &AccessSnapshot, filtered: bool) -> io::
         "SOURCE",
     ];
     columns(out, head, rows)
+}
+
+fn rule_row(rule: &AccessRule, mode: Mode) -> [String; 7] {
+    let dash = |words: Vec<String>, between: &str| match words.as_slice() {
+        [] => "-".to_owned(),
+        words => words.join(between),
+    };
+    let policies = rule.associations().map(|(arn, scope)| {
+        let scope = ScopeFacts::from(scope);
+        format!("{}@{scope}", policy_name(arn))
+    });
+    let username = rule.username.as_deref().unwrap_or("(default)").to_owned();
+    let unread = if mode.reads_entries() {
+        ""
+    } else {
+        " (not read)"
+    };
+    [
+        rule.matcher.to_string(),
+        "STANDARD".to_owned(),
+        username,
+        dash(rule.groups.iter().map(|g| g.to_string()).collect(), ","),
+        dash(policies.collect(), " "),
+        "-".to_owned(),
+        format!("rule {}{unread}", rule.cited()),
+    ]
 }
 
 fn entry_row(entry: &EntryFacts) -> [String; 7] {

@@ -1,6 +1,6 @@
 //! Access policies and their associations with entries (EKS API spec, section 8).
 
-use countersign_access::{PolicyArnFault, check_scope};
+use countersign_access::{AccessScope, PolicyArnFault, check_scope};
 use countersign_store::records::PolicyAssociation;
 
 use super::access_entries::{CLUSTER, PRINCIPAL, entry, entry_resource};
@@ -15,6 +15,9 @@ use crate::aws::query::Member;
 use crate::aws::shape::eks_kinds::{ACCESS_SCOPE, MAX_RESULTS, NEXT_TOKEN, TEXT};
 use crate::aws::shape::{label, required};
 use crate::aws::target::Target;
+
+/// Pairs of namespaces that two scopes are compared by; beyond, a change is not told apart further.
+const MAX_PAIRS: usize = 10_000;
 
 /// The operations.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -139,10 +142,14 @@ async fn associate_access_policy(call: &Call<'_>) -> Result<Member, ApiError> {
         .associate_access_policy(place(call)?, principal, &policy, &scope, call.now)
         .await
         .map_err(worded)?;
+    call_out_change(call, &policy, associated.replaced.as_ref(), &scope);
     let catalogue = call.eks.policies.catalogue();
     if let Ok((_, known)) = catalogue.check(&policy, call.partition())
         && known.grants_nothing(catalogue.derived())
     {
+        call.warn(format!(
+            "no rules of {policy} are known here: it grants nothing"
+        ));
         tracing::warn!(
             request_id = call.request_id,
             cluster = &*cluster.record.name,
@@ -159,6 +166,33 @@ async fn associate_access_policy(call: &Call<'_>) -> Result<Member, ApiError> {
             association_member(&associated.association),
         ),
     ]))
+}
+
+/// EKS replaces a scope without a word (section 19).
+fn call_out_change(call: &Call<'_>, policy: &str, before: Option<&AccessScope>, now: &AccessScope) {
+    let Some(before) = before else {
+        return;
+    };
+    let pairs = before
+        .namespaces()
+        .len()
+        .saturating_mul(now.namespaces().len());
+    let change = if pairs > MAX_PAIRS {
+        if before == now {
+            return;
+        }
+        "changed"
+    } else {
+        match (before.covers(now), now.covers(before)) {
+            (true, true) => return,
+            (true, false) => "narrowed",
+            (false, true) => "widened",
+            (false, false) => "narrowed in part and widened in part",
+        }
+    };
+    call.warn(format!(
+        "the scope of {policy} is {change}: from {before} to {now}"
+    ));
 }
 
 /// The operation declares no error for malformed parameters: such a policy is one that the entry does not have.

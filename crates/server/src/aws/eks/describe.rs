@@ -154,6 +154,12 @@ fn settings_members(settings: &ClusterSettings) -> Members {
             )]),
         ),
     ];
+    members.extend(
+        settings
+            .client_request_token
+            .as_deref()
+            .map(|token| ("clientRequestToken", text(token))),
+    );
     if !settings.encryption.is_empty() {
         let all = settings.encryption.iter().map(|one| {
             let provider = Member::Structure(vec![("keyArn", text(&*one.key_arn))]);

@@ -97,6 +97,7 @@ pub(super) fn of_new_cluster(
     }
     check_service_range(network.as_ref())?;
     Ok(ClusterSettings {
+        client_request_token: input.text("clientRequestToken").map(Into::into),
         vpc: Some(vpc),
         network,
         logs: logging(input)

@@ -287,6 +287,7 @@ async fn an_unbound_entry_belongs_to_the_first_principal_that_uses_it() {
             &Chain::new(Vec::new(), ChainOptions::default()),
             &MappingOptions::default(),
             binding,
+            &arc_swap::Guard::into_inner(AccessPolicies::builtin().current()),
         );
         let identity = caller(&arn, id);
         let said = match chain.map(&identity) {

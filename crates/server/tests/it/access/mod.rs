@@ -31,6 +31,7 @@ use crate::world::*;
 
 mod authorizer;
 mod entries;
+mod rules;
 
 const REGION: &str = "us-east-1";
 const VIEW: &str = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSViewPolicy";
@@ -65,6 +66,11 @@ fn entry(arn: &str, id: Option<&str>) -> NewAccessEntry {
 
 impl Served {
     async fn new() -> Self {
+        Self::with(Arc::new(AccessPolicies::builtin())).await
+    }
+
+    /// With the policies and rules of a file.
+    async fn with(policies: Arc<AccessPolicies>) -> Self {
         let world = World::new().await;
         let shared = Arc::new(ReviewOptions {
             rules: Rules::new(Options {
@@ -77,7 +83,7 @@ impl Served {
             directory: Some(world.directory.clone()),
             store: None,
             principal_binding: PrincipalBinding::FirstUse,
-            policies: Arc::new(AccessPolicies::builtin()),
+            policies: Arc::clone(&policies),
             deny_mode: DenyMode::Review,
             upstream_failure_status: 500,
         });
@@ -86,7 +92,12 @@ impl Served {
             shared: Arc::clone(&shared),
             mappings: Mappings::new(&[], MappingsOptions::default()),
         });
-        let authorizer = authorizer(&world, Delegated::Assertion);
+        let authorizer = Authorizer::new(AuthorizerOptions {
+            directory: Some(world.directory.clone()),
+            store: None,
+            policies,
+            delegated: Delegated::Assertion,
+        });
         Self {
             world,
             shared,

@@ -1,5 +1,9 @@
 //! Access policies (EKS API spec, section 8).
 
+use std::sync::Arc;
+
+use countersign_server::access_policies::AccessPolicies;
+use countersign_server::aws::EksOptions;
 use countersign_store::records::AuthenticationMode::Api;
 use serde_json::{Value, json};
 
@@ -233,6 +237,73 @@ async fn what_cannot_be_associated_is_refused_in_the_order_and_words_of_eks() {
 }
 
 #[tokio::test]
+async fn what_a_caller_may_not_have_meant_is_said_beside_the_answer() {
+    let (world, role) = world().await;
+    let path = format!("{}/access-policies", entry("c1", &role));
+    let within = |namespaces: &[&str]| json!({"type": "namespace", "namespaces": namespaces});
+    let many: Vec<String> = (0..150).map(|at| format!("n{at}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let view = |change: &str| vec![format!("the scope of {VIEW} is {change}")];
+    let secret = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSLoadBalancingPolicy";
+    for (policy, scope, warnings) in [
+        (VIEW, within(&["a", "b"]), vec![]),
+        (VIEW, within(&["b", "a"]), vec![]),
+        (VIEW, within(&["a"]), view("narrowed: from b,a to a")),
+        (
+            VIEW,
+            within(&["a", "a-*"]),
+            view("widened: from a to a,a-*"),
+        ),
+        (
+            VIEW,
+            within(&["a-b", "c"]),
+            view("narrowed in part and widened in part: from a,a-* to a-b,c"),
+        ),
+        (
+            VIEW,
+            json!({"type": "cluster"}),
+            view("widened: from a-b,c to cluster"),
+        ),
+        (VIEW, within(&["*"]), view("narrowed: from cluster to *")),
+        (
+            VIEW,
+            within(&many),
+            view("narrowed: from * to n0,n1,n2,n3,+146"),
+        ),
+        (VIEW, within(&many), vec![]),
+        (
+            VIEW,
+            within(&many[1..]),
+            view("changed: from n0,n1,n2,n3,+146 to n1,n2,n3,n4,+145"),
+        ),
+        (EDIT, within(&["a"]), vec![]),
+        (
+            secret,
+            json!({"type": "cluster"}),
+            vec![format!(
+                "no rules of {secret} are known here: it grants nothing"
+            )],
+        ),
+    ] {
+        let body = json!({"policyArn": policy, "accessScope": scope});
+        let reply = world.eks(&world.ana, "POST", &path, &body).await;
+        assert_eq!(reply.warnings(), warnings, "{body}");
+        reply.ok();
+    }
+    // Groups and username are what an update is for, and a call that fails changed nothing.
+    let body = json!({"kubernetesGroups": ["g"], "username": "u:{{SessionName}}"});
+    let reply = world
+        .eks(&world.ana, "POST", &entry("c1", &role), &body)
+        .await;
+    assert!(reply.warnings().is_empty(), "{reply:?}");
+    reply.ok();
+    let body = json!({"policyArn": VIEW, "accessScope": {"type": "cluster"}});
+    let denied = world.eks(&world.bob, "POST", &path, &body).await;
+    assert!(denied.warnings().is_empty(), "{denied:?}");
+    denied.denied();
+}
+
+#[tokio::test]
 async fn all_policies_are_listed_in_pages() {
     let (world, _) = world().await;
     let mut names = Vec::new();
@@ -257,4 +328,47 @@ async fn all_policies_are_listed_in_pages() {
     }
     assert_eq!(names.len(), 37);
     assert!(names.is_sorted());
+}
+
+#[tokio::test]
+async fn a_policies_file_that_is_read_again_counts_with_the_next_call() {
+    let (mut world, role) = world().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policies.yaml");
+    std::fs::write(&file, "policies: []\n").unwrap();
+    let policies = Arc::new(AccessPolicies::load(&file).unwrap());
+    world.api = world.api.with_eks(EksOptions {
+        policies: Arc::clone(&policies),
+        ..EksOptions::default()
+    });
+    let arn = "arn:aws:eks::111122223333:cluster-access-policy/WidgetReader";
+    let path = format!("{}/access-policies", entry("c1", &role));
+    let body = json!({"policyArn": arn, "accessScope": {"type": "cluster"}});
+    let listed = async |world: &World| {
+        let all = world
+            .eks(&world.ana, "GET", "/access-policies", &Value::Null)
+            .await
+            .ok();
+        let all = all["accessPolicies"].as_array().unwrap();
+        (
+            all.len(),
+            all.last().map(|policy| policy["arn"] == json!(arn)),
+        )
+    };
+    let custom = "policies:\n- name: WidgetReader\n  rules:\n  - {apiGroups: [example.com], resources: [widgets], verbs: [get]}\n";
+    for (text, known) in [
+        ("policies: []\n", false),
+        (custom, true),
+        ("# none\n", false),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        policies.reload(now());
+        assert_eq!(listed(&world).await, (37 + usize::from(known), Some(known)));
+        let answer = world.eks(&world.ana, "POST", &path, &body).await;
+        if known {
+            answer.ok();
+        } else {
+            answer.not_found(UNKNOWN);
+        }
+    }
 }

@@ -106,6 +106,59 @@ fn printed(output: &Output) -> String {
     text(&output.stdout)
 }
 
+/// A signed CreateAccessEntry whose body comes in chunks: its status, and the entry's ARN or the code of the error.
+async fn chunked(running: &Running, principal: &str, padding: usize) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let at = ("POST", "/clusters/c1/access-entries");
+    let body = json!({"principalArn": principal, "padding": "x".repeat(padding)}).to_string();
+    let headers = signed(&running.keys, "eks", at, body.as_bytes(), Timestamp::now());
+    let address = running.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nhost: {EKS_HOST}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n",
+        at.0, at.1
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for chunk in body.as_bytes().chunks(100_000) {
+        let chunk = std::str::from_utf8(chunk).unwrap();
+        let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        // A server that refuses early may close before everything is written.
+        let _ = stream.write_all(chunk.as_bytes()).await;
+    }
+    let _ = stream.write_all(b"0\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body: Value = serde_json::from_str(body).unwrap_or(Value::Null);
+    let code = head
+        .lines()
+        .find_map(|line| line.strip_prefix("x-amzn-errortype: "));
+    let said = body["accessEntry"]["principalArn"].as_str().or(code);
+    (status, said.unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn bodies_in_chunks_have_a_mebibyte_too() {
+    let running = running().await;
+    let dev = "arn:aws:iam::111122223333:role/team/a+b=c,d.e@f-_/Dev";
+    let found = "ResourceNotFoundException";
+    for (padding, expected) in [
+        (0, (404, found)),
+        (300_000, (404, found)),
+        (1_000_000, (404, found)),
+        (1 << 20, (413, "RequestEntityTooLarge")),
+    ] {
+        let (status, said) = chunked(&running, dev, padding).await;
+        assert_eq!((status, &*said), expected, "{padding}");
+    }
+}
+
 const SCRIPT: &str = r#"
 import boto3, botocore, json, datetime
 eks = boto3.client("eks")

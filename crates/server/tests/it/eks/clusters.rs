@@ -370,6 +370,13 @@ async fn a_request_with_a_token_is_done_once() {
     let first = world.eks(&world.ana, "POST", "/clusters", &body).await.ok();
     let again = world.eks(&world.ana, "POST", "/clusters", &body).await.ok();
     assert_eq!(first, again);
+    let shown = world
+        .eks(&world.ana, "GET", "/clusters/c1", &Value::Null)
+        .await
+        .ok();
+    for answer in [&first, &shown] {
+        assert_eq!(answer["cluster"]["clientRequestToken"], "t1");
+    }
     let other = create("c1", json!({"clientRequestToken": "t1", "version": "1.32"}));
     let reply = world.eks(&world.ana, "POST", "/clusters", &other).await;
     reply.invalid("clientRequestToken was already used with different parameters");

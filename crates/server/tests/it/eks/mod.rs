@@ -4,6 +4,7 @@ mod access_entries;
 mod access_policies;
 mod clients;
 mod clusters;
+mod dry_run;
 mod operations;
 mod permissions;
 mod protocol;
@@ -34,6 +35,14 @@ struct Reply {
 impl Reply {
     fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
+    }
+
+    /// What is said beside the answer.
+    fn warnings(&self) -> Vec<String> {
+        let values = self.headers.get_all("x-countersign-warning").iter();
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The body of a success.
