@@ -14,6 +14,7 @@ mod limiter;
 pub mod listen;
 pub mod metrics;
 mod outbound;
+pub mod projection;
 mod rate;
 mod request_id;
 pub mod store_health;

@@ -32,6 +32,8 @@ struct Cluster {
     writes: Vec<String>,
     /// Names of objects that may not be made.
     forbidden: Vec<String>,
+    /// Changes to refuse because somebody else was first.
+    conflicts: usize,
     version: u64,
 }
 
@@ -67,6 +69,10 @@ impl Cluster {
         let name = call.body["metadata"]["name"].as_str().unwrap_or_default();
         if method == "POST" && self.forbidden.iter().any(|forbidden| forbidden == name) {
             return call.refuse(403, "Forbidden");
+        }
+        if ["PATCH", "DELETE"].contains(&method) && self.conflicts > 0 {
+            self.conflicts -= 1;
+            return call.refuse(409, "Conflict");
         }
         match method {
             "GET" if plurals.contains(&plural) => {
@@ -334,4 +340,23 @@ async fn a_role_that_is_refused_is_not_bound_and_tried_again() {
             "/clusterroles/countersign:policy:AmazonEKSViewPolicy",
         ])
         .await;
+}
+
+#[tokio::test]
+async fn what_another_writer_does_meanwhile_is_no_failure() {
+    let mut running = start(Cluster::default()).await;
+    running.send(&[("e1", &[(VIEW, AccessScope::Cluster)])]);
+    running
+        .holds(&[
+            "/clusterrolebindings/countersign:entry:e1:AmazonEKSViewPolicy",
+            "/clusterroles/countersign:policy:AmazonEKSViewPolicy",
+        ])
+        .await;
+    running.state(|state| state.synced_at.is_some()).await;
+    running.cluster.lock().unwrap().conflicts = 3;
+    running.send(&[]);
+    running.holds(&[]).await;
+    let state = running.state(|state| state.objects == 0).await;
+    assert_eq!((state.failures, state.problem), (0, None));
+    assert_eq!(running.cluster.lock().unwrap().conflicts, 0);
 }

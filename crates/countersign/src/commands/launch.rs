@@ -20,6 +20,7 @@ use countersign_server::health::{Report, State};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
+use countersign_server::projection::ProjectedCluster;
 use countersign_server::store_health::{DEFAULT_MAX_STALENESS, StoreHealth};
 use countersign_server::usage::Usage;
 use countersign_server::webhook::authenticate::{
@@ -36,6 +37,7 @@ use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use tokio::net::TcpListener;
 
+use super::projection::Projecting;
 use crate::report::Failure;
 
 /// A cluster to serve.
@@ -45,6 +47,8 @@ pub(super) struct ClusterSetup {
     pub(super) mappings: Arc<Mappings>,
     /// The cluster of the EKS API that it is, if it is one.
     pub(super) registered: Option<Registered>,
+    /// What writes its access policies as RBAC objects, or takes them away.
+    pub(super) projecting: Option<Projecting>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -121,7 +125,29 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.audit_strict,
         launch.aws.is_some(),
     )?;
+    let mut clusters = launch.clusters;
+    let names_entry: Vec<bool> = clusters
+        .iter()
+        .map(|cluster| {
+            cluster
+                .projecting
+                .as_ref()
+                .is_some_and(Projecting::names_entry)
+        })
+        .collect();
+    let mut projected = Vec::new();
+    for cluster in &mut clusters {
+        if let Some(projecting) = cluster.projecting.take() {
+            projected.push(projecting.start(
+                &cluster.name,
+                cluster.registered.as_ref(),
+                launch.directory.as_ref(),
+                &policies,
+            ));
+        }
+    }
     let mut metrics = launch.metrics;
+    metrics.register_projections(projected.clone());
     if let Some(counters) = audit.counters() {
         metrics.register_audit(counters);
     }
@@ -169,20 +195,23 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         deny_mode,
         upstream_failure_status,
     });
-    let mapping_options = launch
-        .clusters
+    let mapping_options = clusters
         .first()
         .map(|cluster| cluster.mappings.options().clone())
         .unwrap_or_default();
-    let authenticators = launch.clusters.into_iter().map(|cluster| {
-        Arc::new(ClusterAuthenticator::new(ClusterOptions {
-            name: cluster.name,
-            cluster_id: cluster.cluster_id,
-            mappings: cluster.mappings,
-            registered: cluster.registered,
-            shared: Arc::clone(&shared),
-        }))
-    });
+    let authenticators = clusters
+        .into_iter()
+        .zip(names_entry)
+        .map(|(cluster, names_entry)| {
+            Arc::new(ClusterAuthenticator::new(ClusterOptions {
+                name: cluster.name,
+                cluster_id: cluster.cluster_id,
+                mappings: cluster.mappings,
+                registered: cluster.registered,
+                names_entry,
+                shared: Arc::clone(&shared),
+            }))
+        });
     let mut clusters = Clusters::new(authenticators.collect());
     if let Some(directory) = &launch.directory {
         clusters = clusters.with_registered(RegisteredClusters {
@@ -198,6 +227,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         Arc::clone(&clusters),
         launch.upstream.clone(),
         Arc::clone(&policies),
+        projected,
         audit.clone(),
     );
     let authorizer = Authorizer::new(AuthorizerOptions {
@@ -407,6 +437,7 @@ fn readiness(
     clusters: Arc<ArcSwap<Clusters>>,
     upstream: Option<StsVerifier>,
     policies: Arc<AccessPolicies>,
+    projected: Vec<ProjectedCluster>,
     audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
@@ -443,6 +474,9 @@ fn readiness(
             );
         }
         policies.report(&mut report);
+        for cluster in &projected {
+            cluster.report(&mut report);
+        }
         if let Some(sts) = &upstream {
             let numbers = sts.snapshot();
             let detail = format!(

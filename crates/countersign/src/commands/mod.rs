@@ -11,6 +11,7 @@ mod local;
 pub(crate) mod managed_policies;
 mod mappings;
 pub(crate) mod policy;
+mod projection;
 mod registration;
 pub(crate) mod root_key;
 pub(crate) mod serve;

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
+use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
 use super::{bootstrap, registration, settings, upstream};
 use crate::exit::Exit;
@@ -373,7 +374,20 @@ async fn start_mappings(
             .filter(|url| !url.is_empty()),
         state_dir,
     };
+    let projecting = projection::prepare(Setting {
+        key: "countersign.accessPolicies".into(),
+        text: config.countersign.access_policies.as_deref(),
+        registered: mode
+            .map(|_| ())
+            .ok_or("set `countersign.authenticationMode`, which registers the cluster"),
+        kubeconfig_key: "server.kubeconfig".into(),
+        kubeconfig: sources.kubeconfig,
+        master: sources.master,
+        may_be_own: true,
+    })
+    .await?;
     all.push(ClusterSetup {
+        projecting,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -399,7 +413,21 @@ async fn start_mappings(
             master: None,
             state_dir: &state_dir,
         };
+        let projecting = projection::prepare(Setting {
+            key: format!("countersign.clusters.{name}.accessPolicies"),
+            text: cluster.access_policies.as_deref(),
+            registered: registered
+                .then_some(())
+                .ok_or("leave out `mappingFile` and `backendMode`, and set `countersign.dataDir` or `store`"),
+            kubeconfig_key: format!("countersign.clusters.{name}.kubeconfig"),
+            kubeconfig: cluster.kubeconfig.as_deref(),
+            master: None,
+            // The service account of the pod is for the cluster it runs in.
+            may_be_own: false,
+        })
+        .await?;
         all.push(ClusterSetup {
+            projecting,
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

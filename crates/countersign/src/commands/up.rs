@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
+use super::projection::{self, Setting};
 use super::{bootstrap, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
@@ -212,6 +213,17 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         state_dir: &data_dir,
     })
     .await?;
+    let server = &loaded.config.server;
+    let projecting = projection::prepare(Setting {
+        key: "countersign.accessPolicies".into(),
+        text: own.access_policies.as_deref(),
+        registered: Ok(()),
+        kubeconfig_key: "server.kubeconfig".into(),
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        may_be_own: true,
+    })
+    .await?;
     let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
     let mut metrics = Metrics::new();
     metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
@@ -242,6 +254,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 region: args.region.as_str().into(),
                 name: args.cluster.as_str().into(),
             }),
+            projecting,
         }],
         metrics,
     })?;

@@ -154,10 +154,15 @@ impl Cluster {
 
     /// A kubeconfig with the static admin, for components that read the cluster.
     pub fn admin_kubeconfig(&self) -> PathBuf {
-        let path = self.dir.path().join("admin.kubeconfig");
+        self.kubeconfig("admin", ADMIN_TOKEN)
+    }
+
+    /// A kubeconfig with a bearer token.
+    pub fn kubeconfig(&self, name: &str, token: &str) -> PathBuf {
+        let path = self.dir.path().join(format!("{name}.kubeconfig"));
         let text = format!(
             "apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster: {{server: \"{}\", certificate-authority: \"{}\"}}\n\
-             users:\n- name: u\n  user: {{token: {ADMIN_TOKEN}}}\ncontexts:\n- name: x\n  context: {{cluster: c, user: u}}\n\
+             users:\n- name: u\n  user: {{token: {token}}}\ncontexts:\n- name: x\n  context: {{cluster: c, user: u}}\n\
              current-context: x\n",
             self.server,
             self.file("ca.crt").display()

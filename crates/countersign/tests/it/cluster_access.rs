@@ -11,16 +11,16 @@ use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
 use crate::harness::{Running, aws_cli, client, countersign, exec_token};
 
 /// `up` with a cluster behind it that asks both webhooks and caches for a second.
-struct Lab {
-    server: Running,
-    cluster: Cluster,
-    aws: PathBuf,
+pub struct Lab {
+    pub server: Running,
+    pub cluster: Cluster,
+    pub aws: PathBuf,
 }
 
 /// An IAM user or session with credentials in the environment.
-struct Person {
-    arn: String,
-    environment: BTreeMap<String, String>,
+pub struct Person {
+    pub arn: String,
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Lab {
@@ -37,7 +37,7 @@ impl Lab {
     }
 
     /// Runs the AWS CLI as the admin; gives what it answers.
-    fn aws(&self, args: &[&str]) -> Value {
+    pub fn aws(&self, args: &[&str]) -> Value {
         let output = client(&self.aws, args, &self.server.aws_environment());
         assert!(
             output.status.success(),
@@ -48,7 +48,7 @@ impl Lab {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
-    fn user(&self, name: &str) -> Person {
+    pub fn user(&self, name: &str) -> Person {
         let user = self.aws(&["iam", "create-user", "--user-name", name]);
         let key = self.aws(&["iam", "create-access-key", "--user-name", name]);
         let mut environment = self.server.aws_environment();
@@ -65,14 +65,14 @@ impl Lab {
         }
     }
 
-    fn entry(&self, arn: &str, more: &[&str]) {
+    pub fn entry(&self, arn: &str, more: &[&str]) {
         let mut args = vec!["eks", "create-access-entry", "--cluster-name", "demo"];
         args.extend(["--principal-arn", arn]);
         args.extend(more);
         self.aws(&args);
     }
 
-    fn associate(&self, arn: &str, policy: &str, scope: &str) {
+    pub fn associate(&self, arn: &str, policy: &str, scope: &str) {
         let policy = format!("arn:aws:eks::aws:cluster-access-policy/{policy}");
         let mut args = vec!["eks", "associate-access-policy", "--cluster-name", "demo"];
         args.extend(["--principal-arn", arn, "--policy-arn", &policy]);
@@ -81,11 +81,11 @@ impl Lab {
     }
 
     /// kubectl as somebody, with a token that is minted for it.
-    fn kubectl(&self, person: &Person, args: &[&str]) -> Output {
+    pub fn kubectl(&self, person: &Person, args: &[&str]) -> Output {
         self.cluster.kubectl(&token(person), args)
     }
 
-    fn as_admin(&self, args: &[&str]) {
+    pub fn as_admin(&self, args: &[&str]) {
         let output = self.cluster.kubectl(ADMIN_TOKEN, args);
         assert!(
             output.status.success(),
@@ -95,7 +95,7 @@ impl Lab {
     }
 
     /// Waits until a request is allowed or not any more, as caches of the API server run out.
-    fn until(&self, person: &Person, args: &[&str], allowed: bool) -> Output {
+    pub fn until(&self, person: &Person, args: &[&str], allowed: bool) -> Output {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let output = self.kubectl(person, args);
@@ -140,7 +140,7 @@ fn token(person: &Person) -> String {
     ))
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -148,7 +148,7 @@ fn text(output: &Output) -> String {
     )
 }
 
-fn forbidden(output: &Output) -> String {
+pub fn forbidden(output: &Output) -> String {
     let text = text(output);
     assert!(
         !output.status.success() && text.contains("Forbidden"),

@@ -27,6 +27,7 @@ mod iam_policies;
 mod identity_provider;
 mod people;
 mod policy;
+mod projection;
 mod saml;
 mod serve;
 mod sts_wire;

@@ -77,6 +77,9 @@ pub struct OwnConfig {
     /// `server.backendMode`. Needs `dataDir` or `store`.
     #[serde(rename = "authenticationmode")]
     pub authentication_mode: Option<String>,
+    /// How access policies get into force in the default cluster: `webhook`, `projection` or `both`; `webhook`.
+    #[serde(rename = "accesspolicies")]
+    pub access_policies: Option<String>,
     /// Mapping rules.
     pub mapping: MappingOptions,
     /// Access entries and access policies.
@@ -314,6 +317,9 @@ pub struct PerCluster {
     /// Ordered mapping backends.
     #[serde(rename = "backendmode")]
     pub backend_mode: Vec<String>,
+    /// How its access policies get into force: `webhook`, `projection` or `both`; `webhook`. The last two need `kubeconfig`.
+    #[serde(rename = "accesspolicies")]
+    pub access_policies: Option<String>,
 }
 
 /// What exists from the first start on. Nothing here changes what exists already.

@@ -4,6 +4,7 @@
 
 mod access;
 mod collect;
+mod projection;
 mod store;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::access_policies::AccessPolicies;
+use crate::projection::ProjectedCluster;
 use crate::store_health::StoreHealth;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
@@ -256,6 +258,14 @@ impl Metrics {
             directory,
             has_principals,
         }));
+    }
+
+    /// Adds the numbers of clusters whose access policies are written as RBAC objects, if there are any.
+    pub fn register_projections(&mut self, clusters: Vec<ProjectedCluster>) {
+        if !clusters.is_empty() {
+            self.registry
+                .register_collector(Box::new(projection::Projections(clusters)));
+        }
     }
 
     /// Counts one access review.

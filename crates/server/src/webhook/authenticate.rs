@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_access::caller::{self, ASSERTION, AssertionKey};
+use countersign_access::projection::entry_group;
 use countersign_arn::CallerIdentity;
 use countersign_mapping::{
     BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
@@ -26,6 +27,7 @@ use super::denial::{
     Denial, DenialClass, DenyMode, by_mapping, by_store, by_sts, by_token_rule, rejected,
 };
 use super::entries::{PrincipalBinding, Registered, chain_of};
+use super::rules;
 use super::wire::{Extra, User};
 use crate::access_policies::AccessPolicies;
 use crate::aws::KeyRing;
@@ -74,6 +76,9 @@ pub struct ClusterOptions {
     pub mappings: Arc<Mappings>,
     /// The cluster of the EKS API whose authentication mode decides; without one, `mappings` alone do.
     pub registered: Option<Registered>,
+    /// Whether the group of the caller's access entry is named, to which its policies are bound as RBAC objects (EKS API spec,
+    /// section 18.2).
+    pub names_entry: bool,
     /// What it shares with the others.
     pub shared: Arc<ReviewOptions>,
 }
@@ -139,6 +144,15 @@ impl Accepted {
         }
         let principal = self.rule.object.as_deref()?;
         snapshot.access_entry(&cluster.record.id, principal)
+    }
+
+    /// The same with the group that the policies of this id are bound to, which is an entry's or an access rule's. Accounts that keep their identities out of logs have no
+    /// access policies, here as little as where the authorizer is asked.
+    fn in_group_of(mut self, id: &str) -> Self {
+        if !self.identity.scrubbed {
+            self.identity.groups.push(entry_group(id));
+        }
+        self
     }
 
     /// The same with the proof of who it is, for reviews that reach the authorizer over another API server (EKS API spec,
@@ -345,7 +359,23 @@ impl ClusterAuthenticator {
             {
                 review.hides = Some(hidden.rule().to_string());
             }
-            return Ok(accepted.asserted(directory, cluster, &identity, now));
+            let accepted = accepted.asserted(directory, cluster, &identity, now);
+            if !self.0.names_entry {
+                return Ok(accepted);
+            }
+            return Ok(match entry.map(|entry| &entry.record) {
+                Some(entry) if entry.entry_type.takes_policies() => {
+                    accepted.in_group_of(&entry.uuid)
+                }
+                Some(_) => accepted,
+                None => {
+                    let (id, caller) = (identity.user_id(), identity.caller());
+                    match rules::find(&in_force, &snapshot, &cluster.record, id, caller) {
+                        Some(rule) => accepted.in_group_of(&rule.id()),
+                        None => accepted,
+                    }
+                }
+            });
         }
         Err(Denial {
             class: DenialClass::LookupFailed,

@@ -88,6 +88,7 @@ impl Clusters {
             cluster_id: record.name.to_string(),
             mappings: Arc::clone(&registered.mappings),
             registered: Some(Registered::Id(record.id.clone())),
+            names_entry: false,
             shared: Arc::clone(&registered.shared),
         })))
     }

@@ -100,6 +100,7 @@ impl World {
             cluster_id: cluster_id.to_owned(),
             mappings,
             registered: None,
+            names_entry: false,
             shared: Arc::new(ReviewOptions {
                 rules,
                 verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],

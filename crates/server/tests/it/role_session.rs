@@ -276,6 +276,7 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
         cluster_id: "demo".into(),
         mappings,
         registered: None,
+        names_entry: false,
         shared: Arc::new(ReviewOptions {
             rules: Rules::new(Options {
                 trusted_endpoints: vec![ENDPOINT.into()],

@@ -157,6 +157,7 @@ impl Replica {
             cluster_id: "demo".into(),
             mappings,
             registered: None,
+            names_entry: false,
             shared: Arc::new(ReviewOptions {
                 rules,
                 verifiers: vec![Verifier::Embedded(Arc::new(KeyRing::new(

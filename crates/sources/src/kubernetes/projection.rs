@@ -10,6 +10,10 @@
 //! `clusterrolebindings` and `rolebindings`; and, since the rights that are written are not held, `escalate` and `bind` on
 //! `clusterroles`.
 //!
+//! Several writers of one cluster, as replicas over one store, are in nobody's way: each makes what is missing and takes away what is
+//! not wanted, and whoever comes second sees that it is done. One that sees other entries than the rest, because its store is away,
+//! must be told that nothing is known.
+//!
 //! Objects of others are never touched: ours are found by label and name, a new one is created and not applied, so that
 //! one of the same name is noticed, and what is changed or deleted must still be in the version that was seen.
 
@@ -62,7 +66,7 @@ pub struct Projection {
 }
 
 /// An access entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedEntry {
     /// Its id, which names its group.
     pub uuid: Box<str>,
@@ -104,6 +108,8 @@ pub struct ProjectionState {
     pub foreign: Vec<String>,
     /// What is the matter, if anything is.
     pub problem: Option<Problem>,
+    /// How often the cluster could not be read, or not be made to hold all that was wanted.
+    pub failures: u64,
 }
 
 /// Keeps the objects of a cluster as they are wanted.
@@ -134,6 +140,22 @@ enum RoundError {
     Unreachable(&'static str),
     #[error(transparent)]
     TooMany(#[from] TooManyObjects),
+}
+
+/// What others did while changes were made.
+#[derive(Default)]
+struct Outrun {
+    /// Objects that have names which were to be given.
+    met: Vec<Object>,
+    /// Something was changed or taken away meanwhile.
+    changed: bool,
+}
+
+/// Logs a problem, unless it is the one that is known.
+fn tell(known: Option<&Problem>, problem: &Problem) {
+    if known.is_none_or(|known| known.message != problem.message) {
+        tracing::warn!(problem = %problem.message, "RBAC objects could not be made what the access policies ask");
+    }
 }
 
 impl ProjectionWriter {
@@ -172,6 +194,7 @@ impl ProjectionWriter {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let mut watch = ListWatch::new(api, None);
         let mut names = BTreeSet::new();
+        let mut failed = false;
         loop {
             match watch.next().await {
                 Ok(step) => {
@@ -185,10 +208,13 @@ impl ProjectionWriter {
                         if changed {
                             *known = Some(Arc::new(names.clone()));
                         }
-                        changed
+                        // After a failure also without news, so that it is no longer told.
+                        changed || failed
                     });
+                    failed = false;
                 }
                 Err(error) => {
+                    failed = true;
                     let message = format!("namespaces: {}", error.summary());
                     self.fail(Problem::new(message));
                     tokio::time::sleep(self.options.retry_after).await;
@@ -210,20 +236,10 @@ impl ProjectionWriter {
             if let (Some(projection), Some(known)) = (projection, known) {
                 match self.round(&projection, &known).await {
                     Ok(state) => {
-                        let whole = state.problem.is_none();
-                        self.state.send_modify(|before| {
-                            *before = ProjectionState {
-                                synced_at: if whole {
-                                    Some(clock())
-                                } else {
-                                    before.synced_at
-                                },
-                                ..state
-                            };
-                        });
-                        if !whole {
+                        if state.problem.is_some() {
                             pause = self.options.retry_after;
                         }
+                        self.reached(state, clock());
                     }
                     Err(error) => {
                         self.fail(Problem::new(error.to_string()));
@@ -239,10 +255,37 @@ impl ProjectionWriter {
         }
     }
 
+    /// Takes note of a round that reached its end, and logs what is new about it.
+    fn reached(&self, state: ProjectionState, now: Timestamp) {
+        self.state.send_modify(|before| {
+            match &state.problem {
+                Some(problem) => tell(before.problem.as_ref(), problem),
+                None if before.synced_at.is_none() || before.problem.is_some() => {
+                    tracing::info!(objects = state.objects, "RBAC objects are as the access policies ask");
+                }
+                None => {}
+            }
+            if state.foreign != before.foreign && !state.foreign.is_empty() {
+                tracing::warn!(
+                    objects = %state.foreign.join(", "),
+                    "RBAC objects of others have the names that access policies need; those policies are not in force"
+                );
+            }
+            let whole = state.problem.is_none();
+            *before = ProjectionState {
+                synced_at: if whole { Some(now) } else { before.synced_at },
+                failures: before.failures.saturating_add(u64::from(!whole)),
+                ..state
+            };
+        });
+    }
+
     fn fail(&self, problem: Problem) {
-        tracing::warn!(problem = %problem.message, "access entries could not be projected into RBAC");
-        self.state
-            .send_modify(|state| state.problem = Some(problem));
+        self.state.send_modify(|state| {
+            tell(state.problem.as_ref(), &problem);
+            state.failures = state.failures.saturating_add(1);
+            state.problem = Some(problem);
+        });
     }
 
     /// Lists, compares and changes. Names of others are found when an object cannot be created, and the comparison is made
@@ -273,17 +316,19 @@ impl ProjectionWriter {
         for _ in 0..MAX_ROUNDS {
             let plan = diff(&existing, &wanted);
             state.foreign = plan.foreign.iter().map(shown).collect();
-            let met = self.apply(plan.changes, &existing, &mut state).await?;
-            if met.is_empty() {
-                break;
+            let Outrun { met, changed } = self.apply(plan.changes, &existing, &mut state).await?;
+            if met.is_empty() && !changed {
+                return Ok(state);
             }
             existing = self.list().await?;
             existing.extend(met.into_iter().filter(|object| !is_managed(object)));
         }
+        let problem = Problem::new("the objects change faster than they can be compared");
+        state.problem.get_or_insert(problem);
         Ok(state)
     }
 
-    /// Makes the changes in their order, and returns objects of others whose names were in the way.
+    /// Makes the changes in their order, and returns what others did meanwhile.
     ///
     /// When the API server refuses one of them the others are made nevertheless, except for bindings to a role that could
     /// not be written.
@@ -292,13 +337,13 @@ impl ProjectionWriter {
         changes: Vec<Change>,
         existing: &[Object],
         state: &mut ProjectionState,
-    ) -> Result<Vec<Object>, RoundError> {
+    ) -> Result<Outrun, RoundError> {
         let versions: HashMap<ObjectKey, String> = existing
             .iter()
             .map(|object| (key_of(object), object.metadata().resource_version.clone()))
             .collect();
         let mut missing_roles: HashSet<String> = HashSet::new();
-        let mut met = Vec::new();
+        let mut outrun = Outrun::default();
         let mut deleted: HashSet<ObjectKey> = HashSet::new();
         for change in changes {
             let version = versions.get(&key(&change)).cloned();
@@ -314,7 +359,7 @@ impl ProjectionWriter {
                 }
                 Change::Put(object) => {
                     let version = version.filter(|_| !deleted.contains(&key_of(object)));
-                    self.put(object, version, &mut met).await
+                    self.put(object, version, &mut outrun.met).await
                 }
             };
             match outcome {
@@ -328,13 +373,18 @@ impl ProjectionWriter {
                     if let Change::Put(Object::Role(role)) = &change {
                         missing_roles.insert(role.metadata.name.clone());
                     }
+                    // Another version than the one that was seen: it is compared again.
+                    if matches!(error, RoundError::Api { code: 409, .. }) {
+                        outrun.changed = true;
+                        continue;
+                    }
                     let message = format!("{}: {error}", shown(&key(&change)));
                     state.problem.get_or_insert(Problem::new(message));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(met)
+        Ok(outrun)
     }
 
     async fn list(&self) -> Result<Vec<Object>, RoundError> {
@@ -473,7 +523,7 @@ where
                 let there = answer("get", api.get(name)).await?;
                 let there = object_of(&there).ok_or(RoundError::Api {
                     what: "create",
-                    code: 409,
+                    code: 422,
                     reason: "an object that cannot be read has the name".to_owned(),
                 })?;
                 met.push(there);

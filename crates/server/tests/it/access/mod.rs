@@ -182,6 +182,7 @@ impl Served {
             cluster_id: name.into(),
             mappings,
             registered: Some(registered),
+            names_entry: false,
             shared: Arc::clone(&self.shared),
         })
     }
