@@ -863,7 +863,7 @@ fn call_eks(server: &Running, method: &str, path: &str, body: &Value) -> Value {
     let mut request = Request::new(method, path.as_bytes());
     request.headers = &headers;
     request.body = Payload::Bytes(body.as_bytes());
-    let secret = SecretKey::new(&server.field("admin.secretAccessKey"));
+    let secret = SecretKey::new(server.field("admin.secretAccessKey"));
     let credentials = Credentials {
         key_id: &server.field("admin.accessKeyId"),
         secret: &secret,
