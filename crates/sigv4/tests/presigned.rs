@@ -336,6 +336,20 @@ fn hostile_queries_are_refused_with_the_fault_named() {
     }
 }
 
+/// The query with the name of the signature as AWS writes it: the one parameter that is in no text that is signed, so that
+/// taking names in any letter case shows there.
+fn with_exact_name(query: &str) -> String {
+    let parameters = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.eq_ignore_ascii_case("X-Amz-Signature") => {
+                format!("X-Amz-Signature={value}")
+            }
+            _ => parameter.to_owned(),
+        });
+    parameters.collect::<Vec<_>>().join("&")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
@@ -351,7 +365,7 @@ proptest! {
             *at.get_mut(&mut query) = byte;
         }
         let Ok(query) = String::from_utf8(query) else { return Ok(()) };
-        let (fast, general) = (fast(v, &query, cluster), general(v, &query));
+        let (fast, general) = (fast(v, &query, cluster), general(v, &with_exact_name(&query)));
         prop_assert_eq!(fast.is_ok(), general.is_ok(), "{:?} {:?} {}", fast, general, query);
     }
 }

@@ -458,8 +458,8 @@ async fn calls_of_eks_are_recorded_with_their_parameters_and_answers() {
         (4, "/requestParameters", Value::Null),
     ] {
         assert_eq!(
-            records[at].pointer(pointer),
-            Some(&expected),
+            records[at].pointer(pointer).unwrap_or(&Value::Null),
+            &expected,
             "{at} {pointer}: {}",
             records[at]
         );
