@@ -41,7 +41,7 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterPlace, CreatedAccessKey,
+    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace, CreatedAccessKey,
     CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies,
     LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup, NewInstanceProfile,
     NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once,
@@ -64,7 +64,8 @@ pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
-    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
+    ClusterUpdateEntry,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
     ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
     PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,

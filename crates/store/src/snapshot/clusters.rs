@@ -7,11 +7,12 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::{
-    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterUpdateEntry,
+    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterKeysEntry,
+    ClusterUpdateEntry,
     DirectorySnapshot, Principal, behind,
 };
 use crate::records::{
-    AccessEntry, AnsweredRequest, ClusterUpdate, EntryPrincipal, PrincipalKind,
+    AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,
     REQUEST_TOKEN_LIFETIME, RecordKey,
 };
 use crate::{Key, Revision};
@@ -35,11 +36,15 @@ pub(super) struct ClusterSlot {
     /// Oldest first.
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
+    keys: Option<Arc<ClusterKeysEntry>>,
 }
 
 impl ClusterSlot {
     fn is_empty(&self) -> bool {
-        self.cluster.is_none() && self.entries.is_empty() && self.updates.is_empty()
+        self.cluster.is_none()
+            && self.entries.is_empty()
+            && self.updates.is_empty()
+            && self.keys.is_none()
     }
 
     fn bound_to(&self, id: &str) -> &[Arc<AccessEntryEntry>] {
@@ -56,19 +61,20 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
             self.dead,
             self.updates,
             sorted(self.update_times.keys().collect()),
+            self.keys.as_ref().map(|keys| &keys.record),
         )
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.updates.len()
+        self.entries.len() + self.updates.len() + usize::from(self.keys.is_some())
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -246,6 +252,12 @@ impl DirectorySnapshot {
         slot.updates.get(&(*created, Arc::clone(id)))
     }
 
+    /// The keys of the service account tokens of a cluster; none of one that is not there or is being deleted. O(1).
+    #[must_use]
+    pub fn cluster_keys(&self, cluster_id: &str) -> Option<&Arc<ClusterKeysEntry>> {
+        self.entry_slot(cluster_id)?.keys.as_ref()
+    }
+
     pub(crate) fn answered_request(&self, key: &Key) -> Option<&Arc<AnsweredRequestEntry>> {
         self.requests.by_key.get(key)
     }
@@ -307,7 +319,19 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                entries.chain(updates)
+                let keys = slot.keys.iter().map(|keys| {
+                    let ClusterKeys {
+                        account,
+                        cluster_id,
+                        ..
+                    } = &keys.record;
+                    let key = RecordKey::ClusterKeys {
+                        account: *account,
+                        cluster_id,
+                    };
+                    (*account, key.to_key(), keys.modified)
+                });
+                entries.chain(updates).chain(keys)
             })
             .filter(|(account, ..)| {
                 Key::new(format!("cluster/{account}/"))
@@ -443,6 +467,15 @@ impl DirectorySnapshot {
                 slot.updates.remove(&(created, Arc::from(id)));
             }
         });
+    }
+
+    pub(super) fn add_cluster_keys(&mut self, entry: ClusterKeysEntry) {
+        let cluster_id = entry.record.cluster_id.clone();
+        self.change_cluster_slot(&cluster_id, |slot| slot.keys = Some(Arc::new(entry)));
+    }
+
+    pub(super) fn remove_cluster_keys(&mut self, cluster_id: &str) {
+        self.change_cluster_slot(cluster_id, |slot| slot.keys = None);
     }
 
     pub(super) fn add_answered_request(

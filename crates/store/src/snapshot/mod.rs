@@ -23,7 +23,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
-    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
+    ClusterUpdateEntry,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
     MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
     RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
