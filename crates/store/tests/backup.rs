@@ -16,9 +16,9 @@ use countersign_store::backup::{
 };
 use countersign_store::records::{AuthenticationMode, ClusterUpdate, Creator, RequestToken};
 use countersign_store::{
-    ClusterPlace, CommitError, Directory, Key, Load, LoadError, NewAccount, NewCluster, NewUser,
-    Once, OpenDirectoryError, Quotas, Random, RedbStore, Revision, RootKey, Sealer, Store,
-    StoreFuture, Transaction, Value, WatchStream, fuzz, limits,
+    ClusterPlace, CommitError, Directory, Key, Load, LoadError, NewAccount, NewCluster,
+    NewPodIdentityAssociation, NewUser, Once, OpenDirectoryError, Quotas, Random, RedbStore,
+    Revision, RootKey, Sealer, Store, StoreFuture, Transaction, Value, WatchStream, fuzz, limits,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
