@@ -67,7 +67,7 @@ async fn boto3_manages_associations() {
         (
             "warnings",
             json!([
-                " of the packed policy size, with a pod name of 253 characters; AWS counts about 74"
+                " of the packed policy size, with a pod name of 253 characters; AWS counts about 72"
             ]),
         ),
         (
