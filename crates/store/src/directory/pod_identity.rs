@@ -70,7 +70,7 @@ impl PodIdentityAssociationChange {
         association: &PodIdentityAssociation,
     ) -> Result<PodIdentityAssociation, DirectoryError> {
         let mut changed = association.clone();
-        let given = |text: &Box<str>| (!text.is_empty()).then(|| text.clone());
+        let given = |text: &str| (!text.is_empty()).then(|| Box::<str>::from(text));
         if let Some(role) = &self.role_arn {
             changed.role_arn.clone_from(role);
         }

@@ -11,8 +11,7 @@ use super::*;
 use crate::records::{
     AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterKeySource,
     ClusterKeys, ClusterSettings, ClusterUpdate, Creator, EntryPrincipal, PodIdentityAssociation,
-    PolicyAssociation, Role,
-    TrustPolicy, UpdateStatus,
+    PolicyAssociation, Role, TrustPolicy, UpdateStatus,
 };
 use crate::{RedbStore, RootKey, Transaction, Value};
 
