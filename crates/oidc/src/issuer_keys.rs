@@ -215,11 +215,7 @@ impl IssuerKeys {
     }
 
     /// Where each key is in its life, in the order in which they sign.
-    pub fn lives(
-        &self,
-        schedule: Schedule,
-        now: Timestamp,
-    ) -> impl Iterator<Item = KeyLife<'_>> {
+    pub fn lives(&self, schedule: Schedule, now: Timestamp) -> impl Iterator<Item = KeyLife<'_>> {
         let now = now.as_second();
         self.keys.iter().map(move |entry| {
             let successor = self.successor(entry);
@@ -307,7 +303,8 @@ impl IssuerKeys {
 
     /// Until its successor has been signing for `keep_after`.
     fn is_published(&self, entry: &Entry, schedule: Schedule, now: i64) -> bool {
-        self.successor(entry).is_none_or(|next| now <= next.signs_from.saturating_add(schedule.keep_after))
+        self.successor(entry)
+            .is_none_or(|next| now <= next.signs_from.saturating_add(schedule.keep_after))
     }
 }
 

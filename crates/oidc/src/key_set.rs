@@ -183,9 +183,7 @@ impl KeySet {
 
     /// The usable keys with their ids.
     pub fn keys(&self) -> impl Iterator<Item = (Option<&str>, &PublicKey)> {
-        self.keys
-            .iter()
-            .map(|key| (key.id.as_deref(), &key.public))
+        self.keys.iter().map(|key| (key.id.as_deref(), &key.public))
     }
 
     /// The number of usable keys.

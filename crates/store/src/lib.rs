@@ -41,12 +41,12 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace, CreatedAccessKey,
-    CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies,
-    LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup, NewInstanceProfile,
-    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once,
-    OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState, Quotas,
-    ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
+    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace,
+    CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
+    ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup,
+    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider,
+    NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState,
+    Quotas, ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
     check_password, password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
@@ -65,9 +65,8 @@ pub use secret::SecretString;
 pub use snapshot::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
-    ClusterUpdateEntry,
-    DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    ClusterUpdateEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry,
+    KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
     PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
     UnusableRecord, UserEntry, Versioned,
 };

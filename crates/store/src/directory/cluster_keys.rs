@@ -20,7 +20,9 @@ const CONFIRM_EVERY: SignedDuration = SignedDuration::from_hours(1);
 #[non_exhaustive]
 pub enum ClusterKeysRefused {
     /// The API server says what the keys are.
-    #[error("the keys are pulled from the cluster's API server; take them away first to give others")]
+    #[error(
+        "the keys are pulled from the cluster's API server; take them away first to give others"
+    )]
     Pulled,
     /// Keys of another source are there.
     #[error("the cluster has keys that are {}; take them away first, or replace them", .0.as_str())]

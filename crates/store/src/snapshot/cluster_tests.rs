@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use super::tests::account;
 use super::*;
 use crate::records::{
-    AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterSettings,
-    ClusterKeySource, ClusterKeys, ClusterUpdate, Creator, EntryPrincipal, PolicyAssociation, Role, TrustPolicy, UpdateStatus,
+    AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterKeySource,
+    ClusterKeys, ClusterSettings, ClusterUpdate, Creator, EntryPrincipal, PolicyAssociation, Role,
+    TrustPolicy, UpdateStatus,
 };
 use crate::{RedbStore, RootKey, Transaction, Value};
 

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterKeysEntry,
-    ClusterUpdateEntry,
-    DirectorySnapshot, Principal, behind,
+    ClusterUpdateEntry, DirectorySnapshot, Principal, behind,
 };
 use crate::records::{
     AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,

@@ -8,9 +8,9 @@ use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeployment
 use jiff::Timestamp;
 
 use crate::records::{
-    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterKeys, ClusterUpdate,
-    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider, Role,
-    SamlProvider, User,
+    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterKeys,
+    ClusterUpdate, DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider,
+    Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 

@@ -10,14 +10,15 @@ use countersign_session::KeyRing;
 use zeroize::Zeroizing;
 
 use super::{
-    AccessKeyEntry, AccountEntry, ClusterEntry, ClusterKeysEntry, DirectorySnapshot, EntityKind, Entry,
-    MfaDeviceEntry, OutboundKeysEntry, PolicyUser, Principal, SessionKeysEntry, UnusableRecord,
-    UserEntry,
+    AccessKeyEntry, AccountEntry, ClusterEntry, ClusterKeysEntry, DirectorySnapshot, EntityKind,
+    Entry, MfaDeviceEntry, OutboundKeysEntry, PolicyUser, Principal, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 use crate::records::{
-    AccessKey, AnyRecord, AwsPolicy, CLUSTER_SIGNING_KEYS_FIELD, Cluster, ClusterKeys, Group, InstanceProfile, ManagedPolicy, MfaDevice,
-    OUTBOUND_KEYS_FIELD, OidcProvider, OutboundKeys, RecordKey, Role, SECRET_FIELD, SEED_FIELD,
-    SESSION_KEYS_FIELD, SamlProvider, SessionKeys, User, fold_name,
+    AccessKey, AnyRecord, AwsPolicy, CLUSTER_SIGNING_KEYS_FIELD, Cluster, ClusterKeys, Group,
+    InstanceProfile, ManagedPolicy, MfaDevice, OUTBOUND_KEYS_FIELD, OidcProvider, OutboundKeys,
+    RecordKey, Role, SECRET_FIELD, SEED_FIELD, SESSION_KEYS_FIELD, SamlProvider, SessionKeys, User,
+    fold_name,
 };
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
@@ -51,9 +52,7 @@ impl ReadRecord {
                 AnyRecord::MfaDevice(record) => open_device(key, record, *modified, sealer),
                 AnyRecord::SessionKeys(record) => open_ring(key, &record, *modified, sealer),
                 AnyRecord::OutboundKeys(record) => open_keys(key, &record, *modified, sealer),
-                AnyRecord::ClusterKeys(record) => {
-                    open_cluster_keys(key, record, *modified, sealer)
-                }
+                AnyRecord::ClusterKeys(record) => open_cluster_keys(key, record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
         Self {

@@ -24,10 +24,10 @@ use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
-    ClusterUpdateEntry,
-    EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
-    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    ClusterUpdateEntry, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
+    PolicyUser, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord,
+    UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
