@@ -44,10 +44,11 @@ pub use directory::{
     AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace,
     CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
     ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup,
-    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider,
-    NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState,
-    Quotas, ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
-    check_password, password_state, totp_code,
+    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation,
+    NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata,
+    PasswordFault, PasswordState, PodIdentityAssociationChange, Quotas, ROOT_USER_NAME, Refused,
+    RoleChanges, Taggable, Thing, UpdateParams, UserChange, check_password, password_state,
+    totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;
@@ -66,9 +67,9 @@ pub use snapshot::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
     ClusterUpdateEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry,
-    KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
-    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
-    UnusableRecord, UserEntry, Versioned,
+    KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
+    PodIdentityAssociationEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

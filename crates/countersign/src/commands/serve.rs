@@ -390,9 +390,11 @@ async fn start_mappings(
         Some(_) => issuers::api(&name, sources.kubeconfig, sources.master, true).await,
         None => None,
     };
+    let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
         token_api,
+        roles,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -436,6 +438,7 @@ async fn start_mappings(
         all.push(ClusterSetup {
             projecting,
             token_api,
+            roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

@@ -276,6 +276,11 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
             }),
             projecting,
             token_api,
+            roles: projection::cluster_roles(
+                server.kubeconfig.as_deref(),
+                server.master.as_deref(),
+                true,
+            ),
         }],
         metrics,
     })?;
