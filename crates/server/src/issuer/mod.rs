@@ -104,6 +104,8 @@ impl ClusterIssuers {
         if authority != url.host() {
             return Err(InvalidPublicUrl::Port(base.to_owned()));
         }
+        // As IAM stores providers, so that `iss` and provider are the same.
+        let base = base.replacen(authority, &authority.to_ascii_lowercase(), 1);
         Ok(Self {
             base_path: match path {
                 "" => "".into(),
