@@ -94,6 +94,7 @@ pub fn audit_record(data: &[u8]) {
         decision: Decision::default(),
         resources: &[message],
         tls: None,
+        kubernetes: None,
         host: user_agent,
     });
     assert!(line.len() <= MAX_RECORD);

@@ -5,6 +5,8 @@ mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
 pub(crate) mod iam;
+pub(crate) mod issuer;
+mod issuers;
 mod kubernetes;
 mod launch;
 mod local;

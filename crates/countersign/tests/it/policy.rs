@@ -148,3 +148,19 @@ fn policy_wrong_input_is_refused_with_its_place() {
         );
     }
 }
+
+#[test]
+fn policy_lint_finds_a_star_that_is_compared_as_a_star() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trust.json");
+    let issuer = "issuer.countersign.internal/id/0A1B2C3D4E5F60718293A4B5C6D7E8F9";
+    for (operator, found) in [("StringEquals", true), ("StringLike", false)] {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Federated":"arn:aws:iam::111122223333:oidc-provider/{issuer}"}},"Action":"sts:AssumeRoleWithWebIdentity","Condition":{{"{operator}":{{"{issuer}:sub":"system:serviceaccount:orchard:*","{issuer}:aud":"sts.amazonaws.com"}}}}}}]}}"#
+        );
+        std::fs::write(&path, &text).unwrap();
+        let (_, stdout, _) = policy(&["lint", path.to_str().unwrap()]);
+        let has = stdout.contains("IRSA_SUB_STRINGEQUALS_WILDCARD");
+        assert_eq!(has, found, "{operator}: {stdout}");
+    }
+}

@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_oidc::KubernetesClaims;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
@@ -63,9 +64,10 @@ use shape::{Input, Style};
 use sts::SamlTrust;
 
 use crate::audit::{Audit, Place};
+use crate::issuer::ClusterIssuers;
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WebIdentityResult};
 use crate::outbound;
 use crate::rate::{StsLimits, StsRates};
 use crate::request_id;
@@ -199,6 +201,7 @@ pub struct AwsApi {
     usage: Arc<Usage>,
     region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
+    issuers: Option<Arc<ClusterIssuers>>,
 }
 
 impl AwsApi {
@@ -233,6 +236,7 @@ impl AwsApi {
             usage: Arc::default(),
             region: "us-east-1".into(),
             web_identity: None,
+            issuers: None,
             store: None,
         }
     }
@@ -272,6 +276,13 @@ impl AwsApi {
     #[must_use]
     pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
         self.web_identity = Some(web_identity);
+        self
+    }
+
+    /// The same with the issuers of clusters: their tokens at AssumeRoleWithWebIdentity, and the documents for others.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Arc<ClusterIssuers>) -> Self {
+        self.issuers = Some(issuers);
         self
     }
 
@@ -375,11 +386,18 @@ impl AwsApi {
         answer
     }
 
-    /// A document of an issuer of our own tokens, if the request is for one.
+    /// A document of an issuer of a cluster's or of our own tokens, if the request is for one.
     #[must_use]
     pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
-        let public_url = self.web_identity.as_ref()?.public_url();
         let asked = (&head.method, head.uri.path(), &head.headers);
+        if let Some(answer) = self
+            .issuers
+            .as_ref()
+            .and_then(|issuers| issuers.answer(asked))
+        {
+            return Some(answer);
+        }
+        let public_url = self.web_identity.as_ref()?.public_url();
         outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
@@ -427,6 +445,7 @@ impl AwsApi {
             decision: None,
             allow: None,
             place: None,
+            kubernetes: None,
             dry_run: false,
             warnings: Vec::new(),
         };
@@ -562,12 +581,15 @@ impl AwsApi {
             saml: &self.saml,
             eks: &self.eks_options,
             web_identity: self.web_identity.as_deref(),
+            issuers: self.issuers.as_deref(),
+            metrics: &self.metrics,
             random: &self.random,
             now: received.now,
             peer: received.peer,
             headers: &received.head.headers,
             request_id: received.request_id,
             decision: Mutex::new(None),
+            kubernetes: Mutex::new(None),
             warnings: Mutex::default(),
         };
         let ended = match authorize::authorize(&call) {
@@ -582,6 +604,7 @@ impl AwsApi {
         let Call {
             input,
             decision,
+            kubernetes,
             warnings,
             signer,
             ..
@@ -589,6 +612,9 @@ impl AwsApi {
         trace.caller = signer;
         trace.input = Some(input);
         trace.decision = decision
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        trace.kubernetes = kubernetes
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         trace.warnings = warnings
@@ -616,6 +642,10 @@ impl AwsApi {
         };
         counted.map_err(|limit| {
             self.metrics.aws_throttled(limit.label());
+            if trace.operation.is_some_and(is_web_identity) {
+                self.metrics
+                    .web_identity(WebIdentityResult::Throttled, None);
+            }
             throttled()
         })
     }
@@ -637,6 +667,8 @@ struct Trace<'p> {
     caller: Option<Caller>,
     input: Option<Input<'p>>,
     decision: Option<Decided>,
+    /// The workload behind a token that was verified.
+    kubernetes: Option<KubernetesClaims>,
     allow: Option<&'static str>,
     /// Of the call's record in the audit log.
     place: Option<Place>,
@@ -644,6 +676,10 @@ struct Trace<'p> {
     dry_run: bool,
     /// What its caller is told beside the answer.
     warnings: Vec<String>,
+}
+
+fn is_web_identity(operation: &Operation) -> bool {
+    operation.service == Service::Sts && operation.name == "AssumeRoleWithWebIdentity"
 }
 
 /// The operation as the rules for temporary credentials know it.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use countersign_arn::{AccountId, CallerKind, Partition};
+use countersign_oidc::KubernetesClaims;
 use countersign_store::records::LastUsed;
 use countersign_store::{Directory, DirectorySnapshot, Random};
 use jiff::Timestamp;
@@ -21,7 +22,9 @@ use super::query::Member;
 use super::shape::{Input, Parameter, Value};
 use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
+use crate::issuer::ClusterIssuers;
 use crate::listen::Peer;
+use crate::metrics::Metrics;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -164,6 +167,9 @@ pub(crate) struct Call<'a> {
     pub(crate) eks: &'a EksOptions,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
+    /// The issuers of clusters; absent where they are not set up.
+    pub(crate) issuers: Option<&'a ClusterIssuers>,
+    pub(crate) metrics: &'a Metrics,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,
@@ -172,6 +178,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: &'a str,
     /// What policies said, for the record of the call.
     pub(super) decision: Mutex<Option<Decided>>,
+    /// The workload behind a token that was verified, for the record of the call.
+    pub(super) kubernetes: Mutex<Option<KubernetesClaims>>,
     /// What the caller is told beside the answer.
     pub(super) warnings: Mutex<Vec<String>>,
 }
@@ -214,6 +222,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(decided);
+    }
+
+    /// Notes the workload behind a token that was verified, for the record of the call.
+    pub(crate) fn workload(&self, claims: &KubernetesClaims) {
+        self.kubernetes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(claims.clone());
     }
 
     /// Tells the caller something beside the answer, if the call succeeds.

@@ -127,6 +127,7 @@ impl AwsApi {
             },
             resources: resource.as_slice(),
             tls: received.head.extensions.get::<TlsFacts>().copied(),
+            kubernetes: trace.kubernetes.as_ref(),
             host: match header("host") {
                 "" => received.head.uri.host().unwrap_or_default(),
                 host => host,

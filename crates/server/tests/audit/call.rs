@@ -133,6 +133,7 @@ impl Finished {
             },
             resources: &self.resources,
             tls: self.tls,
+            kubernetes: None,
             host: self.host,
         })
     }

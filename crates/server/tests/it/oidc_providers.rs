@@ -166,3 +166,36 @@ async fn what_iam_refuses_about_providers() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_port_of_https_is_dropped_others_are_refused_and_a_final_slash_counts() {
+    let world = World::new().await;
+    let create = |url: &'static str| [("Action", "CreateOpenIDConnectProvider"), ("Url", url)];
+    for (url, stored) in [
+        ("https://h.example:443/id/X", "h.example/id/X"),
+        ("https://h.example/id/X/", "h.example/id/X/"),
+        ("https://h.example:443", "h.example"),
+        ("https://h.example/id/x", "h.example/id/x"),
+    ] {
+        let made = ok(&world, &create(url)).await;
+        let arn = format!("arn:aws:iam::111122223333:oidc-provider/{stored}");
+        assert_eq!(part(&made, "OpenIDConnectProviderArn"), arn);
+        let shown = ok(
+            &world,
+            &[
+                ("Action", "GetOpenIDConnectProvider"),
+                ("OpenIDConnectProviderArn", &arn),
+            ],
+        )
+        .await;
+        assert_eq!(part(&shown, "Url"), stored);
+    }
+    for url in [
+        "https://h.example:8443/id/X",
+        "https://h.example:1",
+        "https://h.example:4430/id/X",
+    ] {
+        let (status, code, _) = refusal(&world.iam(&world.ana, &create(url)).await);
+        assert_eq!((status, code.as_str()), (400, "InvalidInput"), "{url}");
+    }
+}

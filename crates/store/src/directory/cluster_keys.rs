@@ -84,8 +84,8 @@ impl Directory {
         .await
     }
 
-    /// Takes over the keys that the API server of a cluster publishes. `first` makes it the source of a cluster that has no
-    /// keys; `replace` takes the place of others. Without a change nothing is written for an hour.
+    /// Takes over the keys that the API server of a cluster publishes, which is the source of a cluster that has none from
+    /// then on; `replace` takes the place of keys of another source. Without a change nothing is written for an hour.
     ///
     /// # Errors
     /// When keys of another source are there, or these are too many; see [`DirectoryError`].

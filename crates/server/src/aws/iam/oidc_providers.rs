@@ -151,6 +151,19 @@ async fn create(call: &Call<'_>) -> Result<Member, ApiError> {
         )
     };
     let issuer = issuer(url).ok_or_else(invalid_url)?;
+    let authority = issuer.split('/').next().unwrap_or_default();
+    if authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        && !authority.contains('@')
+    {
+        // IAM has no provider with a port (IRSA spec, sections 2.1 and 12); its words for it are not known.
+        return Err(ApiError::new(
+            400,
+            "InvalidInput",
+            "The URL of an OpenID Connect provider must not have another port than 443.",
+        ));
+    }
     let thumbprints = thumbprints(call)?;
     let new = NewOidcProvider {
         account: call.account()?,
