@@ -16,6 +16,7 @@ mod conditions;
 mod documents;
 mod dry_run;
 mod eks;
+mod eks_auth;
 mod finished;
 mod holder;
 mod iam;
@@ -50,6 +51,7 @@ use tokio::sync::Semaphore;
 use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
 pub use eks::EksOptions;
+pub use eks_auth::EksAuthOptions;
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
@@ -187,6 +189,7 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     eks: ServicePolicy,
+    eks_auth: ServicePolicy,
     rewritten: Rewritten,
     eks_options: EksOptions,
     policies: PolicyCache,
@@ -222,6 +225,7 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             eks: ServicePolicy::for_service("eks"),
+            eks_auth: ServicePolicy::for_service("eks-auth"),
             rewritten: Rewritten::default(),
             eks_options: EksOptions::default(),
             policies: PolicyCache::default(),
@@ -294,6 +298,7 @@ impl AwsApi {
     pub fn with_eks(mut self, options: EksOptions) -> Self {
         if let Some(regions) = &options.regions {
             self.eks.regions = Regions::Listed(regions.clone());
+            self.eks_auth.regions = Regions::Listed(regions.clone());
         }
         self.eks_options = options;
         self
@@ -651,7 +656,7 @@ fn session_call(operation: &Operation) -> Option<SessionCall> {
     match operation.service {
         Service::Iam => Some(SessionCall::Iam),
         // Temporary credentials of any kind may call it.
-        Service::Eks => None,
+        Service::Eks | Service::EksAuth => None,
         Service::Sts => StsCall::ALL
             .into_iter()
             .find(|call| call.name() == operation.name)

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::authorize::Rule;
 use super::eks::EksOptions;
+use super::eks_auth::{Agent, EksAuthOptions};
 use super::finished::Decided;
 use super::holder::Holder;
 use super::policies::PolicyCache;
@@ -22,6 +23,7 @@ use super::shape::{Input, Parameter, Value};
 use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
 use crate::listen::Peer;
+use crate::metrics::Metrics;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -41,9 +43,11 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Whether the operation changes anything. STS issues credentials without a write, and counts as one that reads.
+    /// Whether the operation changes anything. STS and EKS Auth issue credentials
+    /// without a write, and count as ones that read.
     pub(crate) fn writes(&self) -> bool {
-        matches!(self.answer, Answer::Write(_)) && self.service != Service::Sts
+        matches!(self.answer, Answer::Write(_))
+            && !matches!(self.service, Service::Sts | Service::EksAuth)
     }
 }
 
@@ -60,6 +64,8 @@ pub(crate) struct Http {
 pub(crate) enum Access {
     /// By a verified caller.
     Signed,
+    /// By a verified caller, or by an agent of a cluster that shows a token of its own in the place of a signature.
+    SignedOrBearer,
     /// The credential is a parameter: AssumeRoleWithWebIdentity, AssumeRoleWithSAML.
     Anonymous,
 }
@@ -144,6 +150,25 @@ pub(crate) const fn eks(
     }
 }
 
+/// A row of the EKS Auth table.
+pub(crate) const fn eks_auth(
+    name: &'static str,
+    (method, path): (&'static str, &'static str),
+    shape: &'static [Parameter],
+    rule: Rule,
+    answer: Answer,
+) -> Operation {
+    Operation {
+        name,
+        service: Service::EksAuth,
+        access: Access::SignedOrBearer,
+        http: Some(Http { method, path }),
+        shape,
+        rule,
+        answer,
+    }
+}
+
 /// One call, authenticated, with its parameters checked; for [`Rule::Policy`] operations it is also allowed when a handler
 /// sees it.
 pub(crate) struct Call<'a> {
@@ -151,6 +176,8 @@ pub(crate) struct Call<'a> {
     pub(crate) input: Input<'a>,
     /// Who signed; nobody for anonymous operations.
     pub(crate) signer: Option<Caller>,
+    /// The agent that showed a token of its own; nobody in all other calls.
+    pub(crate) agent: Option<Agent>,
     /// The signer as policies see it, made when it is asked for first.
     pub(super) holder: OnceLock<Holder>,
     /// The one state of the directory that the whole call is decided on.
@@ -162,6 +189,8 @@ pub(crate) struct Call<'a> {
     pub(super) usage: &'a Usage,
     pub(crate) saml: &'a SamlTrust,
     pub(crate) eks: &'a EksOptions,
+    pub(crate) eks_auth: &'a EksAuthOptions,
+    pub(crate) metrics: &'a Metrics,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     pub(crate) random: &'a Random,
