@@ -187,7 +187,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let shared = Arc::new(ReviewOptions {
         rules,
         verifiers,
-        nodes: launch.nodes,
+        nodes: launch.nodes.clone(),
         directory: launch.directory.clone(),
         store: store.clone(),
         principal_binding,
@@ -251,6 +251,12 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
     let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let eks_auth = super::eks_auth::options(
+        own,
+        launch.partition,
+        launch.nodes,
+        launch.embedded_tokens,
+    )?;
     let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
@@ -269,6 +275,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 )
                 .limited_to(own.limits.sts())
                 .recorded_in(audit.clone(), usage, region)
+                .limiting_pods_to(own.limits.eks_auth())
+                .with_eks_auth(eks_auth)
                 .with_web_identity(web_identity)
                 .with_eks(EksOptions {
                     policies: Arc::clone(&policies),

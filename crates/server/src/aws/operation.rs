@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::authorize::Rule;
 use super::eks::EksOptions;
-use super::eks_auth::{Agent, EksAuthOptions};
+use super::eks_auth::{Agent, EksAuthOptions, PodCall};
 use super::finished::Decided;
 use super::holder::Holder;
 use super::policies::PolicyCache;
@@ -201,6 +201,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: &'a str,
     /// What policies said, for the record of the call.
     pub(super) decision: Mutex<Option<Decided>>,
+    /// The pod that the call is about, for the record of the call.
+    pub(super) pod: Mutex<Option<PodCall>>,
     /// What the caller is told beside the answer.
     pub(super) warnings: Mutex<Vec<String>>,
 }
@@ -243,6 +245,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(decided);
+    }
+
+    /// Notes which pod the call is about, and what was done, for the record of the call; the last one stays.
+    pub(crate) fn about_pod(&self, pod: PodCall) {
+        self.pod
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(pod);
     }
 
     /// Tells the caller something beside the answer, if the call succeeds.

@@ -131,6 +131,8 @@ pub struct Metrics {
     events_lost: Counter,
     aws_requests: Family<AwsLabel, Counter>,
     aws_throttled: Family<LimitLabel, Counter>,
+    eks_auth: Family<ResultLabel, Counter>,
+    eks_auth_upstream: Family<ResultLabel, Histogram>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -181,6 +183,10 @@ impl Metrics {
         let events_lost = Counter::default();
         let aws_requests = Family::default();
         let aws_throttled = Family::default();
+        let eks_auth = Family::default();
+        let eks_auth_upstream = Family::<ResultLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(LATENCY_BUCKETS)
+        });
 
         let reference = registry.sub_registry_with_prefix("aws_iam_authenticator");
         reference.register(
@@ -215,6 +221,16 @@ impl Metrics {
             "Calls of STS over a limit: of an account, a key, or an address",
             aws_throttled.clone(),
         );
+        ours.register(
+            "eks_auth_credentials",
+            "Pods' requests for credentials, by what they came to",
+            eks_auth.clone(),
+        );
+        ours.register(
+            "eks_auth_upstream_seconds",
+            "AssumeRole of real AWS STS for pods",
+            eks_auth_upstream.clone(),
+        );
         Self {
             registry,
             latency,
@@ -224,6 +240,8 @@ impl Metrics {
             events_lost,
             aws_requests,
             aws_throttled,
+            eks_auth,
+            eks_auth_upstream,
         }
     }
 
@@ -320,6 +338,18 @@ impl Metrics {
         self.aws_throttled
             .get_or_create(&LimitLabel { limit })
             .inc();
+    }
+
+    /// Counts a pod's request for credentials: `ok`, or why there are none.
+    pub fn eks_auth(&self, result: &'static str) {
+        self.eks_auth.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts an AssumeRole of real AWS STS.
+    pub fn eks_auth_upstream(&self, result: &'static str, took: Duration) {
+        self.eks_auth_upstream
+            .get_or_create(&ResultLabel { result })
+            .observe(took.as_secs_f64());
     }
 
     /// The OpenMetrics text.

@@ -9,6 +9,11 @@ use jiff::Timestamp;
 
 use crate::aws::ApiError;
 
+/// The keys of the cluster are not there.
+pub(super) const NO_KEYS: Refusal = Refusal::Unavailable(
+    "The keys of the cluster's service account tokens are not known at the moment.",
+);
+
 /// Why a pod gets no credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -137,9 +142,7 @@ impl From<TokenError> for Refusal {
             TokenError::IssuerUnreachable { .. }
             | TokenError::IssuerUnusable { .. }
             | TokenError::IssuerUntrusted { .. }
-            | TokenError::NoProvider { .. } => Self::Unavailable(
-                "The keys of the cluster's service account tokens are not known at the moment.",
-            ),
+            | TokenError::NoProvider { .. } => NO_KEYS,
             // What the key is missing for has its reason in the text for operators only.
             TokenError::UnknownKey(_) => {
                 Self::InvalidToken("it is not signed by a key of the cluster".to_owned())

@@ -1,10 +1,8 @@
 //! What EKS Auth is told about the deployment.
 
-use std::sync::Arc;
-
 use countersign_upstream::ec2::InstanceLookup;
 
-use super::real::AssumeRoles;
+use super::real::RealSts;
 
 /// The service account that Countersign's agent runs as, unless it is configured otherwise.
 const AGENT: &str = "kube-system:countersign-agent";
@@ -18,7 +16,7 @@ pub struct EksAuthOptions {
     /// What tells the node names of EC2 instances; `None`, the default, where nothing does.
     pub nodes: Option<InstanceLookup>,
     /// Real AWS STS, where it issues the credentials; `None`, the default, for the embedded one.
-    pub real: Option<Arc<dyn AssumeRoles>>,
+    pub real: Option<RealSts>,
 }
 
 impl Default for EksAuthOptions {
