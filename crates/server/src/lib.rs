@@ -12,6 +12,7 @@ pub mod events;
 pub mod fuzz;
 pub mod health;
 mod limiter;
+pub mod issuer;
 pub mod listen;
 pub mod metrics;
 mod outbound;

@@ -267,7 +267,7 @@ pub(crate) fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static
     }
 }
 
-/// A time as condition keys have it.
+/// A moment as policies compare it.
 pub(crate) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

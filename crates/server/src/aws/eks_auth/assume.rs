@@ -1,8 +1,7 @@
 //! From a pod and its association to credentials of the embedded STS: the role as `pods.eks.amazonaws.com`, and with that
 //! session the target role (Pod Identity spec, section 5.2; policy language spec, sections 7.4, 7.5 and 8.6).
 
-use std::sync::LazyLock;
-
+use countersign_arn::Tag;
 use countersign_policy::{
     Action, AssumeRole, Context, Layers, Outcome, Principal, Request, decide_assume_role,
 };
@@ -14,21 +13,17 @@ use countersign_store::RoleEntry;
 use countersign_store::records::{Cluster, PodIdentityAssociation};
 
 use super::error::Refusal;
-use super::session::{TAG_KEYS, session_tags};
 use super::token::Pod;
 use super::{Credentials, Issued};
 use crate::aws::conditions::{instant, of_session, organization_of, set_tags};
+use crate::aws::eks::pod_trust::{PodSubject, PodTrust};
 use crate::aws::finished::Decided;
 use crate::aws::keys::live_principal;
 use crate::aws::operation::Call;
 use crate::aws::sts::issue::seal;
 use crate::aws::sts::role_session::{NewSession, find_role, policies_in};
 
-/// Who assumes the roles of associations.
-const SERVICE: &str = "pods.eks.amazonaws.com";
 const ACTION: &str = "sts:AssumeRole";
-
-static POD_IDENTITY: LazyLock<Principal> = LazyLock::new(|| Principal::service(SERVICE));
 
 /// A pod, the association of its service account, and what its session is to be called.
 #[derive(Clone, Copy)]
@@ -53,18 +48,24 @@ pub(super) fn assume(call: &Call<'_>, asked: Asked<'_>) -> Result<Issued, Refusa
     let role = find_role(&call.snapshot, &association.role_arn)
         .map(AsRef::as_ref)
         .ok_or_else(|| refused(call, Hop::First, &association.role_arn, ACTION, "there is no such role"))?;
-    let tags = first_tags(&asked)?;
-    let asks = AssumeRole {
-        tags: !tags.is_empty(),
-        ..AssumeRole::default()
-    };
-    let keys = service_keys(call, &asked, role, &tags);
+    let requested = asked.tags();
     let trust = call.policies.role(&call.snapshot, role);
-    let layers = Layers {
-        resource: Some(&trust.trust),
-        ..Layers::default()
-    };
-    decide(call, Hop::First, &POD_IDENTITY, &role.arn, &keys, asks, &layers)?;
+    PodTrust {
+        cluster: asked.cluster,
+        organization: organization_of(&call.snapshot, asked.cluster.account).as_deref(),
+        tags: &requested,
+        session_name: Some(asked.session_name),
+        now: call.now,
+        role,
+    }
+    .decide(&trust.trust)
+    .map_err(|not| refused(call, Hop::First, &role.arn, &not.action, not.outcome.as_str()))?;
+    allowed(call, &role.arn);
+    let keys: Vec<&str> = requested.iter().map(|tag| &*tag.key).collect();
+    // Only what the token says can break a rule: names and uids that no API server gives.
+    let tags = Chain::of(None)
+        .session_tags(&requested, &keys)
+        .map_err(|_| Refusal::InvalidToken("its claims cannot be session tags".to_owned()))?;
 
     // The session policy limits the last session only.
     let policy = association.policy.as_deref();
@@ -126,7 +127,7 @@ fn assume_target(
         resource: Some(&trust.trust),
         ..Layers::default()
     };
-    decide(call, Hop::Target, &principal, &target.arn, &keys, asks, &layers)?;
+    decide_target(call, &principal, &target.arn, &keys, asks, &layers)?;
     let policies = policies(call, target, asked.association.policy.as_deref(), &tags)?;
     Ok(NewSession {
         kind: SessionKind::AssumedRole,
@@ -146,6 +147,22 @@ fn assume_target(
 }
 
 impl Asked<'_> {
+    /// The six tags, all of them transitive, unless the association is without them.
+    pub(super) fn tags(&self) -> Vec<Tag> {
+        if !self.association.has_session_tags() {
+            return Vec::new();
+        }
+        PodSubject {
+            cluster: self.cluster,
+            namespace: self.pod.namespace,
+            service_account: self.pod.service_account,
+            pod_name: self.pod.name,
+            pod_uid: self.pod.uid,
+        }
+        .session_tags()
+        .into()
+    }
+
     /// The workload that the session is for.
     fn binding(&self) -> Binding {
         Binding {
@@ -157,18 +174,6 @@ impl Asked<'_> {
             association_id: Some(self.association.id.clone()),
         }
     }
-}
-
-/// The six tags, all transitive, unless the association is without them.
-fn first_tags(asked: &Asked<'_>) -> Result<SessionTags, Refusal> {
-    if !asked.association.has_session_tags() {
-        return Ok(SessionTags::default());
-    }
-    let tags = session_tags(asked.cluster, &asked.pod);
-    // Only what the token says can break a rule: names and uids that no API server gives.
-    Chain::of(None)
-        .session_tags(&tags, &TAG_KEYS)
-        .map_err(|_| Refusal::InvalidToken("its claims cannot be session tags".to_owned()))
 }
 
 fn policies(
@@ -213,34 +218,38 @@ enum Hop {
     Target,
 }
 
-/// Asks the engine; what it says goes into the record of the call.
-fn decide(
+/// Asks the engine for the target role; what it says goes into the record of the call.
+fn decide_target(
     call: &Call<'_>,
-    hop: Hop,
     principal: &Principal,
     role_arn: &str,
     keys: &Context<'_>,
     asks: AssumeRole,
     layers: &Layers<'_>,
 ) -> Result<(), Refusal> {
-    let unasked = || refused(call, hop, role_arn, ACTION, "it cannot be asked");
+    let unasked = || refused(call, Hop::Target, role_arn, ACTION, "it cannot be asked");
     let action = Action::parse(ACTION).map_err(|_| unasked())?;
     let request = Request::new(principal, &action, role_arn, keys).map_err(|_| unasked())?;
     match decide_assume_role(&request, asks, layers) {
         Ok(_) => {
-            call.decided(Decided {
-                action: ACTION.to_owned(),
-                resource: role_arn.to_owned(),
-                outcome: Outcome::Allowed.as_str(),
-                statement: None,
-            });
+            allowed(call, role_arn);
             Ok(())
         }
         Err(denied) => {
             let outcome = denied.decision.outcome.as_str();
-            Err(refused(call, hop, role_arn, denied.action.as_str(), outcome))
+            let action = denied.action.as_str();
+            Err(refused(call, Hop::Target, role_arn, action, outcome))
         }
     }
+}
+
+fn allowed(call: &Call<'_>, role_arn: &str) {
+    call.decided(Decided {
+        action: ACTION.to_owned(),
+        resource: role_arn.to_owned(),
+        outcome: Outcome::Allowed.as_str(),
+        statement: None,
+    });
 }
 
 fn refused(call: &Call<'_>, hop: Hop, role_arn: &str, action: &str, reason: &str) -> Refusal {
@@ -268,40 +277,6 @@ fn refused(call: &Call<'_>, hop: Hop, role_arn: &str, action: &str, reason: &str
 }
 
 // === Condition keys ===
-
-/// The keys of the first step: the service asks for the cluster, from nowhere that a policy could name by address.
-fn service_keys(
-    call: &Call<'_>,
-    asked: &Asked<'_>,
-    role: &RoleEntry,
-    tags: &SessionTags,
-) -> Context<'static> {
-    let cluster = asked.cluster;
-    let mut keys = Context::new();
-    keys.set("aws:PrincipalType", "Service");
-    keys.set("aws:PrincipalIsAWSService", "true");
-    keys.set("aws:PrincipalServiceName", SERVICE);
-    keys.set_list("aws:PrincipalServiceNamesList", [SERVICE]);
-    keys.set("aws:SourceArn", cluster.arn());
-    keys.set("aws:SourceAccount", cluster.account.to_string());
-    if let Some(organization) = organization_of(&call.snapshot, cluster.account) {
-        keys.set("aws:SourceOrgID", organization);
-    }
-    of_call(call, cluster, asked.session_name, &mut keys);
-    if !tags.is_empty() {
-        keys.set_list(
-            "aws:TagKeys",
-            tags.requested().map(|tag| tag.key.to_string()),
-        );
-        set_tags(&mut keys, "aws:RequestTag/", tags.requested());
-        keys.set_list(
-            "sts:TransitiveTagKeys",
-            tags.requested_transitive_keys().map(str::to_owned),
-        );
-    }
-    of_role(call, role, &role.record.tags, &mut keys);
-    keys
-}
 
 /// The keys of the second step: the first session asks.
 fn chained_keys(
@@ -346,7 +321,7 @@ fn of_call(call: &Call<'_>, cluster: &Cluster, session_name: &str, keys: &mut Co
 fn of_role(
     call: &Call<'_>,
     role: &RoleEntry,
-    tags: &[countersign_arn::Tag],
+    tags: &[Tag],
     keys: &mut Context<'static>,
 ) {
     let account = role.record.account;

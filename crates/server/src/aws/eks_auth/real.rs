@@ -19,7 +19,6 @@ use countersign_upstream::roles::{AssumeRoles, RoleRequest, RoleSession};
 
 use super::assume::Asked;
 use super::error::Refusal;
-use super::session::session_tags;
 use super::{Credentials, Issued};
 use crate::aws::operation::Call;
 
@@ -74,10 +73,7 @@ pub(super) async fn assume(
     real: &RealSts,
 ) -> Result<Issued, Refusal> {
     let association = asked.association;
-    let tags = association
-        .has_session_tags()
-        .then(|| session_tags(asked.cluster, &asked.pod))
-        .unwrap_or_default();
+    let tags = asked.tags();
     let tags: Vec<(&str, &str)> = tags.iter().map(|tag| (&*tag.key, &*tag.value)).collect();
     let target = association.target_role_arn.as_deref();
     let policy = association.policy.as_deref();

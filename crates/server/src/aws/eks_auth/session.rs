@@ -1,24 +1,8 @@
-//! What a pod's session is called and which tags it has (EKS API spec, sections 10.3 and 11; Pod Identity spec, sections 5.2
-//! and 6).
-
-use countersign_arn::Tag;
-use countersign_store::records::Cluster;
-
-use super::token::Pod;
+//! What a pod's session is called (EKS API spec, section 11; Pod Identity spec, section 5.2).
 
 /// Characters of the cluster's and of the pod's name that a session name keeps: with `eks-`, two dashes and a UUID the name
 /// has 62 characters at most, of the 64 that STS takes. How EKS shortens them is not known.
 const KEPT: usize = 10;
-
-/// The tags of a pod's session, all of them transitive.
-pub(super) const TAG_KEYS: [&str; 6] = [
-    "eks-cluster-arn",
-    "eks-cluster-name",
-    "kubernetes-namespace",
-    "kubernetes-service-account",
-    "kubernetes-pod-name",
-    "kubernetes-pod-uid",
-];
 
 /// `eks-CLUSTER-POD-UUID`, with what STS takes in no session name replaced by dashes.
 pub(super) fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
@@ -46,27 +30,6 @@ pub(super) fn uuid_of(random: [u8; 16]) -> String {
         field(48, 4),
         field(0, 12)
     )
-}
-
-/// The six tags, in the order of [`TAG_KEYS`].
-pub(super) fn session_tags(cluster: &Cluster, pod: &Pod<'_>) -> Vec<Tag> {
-    let arn = cluster.arn();
-    let values: [&str; 6] = [
-        &arn,
-        &cluster.name,
-        pod.namespace,
-        pod.service_account,
-        pod.name,
-        pod.uid,
-    ];
-    TAG_KEYS
-        .iter()
-        .zip(values)
-        .map(|(key, value)| Tag {
-            key: (*key).into(),
-            value: value.into(),
-        })
-        .collect()
 }
 
 #[cfg(test)]

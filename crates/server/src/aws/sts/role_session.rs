@@ -157,7 +157,7 @@ pub(in crate::aws) fn policies_in(
 }
 
 /// JSON without the white space outside its texts.
-fn minified(text: &str) -> String {
+pub(in crate::aws) fn minified(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut escaped) = (false, false);
     for c in text.chars() {
