@@ -12,7 +12,6 @@ pub mod events;
 pub mod fuzz;
 pub mod health;
 mod limiter;
-pub mod issuer;
 pub mod listen;
 pub mod metrics;
 mod outbound;

@@ -205,7 +205,6 @@ pub struct AwsApi {
     usage: Arc<Usage>,
     region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
-    issuers: Option<Arc<crate::issuer::ClusterIssuers>>,
 }
 
 impl AwsApi {
@@ -243,7 +242,6 @@ impl AwsApi {
             usage: Arc::default(),
             region: "us-east-1".into(),
             web_identity: None,
-            issuers: None,
             store: None,
         }
     }
@@ -609,7 +607,6 @@ impl AwsApi {
             eks_auth: &self.eks_auth_options,
             metrics: &self.metrics,
             web_identity: self.web_identity.as_deref(),
-            issuers: self.issuers.as_deref(),
             random: &self.random,
             now: received.now,
             peer: received.peer,

@@ -193,7 +193,6 @@ pub(crate) struct Call<'a> {
     pub(crate) metrics: &'a Metrics,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
-    pub(crate) issuers: Option<&'a crate::issuer::ClusterIssuers>,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,

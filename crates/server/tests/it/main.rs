@@ -14,6 +14,7 @@ mod access;
 mod admin;
 mod assume_role;
 mod eks;
+mod eks_auth;
 mod embedded;
 mod fuzz;
 mod iam_dump;

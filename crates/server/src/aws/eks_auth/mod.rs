@@ -39,7 +39,7 @@ use super::ApiError;
 use super::authorize::on;
 use super::operation::{Answer, Answering, Call, Operation, eks_auth};
 use super::query::Member;
-use super::shape::eks_kinds::{CLUSTER_NAME, POD_TOKEN};
+use super::shape::eks_kinds::{POD_CLUSTER_NAME, POD_TOKEN};
 use super::shape::{label, required};
 use super::target::{Resource, Target};
 
@@ -48,7 +48,7 @@ pub(super) const OPERATIONS: &[Operation] = &[eks_auth(
     "AssumeRoleForPodIdentity",
     ("POST", "/clusters/{clusterName}/assume-role-for-pod-identity"),
     &[
-        label("clusterName", "clusterName", CLUSTER_NAME),
+        label("clusterName", "clusterName", POD_CLUSTER_NAME),
         required("token", POD_TOKEN),
     ],
     on(Target::Custom(cluster_resource)),

@@ -161,6 +161,9 @@ pub(crate) const CLUSTER_NAME: Pattern = of(r"^[0-9A-Za-z][A-Za-z0-9\-_]*", |tex
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 });
+/// As the model of EKS Auth writes it.
+pub(crate) const CLUSTER_NAME_OF_PODS: Pattern =
+    of(r"[0-9A-Za-z][A-Za-z0-9\-_]*", CLUSTER_NAME.matches);
 pub(crate) const JWT: Pattern = of(
     r"[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+",
     |text| {
