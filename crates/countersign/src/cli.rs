@@ -57,6 +57,9 @@ enum Command {
     /// All of IAM in an account as one document, out and in; managed policies of AWS. On the server's machine.
     #[command(subcommand)]
     Iam(commands::iam::IamCommand),
+    /// The issuer of a cluster's service account tokens: keys, static documents, kube-apiserver's flags. On the server's machine.
+    #[command(subcommand)]
+    Issuer(commands::issuer::IssuerCommand),
     /// Back up, restore, export and move the store. On the server's machine.
     #[command(subcommand)]
     Store(commands::store::StoreCommand),
@@ -134,6 +137,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Iam(command) => {
             drop(stdin);
             commands::iam::run(&command, &mut stdout).map(Into::into)
+        }
+        Command::Issuer(command) => {
+            drop(stdin);
+            commands::issuer::run(&command, &mut stdout).map(Into::into)
         }
         Command::Store(command) => commands::store::run(&command, &mut stdout).map(Into::into),
         Command::Verify(args) => {

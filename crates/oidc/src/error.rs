@@ -128,6 +128,12 @@ pub enum TokenError {
         /// Seconds since 1970.
         now: i64,
     },
+    /// What the token is bound to, pod or service account, is not there any more.
+    #[error("what the token is bound to is gone: {reason}")]
+    Gone {
+        /// What its API server says.
+        reason: Box<str>,
+    },
     /// The audience is not, or not unambiguously, one of the provider's.
     #[error("the audience of the token is not accepted: {0}")]
     Audience(&'static str),
@@ -153,6 +159,7 @@ impl TokenError {
             | Self::UnknownKey(_)
             | Self::BadSignature
             | Self::NotYetValid { .. }
+            | Self::Gone { .. }
             | Self::Audience(_) => Code::InvalidIdentityToken,
         }
     }
@@ -203,6 +210,9 @@ impl TokenError {
                 "Token not yet valid: current date/time {now} must not be before the {claim} date/time {at}"
             )
             .into(),
+            Self::Gone { .. } => {
+                "The pod or service account of the identity token does not exist".into()
+            }
             Self::Audience(_) => "Incorrect token audience".into(),
         }
     }

@@ -95,6 +95,7 @@ pub fn audit_record(data: &[u8]) {
         pod: None,
         resources: &[message],
         tls: None,
+        kubernetes: None,
         host: user_agent,
     });
     assert!(line.len() <= MAX_RECORD);

@@ -11,6 +11,7 @@ pub mod events;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod health;
+pub mod issuer;
 mod limiter;
 pub mod listen;
 pub mod metrics;

@@ -4,17 +4,12 @@
 //! All accounts share the signing keys of the deployment: a token says whose it is in `iss`, and only this service signs.
 //! The documents stay when an account switches its tokens off, because tokens handed out before are good until they end.
 
-use aws_lc_rs::digest;
-use bytes::Bytes;
 use countersign_oidc::{Schedule, discovery_document};
 use countersign_store::DirectorySnapshot;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
+use crate::issuer::{conditional, document, entity_tag, not_allowed};
 use crate::listen::Answer;
 
 /// Where issuers are, below the public URL.
@@ -44,11 +39,7 @@ pub(crate) fn answer(
 ) -> Option<Answer> {
     let rest = path.strip_prefix(PREFIX)?;
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut answer = document(StatusCode::METHOD_NOT_ALLOWED, "application/json", "{}");
-        answer
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return Some(answer);
+        return Some(not_allowed());
     }
     let found = rest.find('/').and_then(|at| rest.split_at_checked(at));
     let text = found.and_then(|(hash, of)| text(snapshot, public_url, hash, of, now));
@@ -56,24 +47,7 @@ pub(crate) fn answer(
         return Some(document(StatusCode::NOT_FOUND, "application/json", "{}"));
     };
     let tag = entity_tag(&text);
-    let known = headers
-        .get(IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| tags.split(',').any(|known| matches_tag(known.trim(), &tag)));
-    let mut answer = if known {
-        document(StatusCode::NOT_MODIFIED, content_type, "")
-    } else {
-        document(StatusCode::OK, content_type, &text)
-    };
-    let answered = answer.headers_mut();
-    answered.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("public, max-age=300"),
-    );
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        answered.insert(ETAG, tag);
-    }
-    Some(answer)
+    Some(conditional(headers, content_type, &text, &tag))
 }
 
 fn text(
@@ -102,30 +76,4 @@ fn text(
         )),
         _ => None,
     }
-}
-
-fn document(status: StatusCode, content_type: &'static str, text: &str) -> Answer {
-    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // The documents are public: pages of any origin may read them.
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    answer
-}
-
-/// The digest of the text, in quotes.
-fn entity_tag(text: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{hex}\"")
-}
-
-/// Weak comparison (RFC 9110, section 8.8.3.2), which is the one for `If-None-Match`.
-fn matches_tag(known: &str, tag: &str) -> bool {
-    known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
 }

@@ -66,9 +66,9 @@ impl WebIdentity {
         self.times
     }
 
-    /// Whether trust policies see the claims of Kubernetes of this issuer.
-    pub(crate) fn shows_kubernetes_claims(&self, issuer: &str) -> bool {
-        self.kubernetes_claims && self.is_registered(issuer)
+    /// Whether trust policies see the claims of Kubernetes of an issuer, which is one of our clusters or not.
+    pub(crate) const fn shows_kubernetes_claims(&self, of_ours: bool) -> bool {
+        self.kubernetes_claims && of_ours
     }
 
     /// Whether this is the issuer of a cluster of ours.

@@ -18,6 +18,7 @@ use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
 use countersign_server::health::{Report, State};
+use countersign_server::issuer::ClusterApi;
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
@@ -53,6 +54,8 @@ pub(super) struct ClusterSetup {
     pub(super) projecting: Option<Projecting>,
     /// How its ClusterRoles can be read, if they can.
     pub(super) roles: Option<KubernetesAccess>,
+    /// Its API server, to be asked about its tokens.
+    pub(super) token_api: Option<Arc<dyn ClusterApi>>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -172,6 +175,21 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.directory.clone(),
         launch.embedded_tokens,
     );
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
+    let askable = clusters.iter_mut().filter_map(|cluster| {
+        let registered = cluster.registered.clone()?;
+        Some((registered, cluster.token_api.take()?))
+    });
+    let issuers = match &launch.directory {
+        Some(directory) => Some(super::issuers::start(
+            own,
+            directory.clone(),
+            askable.collect(),
+        )?),
+        None => None,
+    };
+    metrics.register_issuers(issuers.clone(), Arc::clone(&web_identity));
     let metrics = Arc::new(metrics);
     let usage = Arc::new(Usage::default());
     let used = launch
@@ -265,14 +283,12 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
-    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
     let eks_auth = super::eks_auth::options(
         own,
         launch.partition,
         launch.nodes,
         launch.embedded_tokens,
     )?;
-    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -298,6 +314,10 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     roles_elsewhere: !launch.embedded_tokens,
                     ..EksOptions::default()
                 });
+                let api = match issuers {
+                    Some(issuers) => api.with_issuers(issuers),
+                    None => api,
+                };
                 match store {
                     Some(store) => api.with_store_health(store),
                     None => api,

@@ -125,6 +125,15 @@ impl LocalArgs {
         })
     }
 
+    /// `issuer.publicUrl` of the configuration, if one is named.
+    pub(super) fn issuer_public_url(&self) -> Result<Option<String>, Failure> {
+        let Some(config) = &self.config else {
+            return Ok(None);
+        };
+        let own = settings::read_config(Some(config))?.config.countersign;
+        Ok(Some(super::issuers::public_url(&own)).filter(|url| !url.is_empty()))
+    }
+
     /// Does `op` where the arguments say.
     pub(super) async fn run(&self, op: &AdminOp) -> Result<AdminAnswer, Failure> {
         self.place()?.run(op).await

@@ -6,6 +6,8 @@ mod credentials;
 pub(crate) mod debug;
 mod eks_auth;
 pub(crate) mod iam;
+pub(crate) mod issuer;
+mod issuers;
 mod kubernetes;
 mod launch;
 mod local;

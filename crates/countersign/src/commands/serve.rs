@@ -22,7 +22,7 @@ use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, registration, settings, upstream};
+use super::{bootstrap, issuers, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -386,10 +386,15 @@ async fn start_mappings(
         may_be_own: true,
     })
     .await?;
+    let token_api = match mode {
+        Some(_) => issuers::api(&name, sources.kubeconfig, sources.master, true).await,
+        None => None,
+    };
     let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
         roles,
+        token_api,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -428,9 +433,12 @@ async fn start_mappings(
             may_be_own: false,
         })
         .await?;
+        let kubeconfig = cluster.kubeconfig.as_deref().filter(|_| registered);
+        let token_api = issuers::api(name, kubeconfig, None, false).await;
         all.push(ClusterSetup {
             projecting,
             roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
+            token_api,
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

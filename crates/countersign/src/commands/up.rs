@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{bootstrap, settings, storage, upstream};
+use super::{bootstrap, issuers, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -117,6 +117,11 @@ struct Ready<'a> {
     authorization_config: &'a Path,
     /// One flag a line.
     api_server_flags: &'a Path,
+    /// The issuer of the cluster's service account tokens.
+    issuer_url: &'a str,
+    /// One flag a line, for an API server that signs them with our key; none where its keys come from elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer_flags: Option<&'a PathBuf>,
     data_dir: &'a Path,
     pid: u32,
 }
@@ -194,6 +199,14 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         own.webhook_client_certificate.as_ref(),
     )?;
     let kubeconfig = &files.token_kubeconfig;
+    let (issuer_url, issuer_files) = issuers::api_server_files(
+        own,
+        &directory,
+        (args.account, &args.region, &args.cluster),
+        &data_dir,
+    )
+    .await?;
+    let issuer_flags = data_dir.join("kube-apiserver-issuer.flags");
 
     let mappings = mappings::start(Sources {
         cluster: args.cluster.clone(),
@@ -224,6 +237,13 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         may_be_own: true,
     })
     .await?;
+    let token_api = issuers::api(
+        &args.cluster,
+        server.kubeconfig.as_deref(),
+        server.master.as_deref().filter(|url| !url.is_empty()),
+        false,
+    )
+    .await;
     let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
     let mut metrics = Metrics::new();
     metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
@@ -260,6 +280,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 server.master.as_deref(),
                 true,
             ),
+            token_api,
         }],
         metrics,
     })?;
@@ -282,6 +303,8 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
             authorization_webhook_kubeconfig: &files.authorization_kubeconfig,
             authorization_config: &files.authorization_config,
             api_server_flags: &files.flags,
+            issuer_url: &issuer_url,
+            issuer_flags: issuer_files.is_some().then_some(&issuer_flags),
             data_dir: &data_dir,
             pid: std::process::id(),
         };

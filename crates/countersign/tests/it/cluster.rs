@@ -78,14 +78,21 @@ impl Cluster {
             format!("--tls-cert-file={}", at("apiserver.crt")),
             format!("--tls-private-key-file={}", at("apiserver.key")),
             format!("--token-auth-file={}", at("tokens.csv")),
-            format!("--service-account-issuer={server}"),
-            format!("--service-account-signing-key-file={}", at("sa.key")),
-            format!("--service-account-key-file={}", at("sa.pub")),
-            format!("--api-audiences={server}"),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--endpoint-reconciler-type=none".into(),
             "--disable-admission-plugins=ServiceAccount".into(),
         ];
+        if !flags
+            .iter()
+            .any(|flag| flag.starts_with("--service-account-"))
+        {
+            arguments.extend([
+                format!("--service-account-issuer={server}"),
+                format!("--service-account-signing-key-file={}", at("sa.key")),
+                format!("--service-account-key-file={}", at("sa.pub")),
+                format!("--api-audiences={server}"),
+            ]);
+        }
         if !flags
             .iter()
             .any(|flag| flag.starts_with("--authorization-"))

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::access;
 use super::iam_dump::IamDump;
 use super::iam_import;
+use super::issuer;
 use super::op::{
     AdminAnswer, AdminError, AdminOp, Hidden, IssuedRootKey, KeyReport, RootKeyReport,
     SessionSelector,
@@ -147,6 +148,11 @@ pub async fn execute(
             let change = (from.as_deref(), to.as_str());
             access::rebind(directory, *account, cluster, principal_arn, change, now).await
         }
+        AdminOp::IssuerKeys {
+            account,
+            cluster,
+            change,
+        } => issuer::change(directory, *account, cluster.as_deref(), change, now).await,
         AdminOp::Backup {} => Ok(AdminAnswer::BackupFollows {}),
     }
 }

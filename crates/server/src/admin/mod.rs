@@ -17,6 +17,7 @@ mod execute;
 mod frame;
 mod iam_dump;
 mod iam_import;
+mod issuer;
 mod op;
 mod report;
 mod socket;
@@ -24,6 +25,7 @@ mod socket;
 pub use self::client::{AdminClient, AskError, ConnectError};
 pub use self::execute::execute;
 pub use self::iam_import::{ImportOptions, ImportReport};
+pub use self::issuer::{IssuerChange, IssuerKeyReport, IssuerReport};
 pub use self::op::{
     AdminAnswer, AdminError, AdminErrorKind, AdminOp, Hidden, IssuedRootKey, KeyReport,
     RootKeyReport, SessionSelector,

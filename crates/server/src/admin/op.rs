@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::iam_import::{ImportOptions, ImportReport};
+use super::issuer::{IssuerChange, IssuerReport};
 use super::report::SessionReport;
 
 /// One operation of local administration.
@@ -107,6 +108,17 @@ pub enum AdminOp {
         /// To whom it is to be bound.
         to: String,
     },
+    /// The keys of a cluster's service account tokens.
+    IssuerKeys {
+        /// The cluster's account; needed where several have one of the name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<AccountId>,
+        /// Its name or ARN; absent = the only one there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// What is to be done.
+        change: IssuerChange,
+    },
     /// A backup of the store; its bytes follow the answer until the end of the stream.
     Backup {},
 }
@@ -128,6 +140,7 @@ impl AdminOp {
             Self::ImportAwsPolicies { .. } => "import-aws-policies",
             Self::ShowAccess { .. } => "show-access",
             Self::RebindAccessEntry { .. } => "rebind-access-entry",
+            Self::IssuerKeys { .. } => "issuer-keys",
             Self::Backup {} => "backup",
         }
     }
@@ -276,6 +289,8 @@ pub enum AdminAnswer {
         /// To whom it is bound.
         to: String,
     },
+    /// To `IssuerKeys`: the keys as they are now.
+    IssuerKeys(Box<IssuerReport>),
     /// To `Backup`: the backup follows.
     BackupFollows {},
 }

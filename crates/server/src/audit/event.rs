@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use countersign_arn::{AccountId, CallerIdentity};
+use countersign_oidc::KubernetesClaims;
 use countersign_session::SessionRecord;
 use jiff::Timestamp;
 
@@ -49,6 +50,8 @@ pub struct Event<'a> {
     pub resources: &'a [&'a str],
     /// The TLS connection; none for plain HTTP.
     pub tls: Option<TlsFacts>,
+    /// The workload behind a service account token that was verified.
+    pub kubernetes: Option<&'a KubernetesClaims>,
     /// The header `Host`, as received.
     pub host: &'a str,
 }

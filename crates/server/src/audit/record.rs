@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use countersign_arn::Arn;
+use countersign_oidc::KubernetesClaims;
 use countersign_session::{Binding, SessionKind, SessionRecord};
 use jiff::Timestamp;
 
@@ -112,6 +113,10 @@ fn ours(json: &mut Json, event: &Event<'_>, unknown_parameters: usize) {
     if is_named_by_machine(event) {
         json.field("finding", "machine-made-session-name");
     }
+    if let Some(claims) = event.kubernetes {
+        json.key("kubernetes");
+        bearer(json, claims);
+    }
     json.key("podIdentity");
     match &event.identity {
         Identity::Caller {
@@ -146,6 +151,24 @@ fn credentials_for(json: &mut Json, pod: &PodFacts<'_>) {
         ("association", pod.association),
         ("firstSession", pod.first_session),
         ("session", pod.session),
+    ] {
+        if let Some(value) = value {
+            json.field(name, cut(value, 512));
+        }
+    }
+    json.close(b'}');
+}
+
+/// The pod of a service account token, in the words of its claims (IRSA spec, section 6.6).
+fn bearer(json: &mut Json, claims: &KubernetesClaims) {
+    json.open(b'{');
+    let pod = claims.pod.as_ref();
+    for (name, value) in [
+        ("namespace", Some(&claims.namespace)),
+        ("serviceAccount", Some(&claims.service_account.name)),
+        ("pod", pod.map(|pod| &pod.name)),
+        ("podUid", pod.and_then(|pod| pod.uid.as_ref())),
+        ("node", claims.node.as_ref().map(|node| &node.name)),
     ] {
         if let Some(value) = value {
             json.field(name, cut(value, 512));

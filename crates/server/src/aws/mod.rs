@@ -39,6 +39,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_oidc::KubernetesClaims;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
@@ -66,9 +67,10 @@ use shape::{Input, Style};
 use sts::SamlTrust;
 
 use crate::audit::{Audit, Place};
+use crate::issuer::ClusterIssuers;
 use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WebIdentityResult};
 use crate::outbound;
 use crate::rate::{EksAuthLimits, EksAuthRates, StsLimits, StsRates};
 use crate::request_id;
@@ -205,6 +207,7 @@ pub struct AwsApi {
     usage: Arc<Usage>,
     region: Box<str>,
     web_identity: Option<Arc<WebIdentity>>,
+    issuers: Option<Arc<ClusterIssuers>>,
 }
 
 impl AwsApi {
@@ -242,6 +245,7 @@ impl AwsApi {
             usage: Arc::default(),
             region: "us-east-1".into(),
             web_identity: None,
+            issuers: None,
             store: None,
         }
     }
@@ -281,6 +285,13 @@ impl AwsApi {
     #[must_use]
     pub fn with_web_identity(mut self, web_identity: Arc<WebIdentity>) -> Self {
         self.web_identity = Some(web_identity);
+        self
+    }
+
+    /// The same with the issuers of clusters: their tokens at AssumeRoleWithWebIdentity, and the documents for others.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Arc<ClusterIssuers>) -> Self {
+        self.issuers = Some(issuers);
         self
     }
 
@@ -399,11 +410,18 @@ impl AwsApi {
         answer
     }
 
-    /// A document of an issuer of our own tokens, if the request is for one.
+    /// A document of an issuer of a cluster's or of our own tokens, if the request is for one.
     #[must_use]
     pub fn document(&self, head: &http::request::Parts, now: Timestamp) -> Option<Answer> {
-        let public_url = self.web_identity.as_ref()?.public_url();
         let asked = (&head.method, head.uri.path(), &head.headers);
+        if let Some(answer) = self
+            .issuers
+            .as_ref()
+            .and_then(|issuers| issuers.answer(asked))
+        {
+            return Some(answer);
+        }
+        let public_url = self.web_identity.as_ref()?.public_url();
         outbound::answer(&self.directory.snapshot(), public_url, asked, now)
     }
 
@@ -453,6 +471,7 @@ impl AwsApi {
             pod: None,
             allow: None,
             place: None,
+            kubernetes: None,
             dry_run: false,
             warnings: Vec::new(),
         };
@@ -605,8 +624,9 @@ impl AwsApi {
             saml: &self.saml,
             eks: &self.eks_options,
             eks_auth: &self.eks_auth_options,
-            metrics: &self.metrics,
             web_identity: self.web_identity.as_deref(),
+            issuers: self.issuers.as_deref(),
+            metrics: &self.metrics,
             random: &self.random,
             now: received.now,
             peer: received.peer,
@@ -614,6 +634,7 @@ impl AwsApi {
             request_id: received.request_id,
             decision: Mutex::new(None),
             pod: Mutex::new(None),
+            kubernetes: Mutex::new(None),
             warnings: Mutex::default(),
         };
         let ended = match authorize::authorize(&call) {
@@ -628,6 +649,7 @@ impl AwsApi {
         let Call {
             input,
             decision,
+            kubernetes,
             warnings,
             signer,
             agent,
@@ -639,6 +661,9 @@ impl AwsApi {
         trace.pod = pod.into_inner().unwrap_or_else(PoisonError::into_inner);
         trace.input = Some(input);
         trace.decision = decision
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        trace.kubernetes = kubernetes
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         trace.warnings = warnings
@@ -669,6 +694,10 @@ impl AwsApi {
         };
         counted.map_err(|limit| {
             self.metrics.aws_throttled(limit.label());
+            if trace.operation.is_some_and(is_web_identity) {
+                self.metrics
+                    .web_identity(WebIdentityResult::Throttled, None);
+            }
             throttled()
         })
     }
@@ -754,6 +783,8 @@ struct Trace<'p> {
     input: Option<Input<'p>>,
     decision: Option<Decided>,
     pod: Option<PodCall>,
+    /// The workload behind a token that was verified.
+    kubernetes: Option<KubernetesClaims>,
     allow: Option<&'static str>,
     /// Of the call's record in the audit log.
     place: Option<Place>,
@@ -761,6 +792,10 @@ struct Trace<'p> {
     dry_run: bool,
     /// What its caller is told beside the answer.
     warnings: Vec<String>,
+}
+
+fn is_web_identity(operation: &Operation) -> bool {
+    operation.service == Service::Sts && operation.name == "AssumeRoleWithWebIdentity"
 }
 
 /// The operation as the rules for temporary credentials know it.

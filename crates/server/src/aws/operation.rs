@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use countersign_arn::{AccountId, CallerKind, Partition};
+use countersign_oidc::KubernetesClaims;
 use countersign_store::records::LastUsed;
 use countersign_store::{Directory, DirectorySnapshot, Random};
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use super::query::Member;
 use super::shape::{Input, Parameter, Value};
 use super::sts::SamlTrust;
 use super::{ApiError, Caller, Service};
+use crate::issuer::ClusterIssuers;
 use crate::listen::Peer;
 use crate::metrics::Metrics;
 use crate::usage::Usage;
@@ -190,9 +192,11 @@ pub(crate) struct Call<'a> {
     pub(crate) saml: &'a SamlTrust,
     pub(crate) eks: &'a EksOptions,
     pub(crate) eks_auth: &'a EksAuthOptions,
-    pub(crate) metrics: &'a Metrics,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
+    /// The issuers of clusters; absent where they are not set up.
+    pub(crate) issuers: Option<&'a ClusterIssuers>,
+    pub(crate) metrics: &'a Metrics,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,
     pub(crate) peer: Peer,
@@ -203,6 +207,8 @@ pub(crate) struct Call<'a> {
     pub(super) decision: Mutex<Option<Decided>>,
     /// The pod that the call is about, for the record of the call.
     pub(super) pod: Mutex<Option<PodCall>>,
+    /// The workload behind a token that was verified, for the record of the call.
+    pub(super) kubernetes: Mutex<Option<KubernetesClaims>>,
     /// What the caller is told beside the answer.
     pub(super) warnings: Mutex<Vec<String>>,
 }
@@ -253,6 +259,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(pod);
+    }
+
+    /// Notes the workload behind a token that was verified, for the record of the call.
+    pub(crate) fn workload(&self, claims: &KubernetesClaims) {
+        self.kubernetes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(claims.clone());
     }
 
     /// Tells the caller something beside the answer, if the call succeeds.

@@ -147,6 +147,7 @@ impl AwsApi {
             pod,
             resources: resource.as_slice(),
             tls: received.head.extensions.get::<TlsFacts>().copied(),
+            kubernetes: trace.kubernetes.as_ref(),
             host: match header("host") {
                 "" => received.head.uri.host().unwrap_or_default(),
                 host => host,

@@ -23,9 +23,8 @@ use serde::de::IgnoredAny;
 
 pub use own::{
     AccessConfig, AuthorizerConfig, Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser,
-    IdentityMode, IssuerConfig, MappingOptions, OwnConfig, PerCluster, PodIdentityConfig,
-    PrivilegedGroup, TlsFiles,
-    UpstreamOptions, WebIdentityConfig,
+    ClusterIssuerConfig, IdentityMode, IssuerConfig, MappingOptions, OwnConfig, PerCluster,
+    PodIdentityConfig, PrivilegedGroup, TlsFiles, UpstreamOptions, WebIdentityConfig,
 };
 pub use store::{EtcdTable, StoreOption};
 

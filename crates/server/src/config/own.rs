@@ -124,6 +124,8 @@ pub struct OwnConfig {
     /// Credentials of EKS Pod Identity.
     #[serde(rename = "podidentity")]
     pub pod_identity: PodIdentityConfig,
+    /// The issuers of clusters' service account tokens.
+    pub issuer: ClusterIssuerConfig,
     /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
 }
@@ -306,6 +308,20 @@ pub struct WebIdentityConfig {
     pub kubernetes_claims: bool,
     /// Settings of single issuers.
     pub issuers: Vec<IssuerConfig>,
+}
+
+/// The issuers of clusters' service account tokens (IRSA spec, sections 2.5 and 4.4).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ClusterIssuerConfig {
+    /// `https` URL without a port that issuers begin with; `webIdentity.publicUrl` where it is one, else
+    /// `https://issuer.countersign.internal`.
+    #[serde(rename = "publicurl")]
+    pub public_url: Option<String>,
+    /// What is done about tokens whose pod or service account is gone, of clusters with a kubeconfig: `off`, `warn` or
+    /// `enforce`; `enforce`.
+    #[serde(rename = "boundcheck")]
+    pub bound_check: Option<String>,
 }
 
 /// How the keys of one issuer are had.

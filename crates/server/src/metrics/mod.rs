@@ -4,6 +4,7 @@
 
 mod access;
 mod collect;
+mod issuer;
 mod projection;
 mod store;
 
@@ -22,8 +23,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::access_policies::AccessPolicies;
+use crate::issuer::ClusterIssuers;
 use crate::projection::ProjectedCluster;
 use crate::store_health::StoreHealth;
+use crate::web_identity::WebIdentity;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -110,6 +113,59 @@ impl AuthorizeResult {
     }
 }
 
+/// What a call of AssumeRoleWithWebIdentity came to (IRSA spec, section 11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WebIdentityResult {
+    /// Credentials were issued.
+    Ok,
+    /// The token ran out.
+    Expired,
+    /// It is for somebody else.
+    Audience,
+    /// The account has no such provider.
+    Provider,
+    /// It is not one, or nothing verifies it.
+    Signature,
+    /// Its pod or service account is gone, or not known to be there.
+    Bound,
+    /// The role does not trust it.
+    Denied,
+    /// There were too many calls.
+    Throttled,
+    /// The other parameters are not what they must be.
+    Invalid,
+}
+
+impl WebIdentityResult {
+    const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Expired,
+        Self::Audience,
+        Self::Provider,
+        Self::Signature,
+        Self::Bound,
+        Self::Denied,
+        Self::Throttled,
+        Self::Invalid,
+    ];
+
+    /// The label value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Expired => "expired",
+            Self::Audience => "audience",
+            Self::Provider => "provider",
+            Self::Signature => "signature",
+            Self::Bound => "bound",
+            Self::Denied => "denied",
+            Self::Throttled => "throttled",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
@@ -133,6 +189,8 @@ pub struct Metrics {
     aws_throttled: Family<LimitLabel, Counter>,
     eks_auth: Family<ResultLabel, Counter>,
     eks_auth_upstream: Family<ResultLabel, Histogram>,
+    web_identity: [Counter; 9],
+    web_identity_seconds: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -187,6 +245,14 @@ impl Metrics {
         let eks_auth_upstream = Family::<ResultLabel, Histogram>::new_with_constructor(|| {
             Histogram::new(LATENCY_BUCKETS)
         });
+        let web_identity_family = Family::<ResultLabel, Counter>::default();
+        let web_identity = WebIdentityResult::ALL.map(|result| {
+            let result = result.label();
+            web_identity_family
+                .get_or_create(&ResultLabel { result })
+                .clone()
+        });
+        let web_identity_seconds = Histogram::new(AUTHORIZE_BUCKETS);
 
         let reference = registry.sub_registry_with_prefix("aws_iam_authenticator");
         reference.register(
@@ -231,6 +297,16 @@ impl Metrics {
             "AssumeRole of real AWS STS for pods",
             eks_auth_upstream.clone(),
         );
+        ours.register(
+            "sts_web_identity",
+            "Calls of AssumeRoleWithWebIdentity by what they came to",
+            web_identity_family,
+        );
+        ours.register(
+            "sts_web_identity_seconds",
+            "Time that calls of AssumeRoleWithWebIdentity took, asking issuers and API servers included",
+            web_identity_seconds.clone(),
+        );
         Self {
             registry,
             latency,
@@ -242,6 +318,8 @@ impl Metrics {
             aws_throttled,
             eks_auth,
             eks_auth_upstream,
+            web_identity,
+            web_identity_seconds,
         }
     }
 
@@ -350,6 +428,26 @@ impl Metrics {
         self.eks_auth_upstream
             .get_or_create(&ResultLabel { result })
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts a call of AssumeRoleWithWebIdentity, and how long it took unless it was not looked at.
+    pub fn web_identity(&self, result: WebIdentityResult, took: Option<Duration>) {
+        if let Some(counter) = self.web_identity.get(result as usize) {
+            counter.inc();
+        }
+        if let Some(took) = took {
+            self.web_identity_seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Adds the numbers of issuers: those of clusters, and those that are asked for their keys.
+    pub fn register_issuers(
+        &mut self,
+        clusters: Option<Arc<ClusterIssuers>>,
+        others: Arc<WebIdentity>,
+    ) {
+        self.registry
+            .register_collector(Box::new(issuer::Issuers { clusters, others }));
     }
 
     /// The OpenMetrics text.

@@ -134,6 +134,7 @@ impl Finished {
             pod: None,
             resources: &self.resources,
             tls: self.tls,
+            kubernetes: None,
             host: self.host,
         })
     }

@@ -13,6 +13,7 @@
 mod access;
 mod admin;
 mod assume_role;
+mod cluster_issuers;
 mod eks;
 mod eks_auth;
 mod embedded;

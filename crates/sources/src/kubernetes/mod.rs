@@ -8,6 +8,7 @@ mod crd;
 pub(crate) mod list_watch;
 mod projection;
 pub(crate) mod status;
+mod tokens;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use crd::{CrdOptions, CrdWatch};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
+pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
 
 /// Who reports events and writes statuses.
 pub(crate) const CONTROLLER: &str = "countersign.io/mappings";

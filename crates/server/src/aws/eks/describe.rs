@@ -103,10 +103,9 @@ pub(super) fn cluster_member(call: &Call<'_>, cluster: &Cluster, status: Cluster
     Member::Structure(members)
 }
 
-/// `https://BASE/id/ID`, where this service has a public URL.
+/// `https://BASE/id/ID`.
 fn issuer(call: &Call<'_>, cluster: &Cluster) -> Option<String> {
-    let base = call.web_identity?.public_url();
-    (!base.is_empty()).then(|| format!("{base}/id/{}", cluster.id))
+    call.issuers.map(|issuers| issuers.issuer_url(cluster))
 }
 
 /// Where the Kubernetes API is: as it was registered, else a name below the public URL's host that nobody else has.

@@ -1,8 +1,7 @@
 //! AssumeRoleWithWebIdentity (IRSA spec, section 6; STS spec, section 2.3). The call is unsigned: the token is the
 //! credential.
-//!
-//! Check 11 of the specification, whether the pod behind a token still lives, needs a view of the cluster's pods; it is
-//! made where such a view is kept.
+
+use std::time::Instant;
 
 use countersign_arn::{AccountId, Arn};
 use countersign_oidc::{AcceptedToken, IssuerUrl, KeyValue, TokenError, UnverifiedToken};
@@ -21,6 +20,7 @@ use crate::aws::operation::{Answering, Call};
 use crate::aws::query::Member;
 use crate::aws::shape::Input;
 use crate::aws::{ApiError, internal_failure};
+use crate::metrics::WebIdentityResult;
 use crate::outbound;
 use crate::web_identity::WebIdentity;
 
@@ -29,46 +29,121 @@ const ACTION: &str = "sts:AssumeRoleWithWebIdentity";
 /// Finds the provider, has the token verified, decides, and issues.
 pub(super) fn assume_role_with_web_identity<'a>(call: &'a Call<'a>) -> Answering<'a> {
     Box::pin(async move {
-        let refused = |error: TokenError| {
-            tracing::info!(request_id = call.request_id, reason = %error, "web identity token refused");
-            ApiError::from(error)
+        let begun = Instant::now();
+        let exchanged = exchange(call).await;
+        let result = match &exchanged {
+            Ok(_) => WebIdentityResult::Ok,
+            Err(refusal) => refusal.result(),
         };
-        let Some(web) = call.web_identity else {
-            tracing::error!("web identities are not set up");
-            return Err(internal_failure());
-        };
-        let request = WebIdentityRequest::of(&call.input)?;
-        let token = UnverifiedToken::parse(request.token).map_err(refused)?;
-        let found = find_provider(&call.snapshot, web, request.role_arn, token.issuer());
-        let (provider, issuer) = found.map_err(refused)?;
-        // Thumbprints that cannot be read vouch for nobody.
-        let thumbprints: Vec<_> = provider
-            .thumbprints
-            .iter()
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        let verified = web.verify(&token, &issuer, &thumbprints).await;
-        let accepted = verified
-            .and_then(|verified| verified.accept(&provider.client_ids, web.times(), call.now))
-            .map_err(refused)?;
-        let by_idp = accepted.claims().aws.authorize_role(request.role_arn);
-        let facts = Facts {
-            call,
-            request: &request,
-            provider,
-            provider_arn: provider.arn(),
-            token: accepted,
-            role_authorized_by_idp: by_idp.map_err(refused)?,
-            kubernetes_claims: web.shows_kubernetes_claims(issuer.as_str()),
-        };
-        let binding = if web.is_registered(issuer.as_str()) {
-            facts.binding()
-        } else {
-            Binding::default()
-        };
-        let grant = facts.decide()?;
-        facts.issue(grant, binding)
+        call.metrics.web_identity(result, Some(begun.elapsed()));
+        exchanged.map_err(|refusal| match refusal {
+            Refusal::Api(error) => error,
+            Refusal::Token(error) | Refusal::Bound(error) => {
+                tracing::info!(request_id = call.request_id, reason = %error, "web identity token refused");
+                error.into()
+            }
+        })
     })
+}
+
+/// Why nothing is issued.
+enum Refusal {
+    /// The token is no good.
+    Token(TokenError),
+    /// What the token is bound to is not there, or not known to be.
+    Bound(TokenError),
+    /// Anything else.
+    Api(ApiError),
+}
+
+impl Refusal {
+    fn result(&self) -> WebIdentityResult {
+        match self {
+            Self::Token(TokenError::Expired { .. } | TokenError::TooOld { .. }) => {
+                WebIdentityResult::Expired
+            }
+            Self::Token(TokenError::Audience(_)) => WebIdentityResult::Audience,
+            Self::Token(TokenError::NoProvider { .. } | TokenError::OwnToken) => {
+                WebIdentityResult::Provider
+            }
+            Self::Token(_) => WebIdentityResult::Signature,
+            Self::Bound(_) => WebIdentityResult::Bound,
+            Self::Api(error) if error.code == "AccessDenied" => WebIdentityResult::Denied,
+            Self::Api(_) => WebIdentityResult::Invalid,
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+async fn exchange(call: &Call<'_>) -> Result<Member, Refusal> {
+    let Some(web) = call.web_identity else {
+        tracing::error!("web identities are not set up");
+        return Err(internal_failure().into());
+    };
+    let request = WebIdentityRequest::of(&call.input)?;
+    let token = UnverifiedToken::parse(request.token)?;
+    let (provider, issuer) = find_provider(&call.snapshot, web, request.role_arn, token.issuer())?;
+    let cluster = call.issuers.and_then(|issuers| {
+        let cluster = issuers.cluster_of(&call.snapshot, issuer.as_str())?;
+        Some((issuers, &cluster.record))
+    });
+    // Thumbprints that cannot be read vouch for nobody.
+    let thumbprints: Vec<_> = provider
+        .thumbprints
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    let verified = match cluster {
+        Some((issuers, cluster)) => issuers.verify(cluster, &token, call.now).await?,
+        // The issuer of a cluster that is not there: nobody is asked, least of all ourselves.
+        None if call
+            .issuers
+            .is_some_and(|issuers| issuers.is_own(issuer.as_str()))
+            && !web.is_registered(issuer.as_str()) =>
+        {
+            return Err(TokenError::UnknownKey("no cluster has this issuer").into());
+        }
+        None => web.verify(&token, &issuer, &thumbprints).await?,
+    };
+    let accepted = verified.accept(&provider.client_ids, web.times(), call.now)?;
+    let of_ours = cluster.is_some() || web.is_registered(issuer.as_str());
+    if let Some(claims) = accepted.claims().kubernetes.as_ref().filter(|_| of_ours) {
+        call.workload(claims);
+    }
+    if let Some((issuers, cluster)) = cluster {
+        let bound = issuers
+            .bound(cluster, request.token, accepted.claims())
+            .await;
+        issuers.admit(cluster, &bound).map_err(Refusal::Bound)?;
+    }
+    let by_idp = accepted.claims().aws.authorize_role(request.role_arn);
+    let facts = Facts {
+        call,
+        request: &request,
+        provider,
+        provider_arn: provider.arn(),
+        token: accepted,
+        role_authorized_by_idp: by_idp?,
+        kubernetes_claims: web.shows_kubernetes_claims(of_ours),
+    };
+    let binding = if of_ours {
+        facts.binding(cluster.map(|(_, cluster)| cluster.arn()))
+    } else {
+        Binding::default()
+    };
+    let grant = facts.decide()?;
+    Ok(facts.issue(grant, binding)?)
 }
 
 /// The parameters.
@@ -300,12 +375,12 @@ impl Facts<'_> {
     }
 
     /// The workload that the session is for, as a cluster of ours says.
-    fn binding(&self) -> Binding {
+    fn binding(&self, cluster: Option<String>) -> Binding {
         let Some(facts) = &self.token.claims().kubernetes else {
             return Binding::default();
         };
         Binding {
-            cluster: None,
+            cluster: cluster.map(Into::into),
             namespace: Some(facts.namespace.clone()),
             service_account: Some(facts.service_account.name.clone()),
             pod_uid: facts.pod.as_ref().and_then(|pod| pod.uid.clone()),
