@@ -33,8 +33,8 @@ use countersign_store::records::{
     AccessKey, AccessKeyStatus, RecordKey, Role, SECRET_FIELD, TrustPolicy, User,
 };
 use countersign_store::{
-    ClusterPlace, DataDir, Directory, Key, NewPodIdentityAssociation, NewRole, Quotas, Random, RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction,
-    Value,
+    ClusterPlace, DataDir, Directory, Key, NewPodIdentityAssociation, NewRole, Quotas, Random,
+    RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction, Value,
 };
 use jiff::Timestamp;
 

@@ -283,12 +283,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
-    let eks_auth = super::eks_auth::options(
-        own,
-        launch.partition,
-        launch.nodes,
-        launch.embedded_tokens,
-    )?;
+    let eks_auth =
+        super::eks_auth::options(own, launch.partition, launch.nodes, launch.embedded_tokens)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,

@@ -68,14 +68,13 @@ static PARAMETERS: LazyLock<HashMap<&str, Kind>> = LazyLock::new(|| {
     .collect()
 });
 
-static ANSWERS: LazyLock<HashMap<&str, ()>> =
-    LazyLock::new(|| {
-        [ANSWERED, EKS_AUTH_ANSWERED]
-            .into_iter()
-            .flat_map(str::split_whitespace)
-            .map(|name| (name, ()))
-            .collect()
-    });
+static ANSWERS: LazyLock<HashMap<&str, ()>> = LazyLock::new(|| {
+    [ANSWERED, EKS_AUTH_ANSWERED]
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .map(|name| (name, ()))
+        .collect()
+});
 
 static CLASSES: LazyLock<HashMap<&str, (&str, Class)>> = LazyLock::new(|| {
     [

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::store::StoreOption;
-use crate::{EksAuthLimits, StsLimits};
 use crate::audit::AuditOptions;
+use crate::{EksAuthLimits, StsLimits};
 
 /// Who verifies tokens and issues identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -388,9 +388,7 @@ async fn a_pods_token_becomes_credentials_with_the_six_tags() {
     );
     let arn = answer["assumedRoleUser"]["arn"].as_str().unwrap();
     let uuid = arn
-        .strip_prefix(
-            "arn:aws:sts::111122223333:assumed-role/orchard-reader/eks-orchard-picker-0-",
-        )
+        .strip_prefix("arn:aws:sts::111122223333:assumed-role/orchard-reader/eks-orchard-picker-0-")
         .unwrap();
     assert_eq!(uuid.len(), 36);
     let name = arn.rsplit('/').next().unwrap();
@@ -425,8 +423,15 @@ async fn a_pods_token_becomes_credentials_with_the_six_tags() {
     assert_eq!(session.binding.node.as_deref(), Some(NODE));
     assert_eq!(session.binding.association_id.as_deref(), Some(&*id));
     let again = pods.ask(&pods.world.ana, &pods.token("picker")).await.ok();
-    assert_ne!(again["assumedRoleUser"]["arn"], answer["assumedRoleUser"]["arn"]);
-    assert!(pods.metrics.render().contains("countersign_eks_auth_credentials_total{result=\"ok\"} 2"));
+    assert_ne!(
+        again["assumedRoleUser"]["arn"],
+        answer["assumedRoleUser"]["arn"]
+    );
+    assert!(
+        pods.metrics
+            .render()
+            .contains("countersign_eks_auth_credentials_total{result=\"ok\"} 2")
+    );
 }
 
 /// Rows 7, 8, 9 and 10, and the limits of a chain.
@@ -458,14 +463,49 @@ async fn a_target_role_is_assumed_with_the_first_session() {
     let tagged = r#"{"StringEquals":{"aws:PrincipalTag/kubernetes-namespace":"orchard","aws:PrincipalTag/eks-cluster-name":"orchard"},"Null":{"sts:ExternalId":"true","aws:RequestTag/kubernetes-namespace":"true"}}"#;
     let cases: [(&str, &str, &str, String, bool, &str); 7] = [
         // account, role, actions, condition, tags disabled, reason of a refusal
-        ("seven", "first", ASSUME, external(&id("orchard/seven")), true, ""),
-        ("eight", "first", ASSUME, external(&id("orchard/other")), true, "target role"),
-        ("nine", "mute", ASSUME, external(&id("orchard/nine")), true, "target role"),
+        (
+            "seven",
+            "first",
+            ASSUME,
+            external(&id("orchard/seven")),
+            true,
+            "",
+        ),
+        (
+            "eight",
+            "first",
+            ASSUME,
+            external(&id("orchard/other")),
+            true,
+            "target role",
+        ),
+        (
+            "nine",
+            "mute",
+            ASSUME,
+            external(&id("orchard/nine")),
+            true,
+            "target role",
+        ),
         ("tagged", "first", BOTH, tagged.to_owned(), false, ""),
         // Inherited tags need sts:TagSession as well.
-        ("untagged", "first", ASSUME, String::new(), false, "target role"),
+        (
+            "untagged",
+            "first",
+            ASSUME,
+            String::new(),
+            false,
+            "target role",
+        ),
         // With tags there is no external id.
-        ("idle", "first", BOTH, external(&id("orchard/idle")), false, "target role"),
+        (
+            "idle",
+            "first",
+            BOTH,
+            external(&id("orchard/idle")),
+            false,
+            "target role",
+        ),
         ("plain", "first", ASSUME, String::new(), true, ""),
     ];
     for (account, role, actions, condition, disabled, reason) in cases {
@@ -493,8 +533,16 @@ async fn a_target_role_is_assumed_with_the_first_session() {
         assert!(arn.starts_with(&expected), "{arn}");
         assert_eq!(seconds(&answer), 3600, "{account}");
         let session = pods.session(&answer);
-        assert_eq!((session.depth, session.tags.len()), (2, if disabled { 0 } else { 6 }));
-        assert!(session.tags.iter().all(|tag| tag.transitive && tag.inherited));
+        assert_eq!(
+            (session.depth, session.tags.len()),
+            (2, if disabled { 0 } else { 6 })
+        );
+        assert!(
+            session
+                .tags
+                .iter()
+                .all(|tag| tag.transitive && tag.inherited)
+        );
     }
 }
 
@@ -521,7 +569,10 @@ async fn a_session_policy_limits_the_last_session_only() {
         let keys = keys_of(&answer);
         let allowed = [("Action", "GetRole"), ("RoleName", "first")];
         assert_eq!(pods.world.iam(&keys, &allowed).await.0, 200, "{account}");
-        assert_eq!(pods.world.iam(&keys, &[("Action", "ListRoles")]).await.0, 403);
+        assert_eq!(
+            pods.world.iam(&keys, &[("Action", "ListRoles")]).await.0,
+            403
+        );
         assert!(pods.session(&answer).policies.inline.is_some());
     }
 }

@@ -47,7 +47,15 @@ pub(super) fn assume(call: &Call<'_>, asked: Asked<'_>) -> Result<Issued, Refusa
     let association = asked.association;
     let role = find_role(&call.snapshot, &association.role_arn)
         .map(AsRef::as_ref)
-        .ok_or_else(|| refused(call, Hop::First, &association.role_arn, ACTION, "there is no such role"))?;
+        .ok_or_else(|| {
+            refused(
+                call,
+                Hop::First,
+                &association.role_arn,
+                ACTION,
+                "there is no such role",
+            )
+        })?;
     let requested = asked.tags();
     let trust = call.policies.role(&call.snapshot, role);
     PodTrust {
@@ -59,7 +67,15 @@ pub(super) fn assume(call: &Call<'_>, asked: Asked<'_>) -> Result<Issued, Refusa
         role,
     }
     .decide(&trust.trust)
-    .map_err(|not| refused(call, Hop::First, &role.arn, &not.action, not.outcome.as_str()))?;
+    .map_err(|not| {
+        refused(
+            call,
+            Hop::First,
+            &role.arn,
+            &not.action,
+            not.outcome.as_str(),
+        )
+    })?;
     allowed(call, &role.arn);
     let keys: Vec<&str> = requested.iter().map(|tag| &*tag.key).collect();
     // Only what the token says can break a rule: names and uids that no API server gives.
@@ -82,7 +98,9 @@ pub(super) fn assume(call: &Call<'_>, asked: Asked<'_>) -> Result<Issued, Refusa
         federation: None,
         binding: asked.binding(),
         mfa: false,
-        depth: Chain::of(None).next_depth().map_err(crate::aws::ApiError::from)?,
+        depth: Chain::of(None)
+            .next_depth()
+            .map_err(crate::aws::ApiError::from)?,
         signed_with: asked.signed_with,
     }
     .record(call);
@@ -108,7 +126,15 @@ fn assume_target(
         .map_err(crate::aws::ApiError::from)?;
     let target = find_role(&call.snapshot, target_arn)
         .map(AsRef::as_ref)
-        .ok_or_else(|| refused(call, Hop::Target, target_arn, ACTION, "there is no such role"))?;
+        .ok_or_else(|| {
+            refused(
+                call,
+                Hop::Target,
+                target_arn,
+                ACTION,
+                "there is no such role",
+            )
+        })?;
     let asks = AssumeRole {
         tags: !tags.is_empty(),
         ..AssumeRole::default()
@@ -191,10 +217,16 @@ fn policies(
 }
 
 fn session_arn(record: &SessionRecord) -> String {
-    record.principal.caller_arn(record.partition, record.account)
+    record
+        .principal
+        .caller_arn(record.partition, record.account)
 }
 
-fn issue(call: &Call<'_>, record: &SessionRecord, first: Option<String>) -> Result<Issued, Refusal> {
+fn issue(
+    call: &Call<'_>,
+    record: &SessionRecord,
+    first: Option<String>,
+) -> Result<Issued, Refusal> {
     let sealed = seal(call, record)?;
     Ok(Issued {
         arn: session_arn(record),
@@ -318,12 +350,7 @@ fn of_call(call: &Call<'_>, cluster: &Cluster, session_name: &str, keys: &mut Co
     keys.set("sts:RoleSessionName", session_name.to_owned());
 }
 
-fn of_role(
-    call: &Call<'_>,
-    role: &RoleEntry,
-    tags: &[Tag],
-    keys: &mut Context<'static>,
-) {
+fn of_role(call: &Call<'_>, role: &RoleEntry, tags: &[Tag], keys: &mut Context<'static>) {
     let account = role.record.account;
     keys.set("aws:ResourceAccount", account.to_string());
     if let Some(organization) = organization_of(&call.snapshot, account) {
@@ -332,4 +359,3 @@ fn of_role(
     set_tags(keys, "aws:ResourceTag/", tags.iter());
     set_tags(keys, "iam:ResourceTag/", tags.iter());
 }
-

@@ -170,7 +170,11 @@ mod tests {
     fn faults_that_pass_are_never_final() {
         let issuer = || "https://i.example".into();
         let cases: [(Refusal, u16, &str); 20] = [
-            (Refusal::NoCluster("c".into()), 404, "ResourceNotFoundException"),
+            (
+                Refusal::NoCluster("c".into()),
+                404,
+                "ResourceNotFoundException",
+            ),
             (
                 Refusal::NoAssociation {
                     namespace: "n".into(),
@@ -179,24 +183,60 @@ mod tests {
                 404,
                 "ResourceNotFoundException",
             ),
-            (Refusal::InvalidToken("x".into()), 400, "InvalidTokenException"),
-            (Refusal::ExpiredToken { expires: 0 }, 400, "ExpiredTokenException"),
-            (Refusal::NotYourPod("x".into()), 400, "AccessDeniedException"),
+            (
+                Refusal::InvalidToken("x".into()),
+                400,
+                "InvalidTokenException",
+            ),
+            (
+                Refusal::ExpiredToken { expires: 0 },
+                400,
+                "ExpiredTokenException",
+            ),
+            (
+                Refusal::NotYourPod("x".into()),
+                400,
+                "AccessDeniedException",
+            ),
             (Refusal::RoleRefuses, 400, "AccessDeniedException"),
             (Refusal::TargetRefuses, 400, "AccessDeniedException"),
-            (Refusal::Unusable("x".into()), 400, "InvalidRequestException"),
+            (
+                Refusal::Unusable("x".into()),
+                400,
+                "InvalidRequestException",
+            ),
             (Refusal::Throttled, 429, "ThrottlingException"),
-            (Refusal::Unavailable("x"), 503, "ServiceUnavailableException"),
+            (
+                Refusal::Unavailable("x"),
+                503,
+                "ServiceUnavailableException",
+            ),
             (Refusal::Internal, 500, "InternalServerException"),
             (
                 ApiError::new(400, "PackedPolicyTooLarge", "x").into(),
                 400,
                 "InvalidRequestException",
             ),
-            (TokenError::BadSignature.into(), 400, "InvalidTokenException"),
-            (TokenError::UnknownKey("x").into(), 400, "InvalidTokenException"),
-            (TokenError::Audience("x").into(), 400, "InvalidTokenException"),
-            (TokenError::UnsupportedAlgorithm.into(), 400, "InvalidTokenException"),
+            (
+                TokenError::BadSignature.into(),
+                400,
+                "InvalidTokenException",
+            ),
+            (
+                TokenError::UnknownKey("x").into(),
+                400,
+                "InvalidTokenException",
+            ),
+            (
+                TokenError::Audience("x").into(),
+                400,
+                "InvalidTokenException",
+            ),
+            (
+                TokenError::UnsupportedAlgorithm.into(),
+                400,
+                "InvalidTokenException",
+            ),
             (
                 TokenError::Expired { expires: 1, now: 2 }.into(),
                 400,

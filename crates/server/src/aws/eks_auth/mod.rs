@@ -30,26 +30,32 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use self::assume::Asked;
+pub(crate) use self::bearer::{Agent, authenticate, bearer};
 use self::error::Refusal;
 use self::node::CallerNode;
-pub(crate) use self::bearer::{Agent, authenticate, bearer};
 pub use self::options::EksAuthOptions;
 pub use self::real::RealSts;
 use super::ApiError;
 use super::authorize::on;
 use super::operation::{Answer, Answering, Call, Operation, eks_auth};
 use super::query::Member;
-use super::shape::eks_kinds::{POD_CLUSTER_NAME, POD_TOKEN};
-use super::shape::{label, required};
+use super::shape::eks_kinds::{POD_CLUSTER_NAME, POD_TOKEN, TEXT};
+use super::shape::{label, optional, required};
 use super::target::{Resource, Target};
 
 /// The one operation.
 pub(super) const OPERATIONS: &[Operation] = &[eks_auth(
     "AssumeRoleForPodIdentity",
-    ("POST", "/clusters/{clusterName}/assume-role-for-pod-identity"),
+    (
+        "POST",
+        "/clusters/{clusterName}/assume-role-for-pod-identity",
+    ),
     &[
         label("clusterName", "clusterName", POD_CLUSTER_NAME),
         required("token", POD_TOKEN),
+        optional("eksNodeName", TEXT),
+        optional("instanceId", TEXT),
+        optional("zone", TEXT),
     ],
     on(Target::Custom(cluster_resource)),
     Answer::Write(assume_role_for_pod_identity),
@@ -131,7 +137,12 @@ fn assume_role_for_pod_identity<'a>(call: &'a Call<'a>) -> Answering<'a> {
 async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
     let text = call.input.required("token");
     let cluster = cluster_of(call)?.ok_or_else(|| {
-        Refusal::NoCluster(call.input.text("clusterName").unwrap_or_default().to_owned())
+        Refusal::NoCluster(
+            call.input
+                .text("clusterName")
+                .unwrap_or_default()
+                .to_owned(),
+        )
     })?;
     let record = &cluster.record;
     let caller = caller_node(call, cluster).await?;
@@ -164,6 +175,7 @@ async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
         ));
     }
     node::check_pod(&caller, pod.node)?;
+    node::check_stated(call.input.text("eksNodeName"), pod.node)?;
     let entry = call
         .snapshot
         .pod_identity_association(&record.id, pod.namespace, pod.service_account)

@@ -94,7 +94,7 @@ pub(super) async fn named(
         EntryType::Ec2 => NodeNameSource::PrivateDnsNameOrInstanceId,
         _ => NodeNameSource::PrivateDnsName,
     };
-    match nodes.facts(*instance, source).await {
+    match nodes.facts(*instance, &source).await {
         Ok(facts) => {
             let mut names: Vec<String> = facts.private_dns_name.clone().into_iter().collect();
             if *kind == EntryType::Ec2 {
@@ -145,6 +145,22 @@ pub(super) fn check_pod(caller: &CallerNode, node: Option<&str>) -> Result<(), R
     }
 }
 
+/// Whether what a caller says of the pod's node (`eksNodeName`) is what the token says. It proves nothing, and so allows nothing;
+/// instance and zone that come with it are only recorded.
+///
+/// # Errors
+/// `AccessDeniedException` for another node.
+pub(super) fn check_stated(stated: Option<&str>, node: Option<&str>) -> Result<(), Refusal> {
+    match (stated, node) {
+        (Some(stated), Some(node)) if !stated.is_empty() && stated != node => {
+            Err(Refusal::NotYourPod(
+                "The token is of a pod on another node than eksNodeName says.".to_owned(),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,10 +178,27 @@ mod tests {
             (&CallerNode::Other, Some("node-2"), true),
         ];
         for (caller, node, allowed) in cases {
-            assert_eq!(check_pod(caller, node).is_ok(), allowed, "{caller:?} {node:?}");
+            assert_eq!(
+                check_pod(caller, node).is_ok(),
+                allowed,
+                "{caller:?} {node:?}"
+            );
             assert!(check_cluster(caller, "c").is_ok());
         }
         assert!(check_cluster(&CallerNode::Foreign("d".to_owned()), "c").is_err());
         assert!(check_pod(&CallerNode::Named(Vec::new()), Some("x")).is_err());
+        for (stated, node, allowed) in [
+            (Some("a"), Some("a"), true),
+            (Some("a"), Some("b"), false),
+            (Some("a"), None, true),
+            (Some(""), Some("b"), true),
+            (None, Some("b"), true),
+        ] {
+            assert_eq!(
+                check_stated(stated, node).is_ok(),
+                allowed,
+                "{stated:?} {node:?}"
+            );
+        }
     }
 }

@@ -41,7 +41,11 @@ mod tests {
     #[test]
     fn session_names_have_cluster_pod_and_uuid_and_fit() {
         let cases = [
-            ("orchard", "picker-0", format!("eks-orchard-picker-0-{UUID}")),
+            (
+                "orchard",
+                "picker-0",
+                format!("eks-orchard-picker-0-{UUID}"),
+            ),
             ("c1", "worker-7f9d-x2", format!("eks-c1-worker-7f9-{UUID}")),
             (
                 "production-eu-west-1-blue",
@@ -49,7 +53,7 @@ mod tests {
                 format!("eks-production-payments-w-{UUID}"),
             ),
             ("a", "web.example.com", format!("eks-a-web.exampl-{UUID}")),
-("\u{e4}/b", "p\u{1f600}d *", format!("eks---b-p-d---{UUID}")),
+            ("\u{e4}/b", "p\u{1f600}d *", format!("eks---b-p-d---{UUID}")),
         ];
         for (cluster, pod, expected) in cases {
             let name = session_name(cluster, pod, UUID);

@@ -32,10 +32,9 @@ pub(super) struct Pod<'t> {
 /// `InvalidTokenException` for a token that is bound to no pod, or whose claims contradict each other.
 pub(super) fn pod_of(claims: &Claims) -> Result<Pod<'_>, Refusal> {
     let invalid = |why: &str| Refusal::InvalidToken(why.to_owned());
-    let of = claims
-        .kubernetes
-        .as_ref()
-        .ok_or_else(|| invalid("it has no claim kubernetes.io with namespace and service account"))?;
+    let of = claims.kubernetes.as_ref().ok_or_else(|| {
+        invalid("it has no claim kubernetes.io with namespace and service account")
+    })?;
     let account = &of.service_account;
     let subject = ["system:serviceaccount:", &of.namespace, ":", &account.name].concat();
     if *subject != *claims.subject {

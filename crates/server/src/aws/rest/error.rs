@@ -25,7 +25,9 @@ pub(in crate::aws) fn worded(operation: &Operation, error: ApiError) -> ApiError
 fn of_eks_auth(error: ApiError) -> ApiError {
     let (status, code) = match error.code {
         "AccessDenied" => (400, "AccessDeniedException"),
-        "InternalFailure" | "ServiceFailure" | "ServerException" => (500, "InternalServerException"),
+        "InternalFailure" | "ServiceFailure" | "ServerException" => {
+            (500, "InternalServerException")
+        }
         // Sizes and texts of what is stored with an association: another request would not help.
         "PackedPolicyTooLarge" | "MalformedPolicyDocument" => (400, "InvalidRequestException"),
         _ => return generic(error),

@@ -167,9 +167,8 @@ pub(crate) const CLUSTER_NAME_OF_PODS: Pattern =
 pub(crate) const JWT: Pattern = of(
     r"[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+",
     |text| {
-        let is_part = |part: &str| {
-            one_or_more(part, |c| c.is_ascii_alphanumeric() || "-_=".contains(c))
-        };
+        let is_part =
+            |part: &str| one_or_more(part, |c| c.is_ascii_alphanumeric() || "-_=".contains(c));
         text.split('.').count() == 3 && text.split('.').all(is_part)
     },
 );

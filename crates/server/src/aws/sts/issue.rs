@@ -20,7 +20,10 @@ pub(in crate::aws) fn lifetime(now: Timestamp, seconds: u32) -> (Timestamp, Time
 }
 
 /// Seals a session.
-pub(in crate::aws) fn seal(call: &Call<'_>, record: &SessionRecord) -> Result<Credentials, ApiError> {
+pub(in crate::aws) fn seal(
+    call: &Call<'_>,
+    record: &SessionRecord,
+) -> Result<Credentials, ApiError> {
     let unavailable = || {
         ApiError::new(
             503,

@@ -119,7 +119,13 @@ async fn the_bucket_policy_allows_this_pod_and_refuses_another_namespace_cluster
     claims["iss"] = pods.issuer("111122223333", "meadow").into();
     let body = json!({ "token": pods.key.sign(&claims).unwrap() }).to_string();
     let path = "/clusters/meadow/assume-role-for-pod-identity";
-    let headers = signed(&pods.world.ana, "eks-auth", ("POST", path), body.as_bytes(), now());
+    let headers = signed(
+        &pods.world.ana,
+        "eks-auth",
+        ("POST", path),
+        body.as_bytes(),
+        now(),
+    );
     let other = pods.send(path, body.as_bytes(), &headers).await.ok();
     assert!(!may_read(&pods, &other, "orchard/apples.csv"));
 

@@ -47,19 +47,51 @@ async fn an_agent_shows_its_own_token_in_the_place_of_a_signature() {
         ("empty", String::new(), 403, unrecognized, ""),
         ("no JWT", "opaque".into(), 403, unrecognized, ""),
         ("a pod's token", good.clone(), 403, unrecognized, "audience"),
-        ("another key", other.sign(&pods.claims("picker")).unwrap(), 403, unrecognized, ""),
-        ("another issuer", pods.agent(|c| c["iss"] = "https://x.example/id/1".into()), 403, unrecognized, "no cluster of this name"),
+        (
+            "another key",
+            other.sign(&pods.claims("picker")).unwrap(),
+            403,
+            unrecognized,
+            "",
+        ),
+        (
+            "another issuer",
+            pods.agent(|c| c["iss"] = "https://x.example/id/1".into()),
+            403,
+            unrecognized,
+            "no cluster of this name",
+        ),
         // It is renewed: no pod's cached credentials may be dropped for it.
-        ("expired", pods.agent(|c| c["exp"] = (at - 100).into()), 403, unrecognized, "expired"),
-        ("not bound", pods.agent(|c| c["kubernetes.io"]["pod"] = Value::Null), 403, unrecognized, "not bound to a pod"),
-        ("no node", pods.agent(|c| c["kubernetes.io"]["node"] = Value::Null), 400, denied, "does not name its node"),
+        (
+            "expired",
+            pods.agent(|c| c["exp"] = (at - 100).into()),
+            403,
+            unrecognized,
+            "expired",
+        ),
+        (
+            "not bound",
+            pods.agent(|c| c["kubernetes.io"]["pod"] = Value::Null),
+            403,
+            unrecognized,
+            "not bound to a pod",
+        ),
+        (
+            "no node",
+            pods.agent(|c| c["kubernetes.io"]["node"] = Value::Null),
+            400,
+            denied,
+            "does not name its node",
+        ),
         (
             "another service account",
             pods.agent(|c| {
                 c["sub"] = "system:serviceaccount:kube-system:other".into();
                 c["kubernetes.io"]["serviceaccount"]["name"] = "other".into();
             }),
-            400, denied, "kube-system:other is not one of the agents",
+            400,
+            denied,
+            "kube-system:other is not one of the agents",
         ),
         (
             "another namespace",
@@ -67,22 +99,37 @@ async fn an_agent_shows_its_own_token_in_the_place_of_a_signature() {
                 c["sub"] = "system:serviceaccount:orchard:countersign-agent".into();
                 c["kubernetes.io"]["namespace"] = "orchard".into();
             }),
-            400, denied, "not one of the agents",
+            400,
+            denied,
+            "not one of the agents",
         ),
         (
             "another node",
             pods.agent(|c| c["kubernetes.io"]["node"]["name"] = "ip-10-0-0-2.ec2.internal".into()),
-            400, denied, "another node",
+            400,
+            denied,
+            "another node",
         ),
     ];
     for (what, bearer, status, code, message) in cases {
         let reply = pods.bear(&bearer, &good, &[]).await;
-        assert_eq!((reply.status, &*reply.code), (status, code), "{what}: {reply:?}");
-        assert!(reply.body["message"].as_str().unwrap().contains(message), "{what}: {reply:?}");
+        assert_eq!(
+            (reply.status, &*reply.code),
+            (status, code),
+            "{what}: {reply:?}"
+        );
+        assert!(
+            reply.body["message"].as_str().unwrap().contains(message),
+            "{what}: {reply:?}"
+        );
     }
-    pods.bear(&agent, &good, &[("x-countersign-node", "ip-10-0-0-2.ec2.internal")])
-        .await
-        .refused(400, denied, "X-Countersign-Node");
+    pods.bear(
+        &agent,
+        &good,
+        &[("x-countersign-node", "ip-10-0-0-2.ec2.internal")],
+    )
+    .await
+    .refused(400, denied, "X-Countersign-Node");
     // The agent's own node is no help where the pod's is not known.
     let mut claims = pods.claims("picker");
     claims["kubernetes.io"]["node"] = Value::Null;
@@ -132,9 +179,11 @@ async fn the_issuer_says_which_cluster_of_a_name_is_meant() {
     let issuer = pods.issuer("444455556666", CLUSTER);
     let agent = pods.agent(|c| c["iss"] = issuer.as_str().into());
     // The pod is of the other one.
-    pods.bear(&agent, &pods.token("picker"), &[])
-        .await
-        .refused(400, "InvalidTokenException", "issuer");
+    pods.bear(&agent, &pods.token("picker"), &[]).await.refused(
+        400,
+        "InvalidTokenException",
+        "issuer",
+    );
     pods.bear(&pods.agent(|_| ()), &pods.token("picker"), &[])
         .await
         .ok();

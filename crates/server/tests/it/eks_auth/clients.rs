@@ -51,6 +51,7 @@ who = boto3.client("sts", endpoint_url=url, region_name="us-east-1", aws_access_
     aws_secret_access_key=given["secretAccessKey"], aws_session_token=given["sessionToken"]).get_caller_identity()
 print(json.dumps({
     "missing": [f"{name}.{member}" for name, shape in client.meta.service_model.operation_model("AssumeRoleForPodIdentity").output_shape.members.items()
+        if name in client.meta.service_model.operation_model("AssumeRoleForPodIdentity").output_shape.required_members
         for member in (shape.members if shape.type_name == "structure" else [""])
         if not (answer[name][member] if member else answer[name])],
     "expires": given["expiration"].timestamp(),
@@ -108,8 +109,16 @@ async fn boto3_gets_all_members_and_typed_errors() {
     assert_eq!(
         printed["errors"],
         json!([
-            ["ResourceNotFoundException", 404, "ResourceNotFoundException"],
-            ["ResourceNotFoundException", 404, "ResourceNotFoundException"],
+            [
+                "ResourceNotFoundException",
+                404,
+                "ResourceNotFoundException"
+            ],
+            [
+                "ResourceNotFoundException",
+                404,
+                "ResourceNotFoundException"
+            ],
             ["InvalidTokenException", 400, "InvalidTokenException"],
         ])
     );

@@ -89,7 +89,8 @@ async fn pods_get_credentials_of_real_sts() {
         .role("untagged", &trusts(ACCOUNT, ASSUME, ""))
         .await;
     aws.world.allow_role("untagged", ALL).await;
-    let external = r#"{"StringEquals":{"sts:ExternalId":"us-east-1/111122223333/orchard/orchard/far"}}"#;
+    let external =
+        r#"{"StringEquals":{"sts:ExternalId":"us-east-1/111122223333/orchard/orchard/far"}}"#;
     let far = aws
         .world
         .role("far", &trusts(ACCOUNT, ASSUME, external))
@@ -99,7 +100,9 @@ async fn pods_get_credentials_of_real_sts() {
     let answer = pods.ask(&pods.world.ana, &pods.token("picker")).await.ok();
     let arn = answer["assumedRoleUser"]["arn"].as_str().unwrap();
     assert!(
-        arn.starts_with("arn:aws:sts::111122223333:assumed-role/orchard-reader/eks-orchard-picker-0-"),
+        arn.starts_with(
+            "arn:aws:sts::111122223333:assumed-role/orchard-reader/eks-orchard-picker-0-"
+        ),
         "{arn}"
     );
     // They are credentials of that STS, and not of ours.
@@ -135,7 +138,10 @@ async fn pods_get_credentials_of_real_sts() {
         .await
         .refused(400, "AccessDeniedException", "associated role");
     let text = pods.metrics.render();
-    assert!(text.contains(r#"countersign_eks_auth_upstream_seconds_count{result="ok"}"#), "{text}");
+    assert!(
+        text.contains(r#"countersign_eks_auth_upstream_seconds_count{result="ok"}"#),
+        "{text}"
+    );
     assert!(text.contains(r#"countersign_eks_auth_upstream_seconds_count{result="refused"}"#));
 }
 

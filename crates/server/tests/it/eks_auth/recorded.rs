@@ -40,7 +40,9 @@ async fn a_record_names_pod_node_association_and_both_sessions_and_no_secret() {
     let one = pods.ask(&pods.world.ana, &good).await.ok();
     let two = pods.ask(&pods.world.ana, &pods.token("two")).await.ok();
     pods.ask(&pods.world.ana, &pods.token("owner")).await;
-    pods.world.iam(&keys_of(&two), &[("Action", "ListRoles")]).await;
+    pods.world
+        .iam(&keys_of(&two), &[("Action", "ListRoles")])
+        .await;
     assert!(audit.stop(Duration::from_secs(10)));
     let text = std::fs::read_to_string(&path).unwrap();
     for secret in [
@@ -71,7 +73,8 @@ async fn a_record_names_pod_node_association_and_both_sessions_and_no_secret() {
     );
     assert_eq!(answered["assumedRoleUser"], one["assumedRoleUser"]);
     assert_eq!(answered["podIdentityAssociation"]["associationId"], id);
-    let pod = |record: &Value| record["additionalEventData"]["countersign"]["podCredentials"].clone();
+    let pod =
+        |record: &Value| record["additionalEventData"]["countersign"]["podCredentials"].clone();
     assert_eq!(
         pod(record),
         json!({
@@ -79,7 +82,12 @@ async fn a_record_names_pod_node_association_and_both_sessions_and_no_secret() {
             "node": NODE, "association": one["podIdentityAssociation"]["associationArn"], "session": one["assumedRoleUser"]["arn"],
         })
     );
-    let name = two["assumedRoleUser"]["arn"].as_str().unwrap().rsplit('/').next().unwrap();
+    let name = two["assumedRoleUser"]["arn"]
+        .as_str()
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap();
     assert_eq!(
         pod(&records[1])["firstSession"],
         format!("arn:aws:sts::111122223333:assumed-role/first/{name}")
@@ -90,5 +98,8 @@ async fn a_record_names_pod_node_association_and_both_sessions_and_no_secret() {
     assert!(pod(&records[2])["session"].is_null());
     // What the pod does with its credentials is traced to it.
     let by = &records[3]["additionalEventData"]["countersign"]["podIdentity"];
-    assert_eq!((&by["podUid"], &by["namespace"]), (&json!(UID), &json!("orchard")));
+    assert_eq!(
+        (&by["podUid"], &by["namespace"]),
+        (&json!(UID), &json!("orchard"))
+    );
 }

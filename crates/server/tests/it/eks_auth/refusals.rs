@@ -22,7 +22,7 @@ async fn tokens_are_refused_with_the_reason() {
         use base64::Engine as _;
         let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
         let header = encode(r#"{"alg":"none","typ":"JWT"}"#);
-        format!("{header}.{}.x", signed_part.split('.').nth(1).unwrap())
+        format!("{header}.{}.AAAA", signed_part.split('.').nth(1).unwrap())
     };
     let (invalid, expired) = ("InvalidTokenException", "ExpiredTokenException");
     let (missing, parameter) = ("ResourceNotFoundException", "InvalidParameterException");
@@ -32,50 +32,146 @@ async fn tokens_are_refused_with_the_reason() {
         ("an empty part", "a..c".into(), 400, parameter, "token"),
         ("other letters", "a.b+.c".into(), 400, parameter, "token"),
         ("no JSON", "a.b.c".into(), 400, invalid, ""),
-        ("too long", format!("{good}{}", "A".repeat(20_000)), 400, invalid, ""),
+        (
+            "too long",
+            format!("{good}{}", "A".repeat(20_000)),
+            400,
+            invalid,
+            "",
+        ),
         ("alg none", none, 400, invalid, "must be signed with"),
-        ("another key", other.sign(&pods.claims("picker")).unwrap(), 400, invalid, "key of the cluster"),
-        ("a cut signature", good[..good.len() - 4].to_owned(), 400, invalid, "signature"),
+        (
+            "another key",
+            other.sign(&pods.claims("picker")).unwrap(),
+            400,
+            invalid,
+            "key of the cluster",
+        ),
+        (
+            "a cut signature",
+            good[..good.len() - 4].to_owned(),
+            400,
+            invalid,
+            "signature",
+        ),
         (
             "issuer of another cluster",
-            changed(&|c| c["iss"] = "https://issuer.countersign.internal/id/00000000000000000000000000000000".into()),
-            400, invalid, "issuer",
+            changed(&|c| {
+                c["iss"] =
+                    "https://issuer.countersign.internal/id/00000000000000000000000000000000".into()
+            }),
+            400,
+            invalid,
+            "issuer",
         ),
-        ("a final slash", changed(&|c| c["iss"] = format!("{}/", c["iss"].as_str().unwrap()).into()), 400, invalid, "issuer"),
-        ("audience of STS", changed(&|c| c["aud"] = json!(["sts.amazonaws.com"])), 400, invalid, "audience"),
-        ("audience of the API server", changed(&|c| c["aud"] = json!("https://kubernetes.default.svc")), 400, invalid, "audience"),
-        ("expired", changed(&|c| c["exp"] = (at - 61).into()), 400, expired, "must be before the expiration date/time 2026-03-14T09:25:52Z"),
-        ("of the future", changed(&|c| c["nbf"] = (at + 120).into()), 400, invalid, "not yet valid"),
-        ("no Kubernetes claims", changed(&|c| c["kubernetes.io"] = Value::Null), 400, invalid, "kubernetes.io"),
-        ("no pod", changed(&|c| c["kubernetes.io"]["pod"] = Value::Null), 400, invalid, "not bound to a pod"),
-        ("no uid of the pod", changed(&|c| c["kubernetes.io"]["pod"]["uid"] = Value::Null), 400, invalid, "uid of its pod"),
+        (
+            "a final slash",
+            changed(&|c| c["iss"] = format!("{}/", c["iss"].as_str().unwrap()).into()),
+            400,
+            invalid,
+            "issuer",
+        ),
+        (
+            "audience of STS",
+            changed(&|c| c["aud"] = json!(["sts.amazonaws.com"])),
+            400,
+            invalid,
+            "audience",
+        ),
+        (
+            "audience of the API server",
+            changed(&|c| c["aud"] = json!("https://kubernetes.default.svc")),
+            400,
+            invalid,
+            "audience",
+        ),
+        (
+            "expired",
+            changed(&|c| c["exp"] = (at - 61).into()),
+            400,
+            expired,
+            "must be before the expiration date/time 2026-03-14T09:25:52Z",
+        ),
+        (
+            "of the future",
+            changed(&|c| c["nbf"] = (at + 120).into()),
+            400,
+            invalid,
+            "not yet valid",
+        ),
+        (
+            "no Kubernetes claims",
+            changed(&|c| c["kubernetes.io"] = Value::Null),
+            400,
+            invalid,
+            "kubernetes.io",
+        ),
+        (
+            "no pod",
+            changed(&|c| c["kubernetes.io"]["pod"] = Value::Null),
+            400,
+            invalid,
+            "not bound to a pod",
+        ),
+        (
+            "no uid of the pod",
+            changed(&|c| c["kubernetes.io"]["pod"]["uid"] = Value::Null),
+            400,
+            invalid,
+            "uid of its pod",
+        ),
         (
             "no uid of the account",
             changed(&|c| c["kubernetes.io"]["serviceaccount"]["uid"] = Value::Null),
-            400, invalid, "uid of its service account",
+            400,
+            invalid,
+            "uid of its service account",
         ),
-        ("another subject", changed(&|c| c["sub"] = "system:serviceaccount:orchard:owner".into()), 400, invalid, "subject"),
+        (
+            "another subject",
+            changed(&|c| c["sub"] = "system:serviceaccount:orchard:owner".into()),
+            400,
+            invalid,
+            "subject",
+        ),
         (
             "a pod name that is no tag",
             changed(&|c| c["kubernetes.io"]["pod"]["name"] = "a<b>".into()),
-            400, invalid, "session tags",
+            400,
+            invalid,
+            "session tags",
         ),
-        ("no association", pods.token("owner"), 404, missing, "service account owner in namespace orchard"),
+        (
+            "no association",
+            pods.token("owner"),
+            404,
+            missing,
+            "service account owner in namespace orchard",
+        ),
         (
             "another namespace",
             changed(&|c| {
                 c["sub"] = "system:serviceaccount:meadow:picker".into();
                 c["kubernetes.io"]["namespace"] = "meadow".into();
             }),
-            404, missing, "in namespace meadow",
+            404,
+            missing,
+            "in namespace meadow",
         ),
     ];
     for (what, token, status, code, message) in cases {
         let reply = pods.ask(&pods.world.ana, &token).await;
-        assert_eq!((reply.status, &*reply.code), (status, code), "{what}: {reply:?}");
+        assert_eq!(
+            (reply.status, &*reply.code),
+            (status, code),
+            "{what}: {reply:?}"
+        );
         let said = reply.body["message"].as_str().unwrap();
         assert!(said.contains(message), "{what}: {said}");
-        assert!(!said.contains(&token), "{what}: the token is in the message");
+        assert!(
+            !said.contains(&token),
+            "{what}: the token is in the message"
+        );
     }
     // Clocks differ: a token that ran out a moment ago is still good.
     pods.ask(&pods.world.ana, &changed(&|c| c["exp"] = (at - 30).into()))
@@ -95,22 +191,96 @@ async fn the_trust_policy_decides_by_cluster_account_and_tags() {
         (ASSUME, String::new(), false, false),
         (ASSUME, String::new(), true, true),
         (BOTH, String::new(), false, true),
-        (BOTH, equals("aws:RequestTag/kubernetes-namespace", "orchard"), false, true),
-        (BOTH, equals("aws:RequestTag/kubernetes-namespace", "meadow"), false, false),
-        (BOTH, equals("aws:RequestTag/kubernetes-namespace", "orchard"), true, false),
-        (BOTH, equals("aws:RequestTag/kubernetes-service-account", "sa7"), false, true),
-        (BOTH, equals("aws:RequestTag/kubernetes-pod-uid", UID), false, true),
-        (BOTH, equals("aws:RequestTag/eks-cluster-arn", CLUSTER_ARN), false, true),
-        (BOTH, equals("aws:RequestTag/eks-cluster-name", "prod"), false, false),
-        (BOTH, equals("aws:SourceAccount", "111122223333"), false, true),
-        (BOTH, equals("aws:SourceAccount", "444455556666"), false, false),
-        (BOTH, condition("ArnEquals", "aws:SourceArn", CLUSTER_ARN), true, true),
-        (BOTH, condition("ArnEquals", "aws:SourceArn", "arn:aws:eks:us-east-1:111122223333:cluster/x"), true, false),
-        (BOTH, equals("aws:SourceOrgID", "o-exampleorg1"), false, true),
+        (
+            BOTH,
+            equals("aws:RequestTag/kubernetes-namespace", "orchard"),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/kubernetes-namespace", "meadow"),
+            false,
+            false,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/kubernetes-namespace", "orchard"),
+            true,
+            false,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/kubernetes-service-account", "sa6"),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/kubernetes-pod-uid", UID),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/eks-cluster-arn", CLUSTER_ARN),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            equals("aws:RequestTag/eks-cluster-name", "prod"),
+            false,
+            false,
+        ),
+        (
+            BOTH,
+            equals("aws:SourceAccount", "111122223333"),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            equals("aws:SourceAccount", "444455556666"),
+            false,
+            false,
+        ),
+        (
+            BOTH,
+            condition("ArnEquals", "aws:SourceArn", CLUSTER_ARN),
+            true,
+            true,
+        ),
+        (
+            BOTH,
+            condition(
+                "ArnEquals",
+                "aws:SourceArn",
+                "arn:aws:eks:us-east-1:111122223333:cluster/x",
+            ),
+            true,
+            false,
+        ),
+        (
+            BOTH,
+            equals("aws:SourceOrgID", "o-exampleorg1"),
+            false,
+            true,
+        ),
         (BOTH, equals("aws:SourceOrgID", "o-other"), false, false),
         (BOTH, equals("aws:PrincipalServiceName", PODS), false, true),
-        (BOTH, condition("Bool", "aws:PrincipalIsAWSService", "true"), false, true),
-        (BOTH, condition("StringLike", "sts:RoleSessionName", "eks-orchard-*"), false, true),
+        (
+            BOTH,
+            condition("Bool", "aws:PrincipalIsAWSService", "true"),
+            false,
+            true,
+        ),
+        (
+            BOTH,
+            condition("StringLike", "sts:RoleSessionName", "eks-orchard-*"),
+            false,
+            true,
+        ),
         (BOTH, condition("Null", "aws:SourceIp", "true"), false, true),
     ];
     for (at, (actions, condition, disabled, allowed)) in cases.iter().enumerate() {
@@ -140,12 +310,18 @@ async fn the_trust_policy_decides_by_cluster_account_and_tags() {
         .await
         .refused(400, "AccessDeniedException", "associated role");
     let service = pods
-        .role("111122223333", "ec2", &trusts_pods(BOTH, "").replace(PODS, "ec2.amazonaws.com"))
+        .role(
+            "111122223333",
+            "ec2",
+            &trusts_pods(BOTH, "").replace(PODS, "ec2.amazonaws.com"),
+        )
         .await;
     pods.associate("ec2", &service, |_| ()).await;
-    pods.ask(&pods.world.ana, &pods.token("ec2"))
-        .await
-        .refused(400, "AccessDeniedException", "associated role");
+    pods.ask(&pods.world.ana, &pods.token("ec2")).await.refused(
+        400,
+        "AccessDeniedException",
+        "associated role",
+    );
 }
 
 /// The caller's rows of the error table, and the order of the checks.
@@ -168,7 +344,10 @@ async fn callers_are_refused_before_anything_is_told() {
         )
     };
     pods.world
-        .allow_user("bob", &allow("arn:aws:eks:us-east-1:111122223333:cluster/other"))
+        .allow_user(
+            "bob",
+            &allow("arn:aws:eks:us-east-1:111122223333:cluster/other"),
+        )
         .await;
     pods.ask(&pods.world.bob, &good)
         .await
@@ -181,7 +360,11 @@ async fn callers_are_refused_before_anything_is_told() {
     let at = |path, service| signed(&pods.world.ana, service, ("POST", path), body, now());
     let absent = "/clusters/absent/assume-role-for-pod-identity";
     let reply = pods.send(absent, body, &at(absent, "eks-auth")).await;
-    reply.refused(404, "ResourceNotFoundException", "No cluster found for name: absent.");
+    reply.refused(
+        404,
+        "ResourceNotFoundException",
+        "No cluster found for name: absent.",
+    );
     let bad = "/clusters/-x/assume-role-for-pod-identity";
     let reply = pods.send(bad, body, &at(bad, "eks-auth")).await;
     reply.refused(400, "InvalidParameterException", "clusterName");
@@ -191,7 +374,13 @@ async fn callers_are_refused_before_anything_is_told() {
     unsigned.refused(403, "MissingAuthenticationTokenException", "");
     let of_eks = pods.send(PATH, body, &at(PATH, "eks")).await;
     assert_eq!(of_eks.status, 403, "{of_eks:?}");
-    assert!(of_eks.body["message"].as_str().unwrap().contains("eks-auth"), "{of_eks:?}");
+    assert!(
+        of_eks.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("eks-auth"),
+        "{of_eks:?}"
+    );
     let forged = Keys {
         secret: "a".repeat(40),
         ..pods.world.ana.clone()
@@ -206,10 +395,18 @@ async fn callers_are_refused_before_anything_is_told() {
         .await
         .refused(403, "UnrecognizedClientException", "");
     for body in ["", "{}", r#"{"token":null}"#] {
-        let headers = signed(&pods.world.ana, "eks-auth", ("POST", PATH), body.as_bytes(), now());
-        pods.send(PATH, body.as_bytes(), &headers)
-            .await
-            .refused(400, "InvalidParameterException", "token");
+        let headers = signed(
+            &pods.world.ana,
+            "eks-auth",
+            ("POST", PATH),
+            body.as_bytes(),
+            now(),
+        );
+        pods.send(PATH, body.as_bytes(), &headers).await.refused(
+            400,
+            "InvalidParameterException",
+            "token",
+        );
     }
     let number = br#"{"token":1}"#;
     let headers = signed(&pods.world.ana, "eks-auth", ("POST", PATH), number, now());
@@ -239,10 +436,18 @@ async fn a_pod_that_is_gone_gets_nothing_and_what_is_not_known_passes() {
     claims["iss"] = pods.issuer("111122223333", "bare").into();
     let body = json!({ "token": pods.key.sign(&claims).unwrap() }).to_string();
     let path = "/clusters/bare/assume-role-for-pod-identity";
-    let headers = signed(&pods.world.ana, "eks-auth", ("POST", path), body.as_bytes(), now());
-    pods.send(path, body.as_bytes(), &headers)
-        .await
-        .refused(503, "ServiceUnavailableException", "keys");
+    let headers = signed(
+        &pods.world.ana,
+        "eks-auth",
+        ("POST", path),
+        body.as_bytes(),
+        now(),
+    );
+    pods.send(path, body.as_bytes(), &headers).await.refused(
+        503,
+        "ServiceUnavailableException",
+        "keys",
+    );
 }
 
 #[tokio::test]
@@ -251,7 +456,9 @@ async fn nodes_ask_for_their_own_pods_in_their_own_cluster() {
     pods.picker().await;
     pods.cluster("111122223333", "meadow").await;
     let good = pods.token("picker");
-    let own = pods.node("hybrid", CLUSTER, EntryType::HybridLinux, NODE).await;
+    let own = pods
+        .node("hybrid", CLUSTER, EntryType::HybridLinux, NODE)
+        .await;
     pods.ask(&own, &good).await.ok();
     let other = pods
         .world
@@ -268,7 +475,24 @@ async fn nodes_ask_for_their_own_pods_in_their_own_cluster() {
     // Tokens of older API servers do not name the node.
     let mut claims = pods.claims("picker");
     claims["kubernetes.io"]["node"] = Value::Null;
-    pods.ask(&other, &pods.key.sign(&claims).unwrap()).await.ok();
+    pods.ask(&other, &pods.key.sign(&claims).unwrap())
+        .await
+        .ok();
+    // What a caller says of itself allows nothing, and must not be wrong.
+    for (node, status) in [(NODE, 200), ("ip-10-0-0-2.ec2.internal", 400)] {
+        let body =
+            json!({"token": good, "eksNodeName": node, "instanceId": "i-1", "zone": "use1-az1"});
+        let body = body.to_string();
+        let headers = signed(
+            &pods.world.ana,
+            "eks-auth",
+            ("POST", PATH),
+            body.as_bytes(),
+            now(),
+        );
+        let reply = pods.send(PATH, body.as_bytes(), &headers).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
     // Which instance has which name is not known here.
     let instance = pods
         .node("ec2", CLUSTER, EntryType::Ec2Linux, "i-0123456789abcdef0")
@@ -276,7 +500,12 @@ async fn nodes_ask_for_their_own_pods_in_their_own_cluster() {
     pods.ask(&instance, &good).await.ok();
     // Row 14.
     let foreign = pods
-        .node("foreign", "meadow", EntryType::Ec2Linux, "i-0123456789abcdef1")
+        .node(
+            "foreign",
+            "meadow",
+            EntryType::Ec2Linux,
+            "i-0123456789abcdef1",
+        )
         .await;
     pods.ask(&foreign, &good).await.refused(
         400,
