@@ -231,6 +231,8 @@ async fn pod_identity(issuer: &SigningKey, time: Duration) {
     let data = dir.path().join("data");
     let (key_id, secret) = first_start(Command::new(common::BINARY), &data, dir.path());
     let cluster_id = associate(&data, issuer).await;
+    // The store is let go of by a task of its own.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let config = dir.path().join("config.yaml");
     std::fs::write(
         &config,
