@@ -1,5 +1,5 @@
-//! STS over keep-alive: GetCallerIdentity and AssumeRole, both signed, and AssumeRoleWithWebIdentity with a token of RS256:
-//! throughput, server CPU and latency; and a large account.
+//! STS over keep-alive: GetCallerIdentity and AssumeRole, both signed, and AssumeRoleWithWebIdentity with a token of RS256; EKS
+//! Auth: AssumeRoleForPodIdentity, signed, with a token of RS256: throughput, server CPU and latency; and a large account.
 //!
 //! The server is the real command in its own process; the load comes from this one, on the same machine. The baseline is moto's
 //! server, in the same run, where `MOTO_SERVER` names its program; without it no ratio is printed.
@@ -33,8 +33,8 @@ use countersign_store::records::{
     AccessKey, AccessKeyStatus, RecordKey, Role, SECRET_FIELD, TrustPolicy, User,
 };
 use countersign_store::{
-    DataDir, Key, Random, RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction,
-    Value,
+    ClusterPlace, DataDir, Directory, Key, NewPodIdentityAssociation, NewRole, Quotas, Random,
+    RedbOptions, RootKeySource, Sealer, SecretString, Store, Transaction, Value,
 };
 use jiff::Timestamp;
 
@@ -61,18 +61,20 @@ impl Client {
     }
 
     fn request(&self, body: &str, n: usize) -> Vec<u8> {
+        let form = "application/x-www-form-urlencoded; charset=utf-8";
+        self.request_to("/", form, body, n)
+    }
+
+    fn request_to(&self, path: &str, content_type: &str, body: &str, n: usize) -> Vec<u8> {
         let number = n.to_string();
         let headers = [
             ("host", self.host.as_bytes()),
-            (
-                "content-type",
-                b"application/x-www-form-urlencoded; charset=utf-8".as_slice(),
-            ),
+            ("content-type", content_type.as_bytes()),
             ("x-request-number", number.as_bytes()),
         ];
         let request = Request {
             method: "POST",
-            path: b"/",
+            path: path.as_bytes(),
             query: None,
             headers: &headers,
             forwarded_host: None,
@@ -87,7 +89,7 @@ impl Client {
         let signed = Signer::new(credentials, "us-east-1", self.service)
             .sign(&request, Timestamp::now())
             .unwrap();
-        let mut text = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        let mut text = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             text.push_str(&format!(
                 "{name}: {}\r\n",
@@ -219,7 +221,122 @@ async fn main() {
     }
     println!("memory: {:.1} MiB", server.memory_mib());
     drop(server);
+    pod_identity(&issuer, time).await;
     large_account().await;
+}
+
+/// AssumeRoleForPodIdentity: every request with the token of another pod, of one service account.
+async fn pod_identity(issuer: &SigningKey, time: Duration) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key_id, secret) = first_start(Command::new(common::BINARY), &data, dir.path());
+    let cluster_id = associate(&data, issuer).await;
+    // The store is let go of by a task of its own.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let config = dir.path().join("config.yaml");
+    std::fs::write(
+        &config,
+        "countersign:\n  limits: {eksAuthPerCaller: 0, eksAuthPerAccount: 0}\n",
+    )
+    .unwrap();
+    let config = config.display().to_string();
+    let server = Server::start("up", dir, &["--events", "off", "--config", &config]);
+    let target = Target::plain(&server.field("endpointUrl"));
+    let client = Client {
+        key_id,
+        secret: SecretKey::new(secret),
+        host: target.address().to_owned(),
+        service: "eks-auth",
+    };
+    let now = Timestamp::now().as_second();
+    let requests: Vec<Vec<u8>> = (0..SIGNED)
+        .map(|n| {
+            let uid = format!("5b0f6f5e-9d4b-4a7e-8a55-{n:012x}");
+            let claims = serde_json::json!({
+                "iss": format!("https://issuer.countersign.internal/id/{cluster_id}"),
+                "sub": "system:serviceaccount:bench:bench", "aud": ["pods.eks.amazonaws.com"],
+                "iat": now, "nbf": now, "exp": now + 86_400,
+                "kubernetes.io": {
+                    "namespace": "bench", "serviceaccount": {"name": "bench", "uid": uid},
+                    "pod": {"name": format!("bench-{n}"), "uid": uid},
+                },
+            });
+            let body = serde_json::json!({ "token": issuer.sign(&claims).unwrap() }).to_string();
+            let path = "/clusters/demo/assume-role-for-pod-identity";
+            client.request_to(path, "application/json", &body, n)
+        })
+        .collect();
+    let wanted = b"sessionToken";
+    one(&target, &requests[0], wanted).await;
+    let load = saturate(|| server.cpu(), &target, 16, time, &requests, wanted).await;
+    println!(
+        "AssumeRoleForPodIdentity, RS256, 16 connections: {:.0}/s, {:.1} us server CPU",
+        load.per_second, load.cpu_micros
+    );
+    let half = load.per_second / 2.0;
+    let [p50, p99, p999] = paced(&target, half, time, &requests, wanted).await;
+    println!(
+        "AssumeRoleForPodIdentity at half the maximum: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms"
+    );
+}
+
+/// Gives the cluster `demo` the keys of its tokens, and a service account with a role; the cluster's id.
+async fn associate(data: &Path, issuer: &SigningKey) -> String {
+    let opened = DataDir::open(
+        data,
+        RootKeySource::DataDir,
+        &Random::system(),
+        &RedbOptions::default(),
+    )
+    .unwrap();
+    let sealer = Sealer::new(&opened.root_key, &[]).unwrap();
+    let directory = Directory::open(
+        Arc::new(opened.store) as _,
+        sealer,
+        Random::system(),
+        Quotas::default(),
+    )
+    .await
+    .unwrap();
+    let (account, now): (AccountId, _) = (ACCOUNT.parse().unwrap(), Timestamp::now());
+    let role = NewRole {
+        account,
+        name: "pods".into(),
+        path: "/".into(),
+        trust: TrustPolicy {
+            document: r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"pods.eks.amazonaws.com"},"Action":["sts:AssumeRole","sts:TagSession"]}}"#.into(),
+            principals: Vec::new(),
+        },
+        max_session_duration: 3600,
+        description: None,
+        tags: Vec::new(),
+        boundary: None,
+    };
+    let role_arn = directory.create_role(role, now).await.unwrap().arn();
+    let place = ClusterPlace {
+        account,
+        region: "us-east-1",
+        name: "demo",
+    };
+    let keys = KeySet::of([issuer.public().clone()]).unwrap();
+    directory.add_cluster_keys(place, &keys, now).await.unwrap();
+    let association = NewPodIdentityAssociation {
+        namespace: "bench".into(),
+        service_account: "bench".into(),
+        role_arn: role_arn.into(),
+        target_role_arn: None,
+        disable_session_tags: None,
+        policy: None,
+        owner_arn: None,
+        tags: Vec::new(),
+    };
+    directory
+        .create_pod_identity_association(place, association, None, now)
+        .await
+        .unwrap();
+    let snapshot = directory.snapshot();
+    let cluster = snapshot.cluster(account, "us-east-1", "demo").unwrap();
+    cluster.record.id.to_string()
 }
 
 /// Rates of the baseline.

@@ -92,6 +92,7 @@ pub fn audit_record(data: &[u8]) {
         dry_run,
         error: Some((message, message)),
         decision: Decision::default(),
+        pod: None,
         resources: &[message],
         tls: None,
         kubernetes: None,

@@ -24,7 +24,7 @@ pub mod usage;
 pub mod web_identity;
 pub mod webhook;
 
-pub use rate::StsLimits;
+pub use rate::{EksAuthLimits, StsLimits};
 
 /// Makes aws-lc-rs the process' cryptography; the first thing a process that uses TLS does.
 pub fn install_crypto() {

@@ -1,4 +1,4 @@
-//! How many calls of STS an account, an access key, or an address may make a second (STS spec, section 10).
+//! How many calls of STS and EKS Auth an account, an access key, or an address may make a second (STS spec, section 10).
 //!
 //! Every limit is a token bucket that holds one second's worth of calls. A bucket that is full is not kept: it is what a
 //! caller who was not seen for a second has anyway.
@@ -48,6 +48,65 @@ impl StsLimits {
         per_key: 0,
         web_identity_per_address: 0,
     };
+}
+
+/// Requests for credentials of pods a second; 0 switches a limit off. What AWS allows is not known; Countersign's agent asks
+/// at most ten times a second in the long run, and fifty times at once when a node starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EksAuthLimits {
+    /// With one access key, or from one node whose agent shows a token; 100.
+    pub per_caller: u32,
+    /// For the clusters of one account; 3,000.
+    pub per_account: u32,
+}
+
+impl Default for EksAuthLimits {
+    fn default() -> Self {
+        Self {
+            per_caller: 100,
+            per_account: 3000,
+        }
+    }
+}
+
+impl EksAuthLimits {
+    /// No limit at all.
+    pub const OFF: Self = Self {
+        per_caller: 0,
+        per_account: 0,
+    };
+}
+
+/// The buckets of EKS Auth.
+#[derive(Debug)]
+pub(crate) struct EksAuthRates {
+    callers: Buckets,
+    accounts: Buckets,
+}
+
+impl EksAuthRates {
+    pub(crate) fn new(limits: EksAuthLimits) -> Self {
+        Self {
+            callers: Buckets::new(limits.per_caller),
+            accounts: Buckets::new(limits.per_account),
+        }
+    }
+
+    /// Counts a request of a caller who proved who it is. One that is over its own limit takes nothing from its account's.
+    pub(crate) fn take(
+        &self,
+        caller: impl Hash,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(), Limited> {
+        if !self.callers.take(caller, now) {
+            return Err(Limited::Key);
+        }
+        if !self.accounts.take(account, now) {
+            return Err(Limited::Account);
+        }
+        Ok(())
+    }
 }
 
 /// Which limit a call went over; the label of the metric.

@@ -7,6 +7,7 @@
 //! ```text
 //!   PresignedToken ──▶ sts::StsVerifier ──▶ CallerIdentity         GET https://sts.REGION.DOMAIN/?…
 //!   instance id    ──▶ ec2::InstanceLookup ──▶ InstanceFacts       DescribeInstances, GetInstanceProfile
+//!   role           ──▶ roles::StsRoles ──▶ RoleSession          AssumeRole, for pods
 //!   issuer         ──▶ jwks::KeySource ──▶ KeySet                  GET discovery document, key set
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod ec2;
 pub mod http;
 pub mod jwks;
 mod lru;
+pub mod roles;
 pub mod sts;
 
 #[doc(hidden)]

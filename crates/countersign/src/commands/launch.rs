@@ -52,10 +52,10 @@ pub(super) struct ClusterSetup {
     pub(super) registered: Option<Registered>,
     /// What writes its access policies as RBAC objects, or takes them away.
     pub(super) projecting: Option<Projecting>,
-    /// Its API server, to be asked about its tokens.
-    pub(super) token_api: Option<Arc<dyn ClusterApi>>,
     /// How its ClusterRoles can be read, if they can.
     pub(super) roles: Option<KubernetesAccess>,
+    /// Its API server, to be asked about its tokens.
+    pub(super) token_api: Option<Arc<dyn ClusterApi>>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -218,7 +218,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let shared = Arc::new(ReviewOptions {
         rules,
         verifiers,
-        nodes: launch.nodes,
+        nodes: launch.nodes.clone(),
         directory: launch.directory.clone(),
         store: store.clone(),
         principal_binding,
@@ -283,6 +283,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
+    let eks_auth =
+        super::eks_auth::options(own, launch.partition, launch.nodes, launch.embedded_tokens)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
@@ -300,6 +302,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 )
                 .limited_to(own.limits.sts())
                 .recorded_in(audit.clone(), usage, region)
+                .limiting_pods_to(own.limits.eks_auth())
+                .with_eks_auth(eks_auth)
                 .with_web_identity(web_identity)
                 .with_eks(EksOptions {
                     policies: Arc::clone(&policies),

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
+mod eks_auth;
 pub(crate) mod iam;
 pub(crate) mod issuer;
 mod issuers;

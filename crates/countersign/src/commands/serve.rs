@@ -393,8 +393,8 @@ async fn start_mappings(
     let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
-        token_api,
         roles,
+        token_api,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -437,8 +437,8 @@ async fn start_mappings(
         let token_api = issuers::api(name, kubeconfig, None, false).await;
         all.push(ClusterSetup {
             projecting,
-            token_api,
             roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
+            token_api,
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

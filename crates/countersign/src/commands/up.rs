@@ -275,12 +275,12 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
-            token_api,
             roles: projection::cluster_roles(
                 server.kubeconfig.as_deref(),
                 server.master.as_deref(),
                 true,
             ),
+            token_api,
         }],
         metrics,
     })?;

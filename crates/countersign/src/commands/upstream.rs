@@ -40,7 +40,7 @@ pub(super) fn sts(own: &OwnConfig, partition: Partition) -> Result<StsVerifier, 
     StsVerifier::start(options, exchange, Arc::new(SystemClock)).map_err(Failure::usage)
 }
 
-fn client(own: &OwnConfig) -> Result<HttpsClient, Failure> {
+pub(super) fn client(own: &OwnConfig) -> Result<HttpsClient, Failure> {
     let mut builder = HttpsClient::builder();
     if let Some(path) = &own.upstream.ca_file {
         let pem = std::fs::read(path)
@@ -95,14 +95,19 @@ pub(super) async fn nodes(
     Ok(Some(InstanceLookup::start(source, options)))
 }
 
-/// EC2, with the credentials of the AWS chain; nothing is asked before a node calls.
-async fn ec2(config: &Config, partition: Partition) -> Result<Option<Arc<dyn Ec2>>, Failure> {
-    let own = &config.countersign;
-    let Some(region) = own.region.clone().or_else(|| {
+/// The region of AWS: that of the configuration, else of the environment.
+pub(super) fn region(own: &OwnConfig) -> Option<String> {
+    own.region.clone().or_else(|| {
         ["AWS_REGION", "AWS_DEFAULT_REGION"]
             .iter()
             .find_map(|name| std::env::var(name).ok().filter(|r| !r.is_empty()))
-    }) else {
+    })
+}
+
+/// EC2, with the credentials of the AWS chain; nothing is asked before a node calls.
+async fn ec2(config: &Config, partition: Partition) -> Result<Option<Arc<dyn Ec2>>, Failure> {
+    let own = &config.countersign;
+    let Some(region) = region(own) else {
         return Ok(None);
     };
     let endpoint = own

@@ -44,6 +44,8 @@ pub struct Event<'a> {
     pub error: Option<(&'a str, &'a str)>,
     /// What the policies said.
     pub decision: Decision<'a>,
+    /// The pod that the call was about; AssumeRoleForPodIdentity only.
+    pub pod: Option<PodFacts<'a>>,
     /// ARNs of what the call was about.
     pub resources: &'a [&'a str],
     /// The TLS connection; none for plain HTTP.
@@ -52,6 +54,29 @@ pub struct Event<'a> {
     pub kubernetes: Option<&'a KubernetesClaims>,
     /// The header `Host`, as received.
     pub host: &'a str,
+}
+
+/// The pod that credentials were asked for: what its token says, and what was done about it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PodFacts<'a> {
+    /// ARN of the cluster.
+    pub cluster: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The service account.
+    pub service_account: &'a str,
+    /// The pod's name.
+    pub pod_name: &'a str,
+    /// The pod's uid.
+    pub pod_uid: &'a str,
+    /// The node it runs on, if the token says so.
+    pub node: Option<&'a str>,
+    /// ARN of the association, if there is one.
+    pub association: Option<&'a str>,
+    /// ARN of the session of the association's role, when a target role was assumed with it.
+    pub first_session: Option<&'a str>,
+    /// ARN of the session that the pod got, if it got one.
+    pub session: Option<&'a str>,
 }
 
 /// Who called.

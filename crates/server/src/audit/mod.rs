@@ -31,7 +31,7 @@ mod settings;
 mod tables;
 mod writer;
 
-pub use event::{Decision, Event, Identity, Outcome, TlsFacts};
+pub use event::{Decision, Event, Identity, Outcome, PodFacts, TlsFacts};
 pub use handle::{Audit, Health, Place, StartAuditError, Unavailable, reopen_on_hangup};
 pub use queue::{Counters, DropReason};
 pub use record::{MAX_RECORD, record};

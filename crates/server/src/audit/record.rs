@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use countersign_arn::Arn;
 use countersign_oidc::KubernetesClaims;
-use countersign_session::{Binding, SessionKind};
+use countersign_session::{Binding, SessionKind, SessionRecord};
 use jiff::Timestamp;
 
-use super::event::{Event, Identity};
+use super::event::{Event, Identity, PodFacts};
 use super::json::Json;
 use super::tables::{Class, class};
 use super::{identity, parameters, response};
@@ -122,10 +122,40 @@ fn ours(json: &mut Json, event: &Event<'_>, unknown_parameters: usize) {
         Identity::Caller {
             session: Some(session),
             ..
-        } if session.kind == SessionKind::PodIdentity => workload(json, &session.binding),
+        } if is_of_pod_identity(session) => workload(json, &session.binding),
         _ => json.literal("null"),
     }
+    if let Some(pod) = &event.pod {
+        json.key("podCredentials");
+        credentials_for(json, pod);
+    }
     json.close(b'}');
+    json.close(b'}');
+}
+
+/// Whether a session is of a pod with an association, chained to a target role or not.
+fn is_of_pod_identity(session: &SessionRecord) -> bool {
+    session.kind == SessionKind::PodIdentity || session.binding.association_id.is_some()
+}
+
+/// For whom credentials were asked, and the sessions that were made (Pod Identity spec, section 5.2, step 6).
+fn credentials_for(json: &mut Json, pod: &PodFacts<'_>) {
+    json.open(b'{');
+    for (name, value) in [
+        ("cluster", Some(pod.cluster)),
+        ("namespace", Some(pod.namespace)),
+        ("serviceAccount", Some(pod.service_account)),
+        ("podName", Some(pod.pod_name)),
+        ("podUid", Some(pod.pod_uid)),
+        ("node", pod.node),
+        ("association", pod.association),
+        ("firstSession", pod.first_session),
+        ("session", pod.session),
+    ] {
+        if let Some(value) = value {
+            json.field(name, cut(value, 512));
+        }
+    }
     json.close(b'}');
 }
 

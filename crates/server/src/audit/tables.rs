@@ -68,8 +68,13 @@ static PARAMETERS: LazyLock<HashMap<&str, Kind>> = LazyLock::new(|| {
     .collect()
 });
 
-static ANSWERS: LazyLock<HashMap<&str, ()>> =
-    LazyLock::new(|| ANSWERED.split_whitespace().map(|name| (name, ())).collect());
+static ANSWERS: LazyLock<HashMap<&str, ()>> = LazyLock::new(|| {
+    [ANSWERED, EKS_AUTH_ANSWERED]
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .map(|name| (name, ()))
+        .collect()
+});
 
 static CLASSES: LazyLock<HashMap<&str, (&str, Class)>> = LazyLock::new(|| {
     [
@@ -79,6 +84,7 @@ static CLASSES: LazyLock<HashMap<&str, (&str, Class)>> = LazyLock::new(|| {
         ("iam", IAM_WRITES, Class::Write),
         ("eks", EKS_READS, Class::Read),
         ("eks", EKS_WRITES, Class::Write),
+        ("eks-auth", "AssumeRoleForPodIdentity", Class::Issue),
     ]
     .into_iter()
     .flat_map(|(service, names, class)| {
@@ -157,6 +163,11 @@ const ANSWERED: &str = "\
     remotePodNetworks resourceIds resources resourcesVpcConfig roleArn securityGroupIds serviceIpv4Cidr
     serviceIpv6Cidr status storageConfig subnetIds supportType tier type types update upgradePolicy username value
     version zonalShiftConfig";
+
+/// The same of EKS Auth.
+const EKS_AUTH_ANSWERED: &str = "\
+    accessKeyId associationArn associationId assumeRoleId assumedRoleUser audience credentials expiration namespace
+    podIdentityAssociation serviceAccount subject";
 
 /// Operations of EKS that change nothing.
 const EKS_READS: &str = "\

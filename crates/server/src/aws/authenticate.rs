@@ -90,6 +90,7 @@ impl AwsApi {
             Service::Sts => &self.sts,
             Service::Iam => &self.iam,
             Service::Eks => &self.eks,
+            Service::EksAuth => &self.eks_auth,
         }
     }
 

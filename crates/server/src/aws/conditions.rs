@@ -201,7 +201,7 @@ fn of_request(call: &Call<'_>, keys: &mut policy::Context<'static>) {
 /// IAM is in one region of each partition, whatever region a request was signed for.
 fn requested_region<'a>(call: &'a Call<'_>) -> &'a str {
     match (call.operation.service, call.partition()) {
-        (Service::Sts | Service::Eks, _) => call.region(),
+        (Service::Sts | Service::Eks | Service::EksAuth, _) => call.region(),
         (Service::Iam, Partition::Aws) => "us-east-1",
         (Service::Iam, Partition::China) => "cn-north-1",
         (Service::Iam, Partition::GovCloud) => "us-gov-west-1",
@@ -230,7 +230,7 @@ fn of_resource(call: &Call<'_>, resource: &Resource, keys: &mut policy::Context<
     }
 }
 
-fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static>) {
+pub(crate) fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static>) {
     keys.set("aws:PrincipalArn", facts.principal_arn);
     keys.set("aws:PrincipalType", facts.principal_type);
     keys.set("aws:userid", facts.user_id);

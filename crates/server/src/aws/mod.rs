@@ -16,6 +16,7 @@ mod conditions;
 mod documents;
 mod dry_run;
 mod eks;
+mod eks_auth;
 mod finished;
 mod holder;
 mod iam;
@@ -42,7 +43,7 @@ use countersign_oidc::KubernetesClaims;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
-use countersign_store::{Directory, Random};
+use countersign_store::{Directory, DirectorySnapshot, Random};
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
@@ -51,6 +52,8 @@ use tokio::sync::Semaphore;
 use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
 pub use eks::EksOptions;
+use eks_auth::{Agent, PodCall};
+pub use eks_auth::{EksAuthOptions, RealSts};
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};
@@ -69,7 +72,7 @@ use crate::limiter::FailureLimiter;
 use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::{Metrics, WebIdentityResult};
 use crate::outbound;
-use crate::rate::{StsLimits, StsRates};
+use crate::rate::{EksAuthLimits, EksAuthRates, StsLimits, StsRates};
 use crate::request_id;
 use crate::store_health::StoreHealth;
 use crate::usage::Usage;
@@ -189,8 +192,11 @@ pub struct AwsApi {
     sts: ServicePolicy,
     iam: ServicePolicy,
     eks: ServicePolicy,
+    eks_auth: ServicePolicy,
     rewritten: Rewritten,
     eks_options: EksOptions,
+    eks_auth_options: EksAuthOptions,
+    eks_auth_rates: EksAuthRates,
     policies: PolicyCache,
     saml: SamlTrust,
     random: Random,
@@ -225,8 +231,11 @@ impl AwsApi {
             sts: ServicePolicy::for_service("sts"),
             iam: ServicePolicy::for_service("iam"),
             eks: ServicePolicy::for_service("eks"),
+            eks_auth: ServicePolicy::for_service("eks-auth"),
             rewritten: Rewritten::default(),
             eks_options: EksOptions::default(),
+            eks_auth_options: EksAuthOptions::default(),
+            eks_auth_rates: EksAuthRates::new(EksAuthLimits::OFF),
             policies: PolicyCache::default(),
             saml: SamlTrust::default(),
             random: Random::system(),
@@ -305,8 +314,23 @@ impl AwsApi {
     pub fn with_eks(mut self, options: EksOptions) -> Self {
         if let Some(regions) = &options.regions {
             self.eks.regions = Regions::Listed(regions.clone());
+            self.eks_auth.regions = Regions::Listed(regions.clone());
         }
         self.eks_options = options;
+        self
+    }
+
+    /// The same with other agents, node names or another STS behind EKS Auth.
+    #[must_use]
+    pub fn with_eks_auth(mut self, options: EksAuthOptions) -> Self {
+        self.eks_auth_options = options;
+        self
+    }
+
+    /// The same with at most so many requests for credentials of pods a second; without it, there is no limit.
+    #[must_use]
+    pub fn limiting_pods_to(mut self, limits: EksAuthLimits) -> Self {
+        self.eks_auth_rates = EksAuthRates::new(limits);
         self
     }
 
@@ -441,8 +465,10 @@ impl AwsApi {
             service: asked.service(head),
             operation,
             caller: None,
+            agent: None,
             input: None,
             decision: None,
+            pod: None,
             allow: None,
             place: None,
             kubernetes: None,
@@ -525,7 +551,23 @@ impl AwsApi {
         let anonymous = trace
             .operation
             .is_some_and(|operation| operation.access == Access::Anonymous);
-        trace.caller = self.authenticate(received, asked, trace, &snapshot, anonymous)?;
+        let bearer = match (asked, trace.operation) {
+            (Asked::Rest(request), Some(operation))
+                if operation.access == Access::SignedOrBearer =>
+            {
+                eks_auth::bearer(&received.head.headers).map(|token| (request, token))
+            }
+            _ => None,
+        };
+        match bearer {
+            Some((request, token)) => {
+                let cluster = request.label("clusterName").unwrap_or_default();
+                trace.agent = Some(self.agent(received, &snapshot, cluster, token).await?);
+            }
+            None => {
+                trace.caller = self.authenticate(received, asked, trace, &snapshot, anonymous)?;
+            }
+        }
         self.check_rate(received, trace)?;
         if let Asked::Rest(request) = asked
             && request.route.rewritten
@@ -569,6 +611,7 @@ impl AwsApi {
             operation,
             input,
             signer: trace.caller.take(),
+            agent: trace.agent.take(),
             holder: OnceLock::new(),
             snapshot,
             directory: if trace.dry_run {
@@ -580,6 +623,7 @@ impl AwsApi {
             usage: &self.usage,
             saml: &self.saml,
             eks: &self.eks_options,
+            eks_auth: &self.eks_auth_options,
             web_identity: self.web_identity.as_deref(),
             issuers: self.issuers.as_deref(),
             metrics: &self.metrics,
@@ -589,6 +633,7 @@ impl AwsApi {
             headers: &received.head.headers,
             request_id: received.request_id,
             decision: Mutex::new(None),
+            pod: Mutex::new(None),
             kubernetes: Mutex::new(None),
             warnings: Mutex::default(),
         };
@@ -607,9 +652,13 @@ impl AwsApi {
             kubernetes,
             warnings,
             signer,
+            agent,
+            pod,
             ..
         } = call;
         trace.caller = signer;
+        trace.agent = agent;
+        trace.pod = pod.into_inner().unwrap_or_else(PoisonError::into_inner);
         trace.input = Some(input);
         trace.decision = decision
             .into_inner()
@@ -626,6 +675,9 @@ impl AwsApi {
     /// Counts a call of STS: a signed one for its key and account, an unsigned one for the address it came from. Requests
     /// whose signature is not good have a limit of their own, and take nothing from the key they name.
     fn check_rate(&self, received: &Received<'_>, trace: &Trace<'_>) -> Result<(), ApiError> {
+        if trace.service == Service::EksAuth {
+            return self.check_rate_of_pods(received, trace);
+        }
         if trace.service != Service::Sts {
             return Ok(());
         }
@@ -651,6 +703,68 @@ impl AwsApi {
     }
 }
 
+impl AwsApi {
+    /// The agent of a cluster that shows a token of its own. Tokens that are not good are counted like signatures that are not.
+    async fn agent(
+        &self,
+        received: &Received<'_>,
+        snapshot: &DirectorySnapshot,
+        cluster: &str,
+        token: &str,
+    ) -> Result<Agent, ApiError> {
+        let address = received.peer.address.ip();
+        let second = received.now.as_second();
+        if self.limiter.is_exhausted(address, second) {
+            return Err(throttled());
+        }
+        let unavailable = || {
+            ApiError::new(
+                503,
+                "ServiceUnavailableException",
+                "Tokens of clusters cannot be verified at the moment.",
+            )
+        };
+        let issuers = self.issuers.as_deref().ok_or_else(unavailable)?;
+        let headers = &received.head.headers;
+        let options = &self.eks_auth_options;
+        let shown = (cluster, token);
+        eks_auth::authenticate(snapshot, issuers, options, shown, headers, received.now)
+            .await
+            .inspect_err(|error| {
+                if error.status != 503 {
+                    self.limiter.record(address, second);
+                }
+                tracing::debug!(peer = %received.peer.address, code = error.code, message = error.message, "agent not authenticated");
+            })
+    }
+
+    /// Counts a request for a pod's credentials for the key or the node it comes from, and for the account of the cluster.
+    fn check_rate_of_pods(
+        &self,
+        received: &Received<'_>,
+        trace: &Trace<'_>,
+    ) -> Result<(), ApiError> {
+        let now = received.now;
+        let rates = &self.eks_auth_rates;
+        let counted = match (&trace.caller, &trace.agent) {
+            (Some(caller), _) => {
+                let account = caller.identity().account();
+                rates.take(caller.verified().key_id(), account, now)
+            }
+            (None, Some(agent)) => {
+                let cluster = &agent.cluster.record;
+                let node = (&*cluster.id, &*agent.node);
+                rates.take(node, cluster.account, now)
+            }
+            (None, None) => return Ok(()),
+        };
+        counted.map_err(|limit| {
+            self.metrics.aws_throttled(limit.label());
+            throttled()
+        })
+    }
+}
+
 /// A request as it came.
 struct Received<'a> {
     head: &'a http::request::Parts,
@@ -665,8 +779,10 @@ struct Trace<'p> {
     service: Service,
     operation: Option<&'static Operation>,
     caller: Option<Caller>,
+    agent: Option<Agent>,
     input: Option<Input<'p>>,
     decision: Option<Decided>,
+    pod: Option<PodCall>,
     /// The workload behind a token that was verified.
     kubernetes: Option<KubernetesClaims>,
     allow: Option<&'static str>,
@@ -687,7 +803,7 @@ fn session_call(operation: &Operation) -> Option<SessionCall> {
     match operation.service {
         Service::Iam => Some(SessionCall::Iam),
         // Temporary credentials of any kind may call it.
-        Service::Eks => None,
+        Service::Eks | Service::EksAuth => None,
         Service::Sts => StsCall::ALL
             .into_iter()
             .find(|call| call.name() == operation.name)

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::authorize::Rule;
 use super::eks::EksOptions;
+use super::eks_auth::{Agent, EksAuthOptions, PodCall};
 use super::finished::Decided;
 use super::holder::Holder;
 use super::policies::PolicyCache;
@@ -44,9 +45,11 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Whether the operation changes anything. STS issues credentials without a write, and counts as one that reads.
+    /// Whether the operation changes anything. STS and EKS Auth issue credentials
+    /// without a write, and count as ones that read.
     pub(crate) fn writes(&self) -> bool {
-        matches!(self.answer, Answer::Write(_)) && self.service != Service::Sts
+        matches!(self.answer, Answer::Write(_))
+            && !matches!(self.service, Service::Sts | Service::EksAuth)
     }
 }
 
@@ -63,6 +66,8 @@ pub(crate) struct Http {
 pub(crate) enum Access {
     /// By a verified caller.
     Signed,
+    /// By a verified caller, or by an agent of a cluster that shows a token of its own in the place of a signature.
+    SignedOrBearer,
     /// The credential is a parameter: AssumeRoleWithWebIdentity, AssumeRoleWithSAML.
     Anonymous,
 }
@@ -147,6 +152,25 @@ pub(crate) const fn eks(
     }
 }
 
+/// A row of the EKS Auth table.
+pub(crate) const fn eks_auth(
+    name: &'static str,
+    (method, path): (&'static str, &'static str),
+    shape: &'static [Parameter],
+    rule: Rule,
+    answer: Answer,
+) -> Operation {
+    Operation {
+        name,
+        service: Service::EksAuth,
+        access: Access::SignedOrBearer,
+        http: Some(Http { method, path }),
+        shape,
+        rule,
+        answer,
+    }
+}
+
 /// One call, authenticated, with its parameters checked; for [`Rule::Policy`] operations it is also allowed when a handler
 /// sees it.
 pub(crate) struct Call<'a> {
@@ -154,6 +178,8 @@ pub(crate) struct Call<'a> {
     pub(crate) input: Input<'a>,
     /// Who signed; nobody for anonymous operations.
     pub(crate) signer: Option<Caller>,
+    /// The agent that showed a token of its own; nobody in all other calls.
+    pub(crate) agent: Option<Agent>,
     /// The signer as policies see it, made when it is asked for first.
     pub(super) holder: OnceLock<Holder>,
     /// The one state of the directory that the whole call is decided on.
@@ -165,6 +191,7 @@ pub(crate) struct Call<'a> {
     pub(super) usage: &'a Usage,
     pub(crate) saml: &'a SamlTrust,
     pub(crate) eks: &'a EksOptions,
+    pub(crate) eks_auth: &'a EksAuthOptions,
     /// Absent where web identities are not set up.
     pub(crate) web_identity: Option<&'a WebIdentity>,
     /// The issuers of clusters; absent where they are not set up.
@@ -178,6 +205,8 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: &'a str,
     /// What policies said, for the record of the call.
     pub(super) decision: Mutex<Option<Decided>>,
+    /// The pod that the call is about, for the record of the call.
+    pub(super) pod: Mutex<Option<PodCall>>,
     /// The workload behind a token that was verified, for the record of the call.
     pub(super) kubernetes: Mutex<Option<KubernetesClaims>>,
     /// What the caller is told beside the answer.
@@ -222,6 +251,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(decided);
+    }
+
+    /// Notes which pod the call is about, and what was done, for the record of the call; the last one stays.
+    pub(crate) fn about_pod(&self, pod: PodCall) {
+        self.pod
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(pod);
     }
 
     /// Notes the workload behind a token that was verified, for the record of the call.

@@ -145,21 +145,21 @@ impl<T> Page<T> {
 
 fn limit_name(call: &Call<'_>) -> &'static str {
     match call.operation.service {
-        Service::Eks => "maxResults",
+        Service::Eks | Service::EksAuth => "maxResults",
         Service::Iam | Service::Sts => "MaxItems",
     }
 }
 
 fn marker_name(call: &Call<'_>) -> &'static str {
     match call.operation.service {
-        Service::Eks => "nextToken",
+        Service::Eks | Service::EksAuth => "nextToken",
         Service::Iam | Service::Sts => "Marker",
     }
 }
 
 fn invalid_marker(service: Service) -> ApiError {
     match service {
-        Service::Eks => ApiError::new(
+        Service::Eks | Service::EksAuth => ApiError::new(
             400,
             "InvalidParameterException",
             "The nextToken parameter is not one of an earlier page of this list",
@@ -177,7 +177,7 @@ fn seal(call: &Call<'_>, key: &str) -> Result<String, ApiError> {
         )
     };
     let longest = match call.operation.service {
-        Service::Eks => MAX_ARN_KEY,
+        Service::Eks | Service::EksAuth => MAX_ARN_KEY,
         Service::Iam | Service::Sts => MAX_KEY,
     };
     if key.len() > longest {
@@ -223,7 +223,9 @@ fn owner(call: &Call<'_>) -> Result<String, ApiError> {
     let account = call.account()?;
     let name = call.operation.name;
     Ok(match call.operation.service {
-        Service::Eks => format!("{account}/{}/{name}/{hex}", call.region()),
+        Service::Eks | Service::EksAuth => {
+            format!("{account}/{}/{name}/{hex}", call.region())
+        }
         Service::Iam | Service::Sts => format!("{account}/{name}/{hex}"),
     })
 }

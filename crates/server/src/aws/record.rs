@@ -4,10 +4,11 @@ use countersign_arn::{AccountId, Arn};
 use countersign_session::SessionKind;
 use countersign_store::{DirectorySnapshot, Principal};
 
+use super::eks_auth::Agent;
 use super::finished::Decided;
 use super::query::Member;
 use super::{ApiError, Asked, AwsApi, Caller, Received, Trace};
-use crate::audit::{Decision, Event, Identity, Outcome, TlsFacts};
+use crate::audit::{Decision, Event, Identity, Outcome, PodFacts, TlsFacts};
 use crate::request_id;
 use crate::usage::Use;
 
@@ -71,6 +72,7 @@ impl AwsApi {
                 session: caller.session(),
                 issuer,
             },
+            None if trace.agent.is_some() => of_agent(trace.agent.as_ref()),
             None => ended
                 .as_ref()
                 .ok()
@@ -87,7 +89,22 @@ impl AwsApi {
                     Identity::WebIdentity { .. } | Identity::Saml { .. }
                 )
             })
-            .and_then(|arn| Arn::parse(arn).ok()?.account.parse().ok());
+            .and_then(|arn| Arn::parse(arn).ok()?.account.parse().ok())
+            .or(trace
+                .agent
+                .as_ref()
+                .map(|agent| agent.cluster.record.account));
+        let pod = trace.pod.as_ref().map(|pod| PodFacts {
+            cluster: &pod.cluster,
+            namespace: &pod.namespace,
+            service_account: &pod.service_account,
+            pod_name: &pod.pod_name,
+            pod_uid: &pod.pod_uid,
+            node: pod.node.as_deref(),
+            association: pod.association_arn.as_deref(),
+            first_session: pod.first_session.as_deref(),
+            session: pod.session.as_deref(),
+        });
         let decided = trace.decision.as_ref();
         let resource = decided
             .map(|decided| decided.resource.as_str())
@@ -107,9 +124,11 @@ impl AwsApi {
             operation: trace
                 .operation
                 .map_or_else(|| asked("Action").unwrap_or_default(), |known| known.name),
-            region: trace.caller.as_ref().map_or(&*self.region, |caller| {
-                caller.verified().scope().region.as_str()
-            }),
+            region: match (&trace.caller, &trace.agent) {
+                (Some(caller), _) => caller.verified().scope().region.as_str(),
+                (None, Some(agent)) => &agent.cluster.record.region,
+                (None, None) => &self.region,
+            },
             identity,
             recipient,
             source: received.peer.address.ip(),
@@ -125,6 +144,7 @@ impl AwsApi {
                 reason,
                 encoded_message: error.and_then(|error| error.denial.as_deref()),
             },
+            pod,
             resources: resource.as_slice(),
             tls: received.head.extensions.get::<TlsFacts>().copied(),
             kubernetes: trace.kubernetes.as_ref(),
@@ -137,6 +157,20 @@ impl AwsApi {
             Some(place) => place.finish(&event),
             None => self.audit.refused(&event),
         }
+    }
+}
+
+/// The agent with a token of its own.
+fn of_agent(agent: Option<&Agent>) -> Identity<'_> {
+    match agent {
+        Some(agent) => Identity::WebIdentity {
+            issuer: &agent.issuer,
+            audience: Agent::audience(),
+            subject: &agent.subject,
+        },
+        None => Identity::Unknown {
+            access_key_id: None,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The services of the AWS listener: those of the Query protocol, and EKS in REST-JSON.
+//! The services of the AWS listener: those of the Query protocol, and EKS and EKS Auth in REST-JSON.
 
 use http::header;
 
@@ -15,6 +15,8 @@ pub enum Service {
     Iam,
     /// Elastic Kubernetes Service.
     Eks,
+    /// EKS Auth: credentials of EKS Pod Identity.
+    EksAuth,
 }
 
 impl Service {
@@ -28,6 +30,7 @@ impl Service {
             Self::Sts => "sts",
             Self::Iam => "iam",
             Self::Eks => "eks",
+            Self::EksAuth => "eks-auth",
         }
     }
 
@@ -37,6 +40,7 @@ impl Service {
             Self::Sts => keys::STS_VERSION,
             Self::Iam => "2010-05-08",
             Self::Eks => "2017-11-01",
+            Self::EksAuth => "2023-11-26",
         }
     }
 
@@ -45,7 +49,7 @@ impl Service {
         match self {
             Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
-            Self::Eks => "",
+            Self::Eks | Self::EksAuth => "",
         }
     }
 
@@ -53,7 +57,7 @@ impl Service {
     pub(super) const fn style(self) -> Style {
         match self {
             Self::Sts => Style::WithValue,
-            Self::Iam | Self::Eks => Style::WithoutValue,
+            Self::Iam | Self::Eks | Self::EksAuth => Style::WithoutValue,
         }
     }
 
@@ -66,7 +70,7 @@ impl Service {
                     .and_then(|value| value.to_str().ok()),
             ),
             Self::Iam => Format::Xml,
-            Self::Eks => Format::Json,
+            Self::Eks | Self::EksAuth => Format::Json,
         }
     }
 

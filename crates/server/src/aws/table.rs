@@ -8,7 +8,7 @@ use serde_json::json;
 use super::operation::{Access, Answer, Operation};
 use super::query::Parameters;
 use super::shape::{ANY_NUMBER, Kind, Parameter, Place};
-use super::{ApiError, Service, eks, iam, sts};
+use super::{ApiError, Service, eks, eks_auth, iam, sts};
 
 static OPERATIONS: LazyLock<HashMap<(&'static str, &'static str), &'static Operation>> =
     LazyLock::new(|| {
@@ -23,6 +23,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
     std::iter::once(&sts::OPERATIONS)
         .chain(iam::FAMILIES)
         .chain(eks::FAMILIES)
+        .chain(std::iter::once(&eks_auth::OPERATIONS))
         .flat_map(|table| table.iter())
 }
 
@@ -37,7 +38,7 @@ pub(super) fn catalogue() -> serde_json::Value {
             "service": operation.service.signing_name(),
             "name": operation.name,
             "offered": offered,
-            "signed": operation.access == Access::Signed,
+            "signed": operation.access != Access::Anonymous,
             "method": operation.http.map(|http| http.method),
             "path": operation.http.map(|http| http.path),
             "parameters": is_read.then(|| members(operation.shape)),

@@ -24,7 +24,7 @@ use serde::de::IgnoredAny;
 pub use own::{
     AccessConfig, AuthorizerConfig, Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser,
     ClusterIssuerConfig, IdentityMode, IssuerConfig, MappingOptions, OwnConfig, PerCluster,
-    PrivilegedGroup, TlsFiles, UpstreamOptions, WebIdentityConfig,
+    PodIdentityConfig, PrivilegedGroup, TlsFiles, UpstreamOptions, WebIdentityConfig,
 };
 pub use store::{EtcdTable, StoreOption};
 

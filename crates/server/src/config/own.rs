@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::store::StoreOption;
-use crate::StsLimits;
 use crate::audit::AuditOptions;
+use crate::{EksAuthLimits, StsLimits};
 
 /// Who verifies tokens and issues identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -121,13 +121,16 @@ pub struct OwnConfig {
     /// Tokens of OpenID Connect issuers and our own, embedded mode only.
     #[serde(rename = "webidentity")]
     pub web_identity: WebIdentityConfig,
+    /// Credentials of EKS Pod Identity.
+    #[serde(rename = "podidentity")]
+    pub pod_identity: PodIdentityConfig,
     /// The issuers of clusters' service account tokens.
     pub issuer: ClusterIssuerConfig,
     /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
 }
 
-/// Calls of the embedded STS a second (STS spec, section 10); 0 switches a limit off.
+/// Calls of the embedded STS a second (STS spec, section 10), and of EKS Auth; 0 switches a limit off.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct LimitOptions {
@@ -140,9 +143,40 @@ pub struct LimitOptions {
     /// Unsigned calls from one address; 50.
     #[serde(rename = "webidentityperaddress")]
     pub web_identity_per_address: Option<u32>,
+    /// Requests for pods' credentials with one access key, or from one node with a token; 100.
+    #[serde(rename = "eksauthpercaller")]
+    pub eks_auth_per_caller: Option<u32>,
+    /// Requests for pods' credentials in the clusters of one account; 3,000.
+    #[serde(rename = "eksauthperaccount")]
+    pub eks_auth_per_account: Option<u32>,
+}
+
+/// Credentials of EKS Pod Identity (Pod Identity spec, section 5.2).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodIdentityConfig {
+    /// Service accounts, each as `NAMESPACE:NAME`, whose pods may ask with a token of their own in the place of AWS
+    /// credentials; `kube-system:countersign-agent`. An empty list: nobody.
+    pub agents: Option<Vec<String>>,
+    /// URL of the STS that gives the credentials with `identity: aws`; that of the region when absent.
+    #[serde(rename = "stsendpoint")]
+    pub sts_endpoint: Option<String>,
+    /// Seconds that pods' sessions last with `identity: aws`, 900 to 43,200; 3,600. Roles must allow it.
+    #[serde(rename = "sessionseconds")]
+    pub session_seconds: Option<u32>,
 }
 
 impl LimitOptions {
+    /// The limits of EKS Auth, with the defaults of those that are not set.
+    #[must_use]
+    pub fn eks_auth(&self) -> EksAuthLimits {
+        let default = EksAuthLimits::default();
+        EksAuthLimits {
+            per_caller: self.eks_auth_per_caller.unwrap_or(default.per_caller),
+            per_account: self.eks_auth_per_account.unwrap_or(default.per_account),
+        }
+    }
+
     /// The limits, with the defaults of those that are not set.
     #[must_use]
     pub fn sts(&self) -> StsLimits {

@@ -187,6 +187,8 @@ pub struct Metrics {
     events_lost: Counter,
     aws_requests: Family<AwsLabel, Counter>,
     aws_throttled: Family<LimitLabel, Counter>,
+    eks_auth: Family<ResultLabel, Counter>,
+    eks_auth_upstream: Family<ResultLabel, Histogram>,
     web_identity: [Counter; 9],
     web_identity_seconds: Histogram,
 }
@@ -239,6 +241,10 @@ impl Metrics {
         let events_lost = Counter::default();
         let aws_requests = Family::default();
         let aws_throttled = Family::default();
+        let eks_auth = Family::default();
+        let eks_auth_upstream = Family::<ResultLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(LATENCY_BUCKETS)
+        });
         let web_identity_family = Family::<ResultLabel, Counter>::default();
         let web_identity = WebIdentityResult::ALL.map(|result| {
             let result = result.label();
@@ -282,6 +288,16 @@ impl Metrics {
             aws_throttled.clone(),
         );
         ours.register(
+            "eks_auth_credentials",
+            "Pods' requests for credentials, by what they came to",
+            eks_auth.clone(),
+        );
+        ours.register(
+            "eks_auth_upstream_seconds",
+            "AssumeRole of real AWS STS for pods",
+            eks_auth_upstream.clone(),
+        );
+        ours.register(
             "sts_web_identity",
             "Calls of AssumeRoleWithWebIdentity by what they came to",
             web_identity_family,
@@ -300,6 +316,8 @@ impl Metrics {
             events_lost,
             aws_requests,
             aws_throttled,
+            eks_auth,
+            eks_auth_upstream,
             web_identity,
             web_identity_seconds,
         }
@@ -398,6 +416,18 @@ impl Metrics {
         self.aws_throttled
             .get_or_create(&LimitLabel { limit })
             .inc();
+    }
+
+    /// Counts a pod's request for credentials: `ok`, or why there are none.
+    pub fn eks_auth(&self, result: &'static str) {
+        self.eks_auth.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts an AssumeRole of real AWS STS.
+    pub fn eks_auth_upstream(&self, result: &'static str, took: Duration) {
+        self.eks_auth_upstream
+            .get_or_create(&ResultLabel { result })
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a call of AssumeRoleWithWebIdentity, and how long it took unless it was not looked at.

@@ -131,6 +131,7 @@ impl Finished {
                 reason: self.reason,
                 encoded_message: None,
             },
+            pod: None,
             resources: &self.resources,
             tls: self.tls,
             kubernetes: None,

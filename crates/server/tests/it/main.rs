@@ -15,6 +15,7 @@ mod admin;
 mod assume_role;
 mod cluster_issuers;
 mod eks;
+mod eks_auth;
 mod embedded;
 mod fuzz;
 mod iam_dump;

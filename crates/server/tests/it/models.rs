@@ -33,9 +33,9 @@ def members(shape):
     return [{"name": n, "required": n in shape.required_members, "place": place(s), "kind": kind(s)} for n, s in (shape.members.items() if shape else [])]
 print(json.dumps([
     {"service": service, "name": name, "parameters": members(operation.input_shape),
-     "method": operation.http["method"] if service == "eks" else None,
-     "path": operation.http["requestUri"] if service == "eks" else None}
-    for service in ("sts", "iam", "eks")
+     "method": operation.http["method"] if service.startswith("eks") else None,
+     "path": operation.http["requestUri"] if service.startswith("eks") else None}
+    for service in ("sts", "iam", "eks", "eks-auth")
     for model in [session.get_service_model(service)]
     for name in model.operation_names
     for operation in [model.operation_model(name)]

@@ -77,7 +77,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(name: &'static str, region: &str, endpoint: Uri) -> Option<Self> {
+    pub(crate) fn new(name: &'static str, region: &str, endpoint: Uri) -> Option<Self> {
         let sound =
             matches!(endpoint.scheme_str(), Some("http" | "https")) && endpoint.query().is_none();
         let authority = endpoint.authority().filter(|_| sound)?;
@@ -106,7 +106,7 @@ impl fmt::Debug for QueryClient {
 }
 
 impl QueryClient {
-    pub(super) fn new(
+    pub(crate) fn new(
         http: HttpsClient,
         credentials: SharedCredentials,
         clock: Arc<dyn Clock>,
@@ -123,7 +123,7 @@ impl QueryClient {
     }
 
     /// Calls an action; `parameters` include `Action` and `Version`.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         service: &Service,
         parameters: &[(&str, &str)],

@@ -165,6 +165,8 @@ fn service_keys<'a>() -> Context<'a> {
     keys.set("aws:PrincipalIsAWSService", "true");
     keys.set("aws:PrincipalServiceName", SERVICE);
     keys.set_list("aws:PrincipalServiceNamesList", [SERVICE]);
+    keys.set("aws:SecureTransport", "true");
+    keys.set("aws:ViaAWSService", "false");
     keys
 }
 

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value as Json};
 
 use super::Request;
-use crate::aws::ApiError;
 use crate::aws::operation::Operation;
+use crate::aws::{ApiError, Service};
 
 /// The error as this operation says it. What is shared with IAM and STS has IAM's codes until it comes here.
 pub(in crate::aws) fn worded(operation: &Operation, error: ApiError) -> ApiError {
+    if operation.service == Service::EksAuth {
+        return of_eks_auth(error);
+    }
     let error = generic(error);
     let code = match error.code {
         "InvalidParameterException" if has_codes_of_tags(operation) => "BadRequestException",
@@ -15,6 +18,25 @@ pub(in crate::aws) fn worded(operation: &Operation, error: ApiError) -> ApiError
         other => other,
     };
     ApiError { code, ..error }
+}
+
+/// The error as EKS Auth says it (EKS API spec, section 1.4): who may not ask is told so with status 400, faults of ours
+/// have another name, and what is wrong with a signature is what it is everywhere.
+fn of_eks_auth(error: ApiError) -> ApiError {
+    let (status, code) = match error.code {
+        "AccessDenied" => (400, "AccessDeniedException"),
+        "InternalFailure" | "ServiceFailure" | "ServerException" => {
+            (500, "InternalServerException")
+        }
+        // Sizes and texts of what is stored with an association: another request would not help.
+        "PackedPolicyTooLarge" | "MalformedPolicyDocument" => (400, "InvalidRequestException"),
+        _ => return generic(error),
+    };
+    ApiError {
+        status,
+        code,
+        ..error
+    }
 }
 
 /// The error as REST-JSON services say it.

@@ -1,6 +1,6 @@
 //! The kinds of parameters of EKS, each with the constraints of the service model, which has few of them.
 
-use super::pattern::CLUSTER_NAME as CLUSTER_NAME_TEXT;
+use super::pattern::{CLUSTER_NAME as CLUSTER_NAME_TEXT, CLUSTER_NAME_OF_PODS, JWT};
 use super::{ANY_INTEGER, ANY_NUMBER, Kind, Parameter, Text, in_query, optional, required};
 
 const fn plain(least: usize, most: usize) -> Text {
@@ -17,6 +17,10 @@ pub(crate) const TEXT: Kind = Kind::text(0, ANY_NUMBER);
 pub(crate) const TEXTS: Kind = Kind::list(0, ANY_NUMBER, &TEXT);
 /// The name of a cluster to be made; operations on existing ones take any text and do not find it.
 pub(crate) const CLUSTER_NAME: Kind = Kind::matching(1, 100, &CLUSTER_NAME_TEXT);
+/// The name of a cluster as EKS Auth takes it.
+pub(crate) const POD_CLUSTER_NAME: Kind = Kind::matching(1, 100, &CLUSTER_NAME_OF_PODS);
+/// The token of a pod's service account.
+pub(crate) const POD_TOKEN: Kind = Kind::matching(1, ANY_NUMBER, &JWT).secret();
 pub(crate) const TAGS: Kind = Kind::Map {
     least: 1,
     most: 50,

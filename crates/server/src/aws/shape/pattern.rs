@@ -161,6 +161,17 @@ pub(crate) const CLUSTER_NAME: Pattern = of(r"^[0-9A-Za-z][A-Za-z0-9\-_]*", |tex
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 });
+/// As the model of EKS Auth writes it.
+pub(crate) const CLUSTER_NAME_OF_PODS: Pattern =
+    of(r"[0-9A-Za-z][A-Za-z0-9\-_]*", CLUSTER_NAME.matches);
+pub(crate) const JWT: Pattern = of(
+    r"[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+\.[A-Za-z0-9-_=]+",
+    |text| {
+        let is_part =
+            |part: &str| one_or_more(part, |c| c.is_ascii_alphanumeric() || "-_=".contains(c));
+        text.split('.').count() == 3 && text.split('.').all(is_part)
+    },
+);
 pub(crate) const DIGITS: Pattern = of(r"[\d]+", |text| one_or_more(text, |c| c.is_ascii_digit()));
 pub(crate) const DIGITS_OR_NOTHING: Pattern =
     of(r"[\d]*", |text| text.chars().all(|c| c.is_ascii_digit()));

@@ -11,7 +11,7 @@ use crate::aws::query::Member;
 
 /// When a session that lasts `seconds` from now is issued and expires. Tokens keep whole seconds; what is answered must
 /// be what the token says.
-pub(super) fn lifetime(now: Timestamp, seconds: u32) -> (Timestamp, Timestamp) {
+pub(in crate::aws) fn lifetime(now: Timestamp, seconds: u32) -> (Timestamp, Timestamp) {
     let issued = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let expires = issued
         .saturating_add(SignedDuration::from_secs(i64::from(seconds)))
@@ -20,7 +20,10 @@ pub(super) fn lifetime(now: Timestamp, seconds: u32) -> (Timestamp, Timestamp) {
 }
 
 /// Seals a session.
-pub(super) fn seal(call: &Call<'_>, record: &SessionRecord) -> Result<Credentials, ApiError> {
+pub(in crate::aws) fn seal(
+    call: &Call<'_>,
+    record: &SessionRecord,
+) -> Result<Credentials, ApiError> {
     let unavailable = || {
         ApiError::new(
             503,

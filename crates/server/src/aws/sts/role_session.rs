@@ -17,22 +17,22 @@ use crate::aws::operation::Call;
 use crate::aws::query::Member;
 
 /// A role session that was decided on.
-pub(super) struct NewSession<'a> {
-    pub(super) kind: SessionKind,
-    pub(super) role: &'a RoleEntry,
-    pub(super) name: &'a str,
-    pub(super) seconds: u32,
-    pub(super) policies: SessionPolicies,
-    pub(super) tags: SessionTags,
-    pub(super) source_identity: Option<Box<str>>,
-    pub(super) federation: Option<Federation>,
-    pub(super) binding: Binding,
+pub(in crate::aws) struct NewSession<'a> {
+    pub(in crate::aws) kind: SessionKind,
+    pub(in crate::aws) role: &'a RoleEntry,
+    pub(in crate::aws) name: &'a str,
+    pub(in crate::aws) seconds: u32,
+    pub(in crate::aws) policies: SessionPolicies,
+    pub(in crate::aws) tags: SessionTags,
+    pub(in crate::aws) source_identity: Option<Box<str>>,
+    pub(in crate::aws) federation: Option<Federation>,
+    pub(in crate::aws) binding: Binding,
     /// Whether the call showed an MFA code.
-    pub(super) mfa: bool,
+    pub(in crate::aws) mfa: bool,
     /// Role sessions on the way here, this one included.
-    pub(super) depth: u8,
+    pub(in crate::aws) depth: u8,
     /// The key that signed the call; nothing for unsigned calls.
-    pub(super) signed_with: Option<&'a str>,
+    pub(in crate::aws) signed_with: Option<&'a str>,
 }
 
 /// A role session that was issued, as answers show it.
@@ -45,11 +45,8 @@ pub(super) struct Issued {
 }
 
 impl NewSession<'_> {
-    /// Seals the session; nothing is written.
-    ///
-    /// # Errors
-    /// `ServiceUnavailable` without keys, `PackedPolicyTooLarge` when the token would be too long.
-    pub(super) fn issue(self, call: &Call<'_>) -> Result<Issued, ApiError> {
+    /// What the session is, for the call that makes it.
+    pub(in crate::aws) fn record(self, call: &Call<'_>) -> SessionRecord {
         let (issued, expires) = lifetime(call.now, self.seconds);
         let role = &self.role.record;
         let principal = SessionPrincipal::Role {
@@ -58,7 +55,6 @@ impl NewSession<'_> {
             name: role.name.clone(),
             session_name: self.name.into(),
         };
-        let assumed_role_user = assumed_role_user(&principal, role.partition, role.account);
         let mut record = SessionRecord::new(
             self.kind,
             role.partition,
@@ -78,6 +74,17 @@ impl NewSession<'_> {
             access_key_id: self.signed_with.map(Into::into),
             request_id: Some(call.request_id.into()),
         };
+        record
+    }
+
+    /// Seals the session; nothing is written.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` without keys, `PackedPolicyTooLarge` when the token would be too long.
+    pub(super) fn issue(self, call: &Call<'_>) -> Result<Issued, ApiError> {
+        let record = self.record(call);
+        let assumed_role_user =
+            assumed_role_user(&record.principal, record.partition, record.account);
         let sealed = seal(call, &record)?;
         Ok(Issued {
             access_key_id: sealed.access_key_id.clone(),
@@ -102,7 +109,7 @@ pub(in crate::aws) fn find_role<'s>(
 ///
 /// # Errors
 /// As [`policies_in`].
-pub(super) fn session_policies(
+pub(in crate::aws) fn session_policies(
     call: &Call<'_>,
     role: &RoleEntry,
     inline: Option<&str>,
@@ -118,7 +125,7 @@ pub(super) fn session_policies(
 ///
 /// # Errors
 /// `MalformedPolicyDocument`, `PackedPolicyTooLarge`.
-pub(super) fn policies_in(
+pub(in crate::aws) fn policies_in(
     call: &Call<'_>,
     (partition, account): (Partition, AccountId),
     inline: Option<&str>,

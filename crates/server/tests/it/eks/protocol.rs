@@ -18,7 +18,7 @@ async fn requests_are_routed_authenticated_and_read_in_this_order() {
         ("PATCH", "/clusters"),
         ("HEAD", "/clusters"),
         ("GET", "/clusters/c1/nothing"),
-        ("POST", "/clusters/c1/assume-role-for-pod-identity"),
+        ("GET", "/clusters/c1/assume-role-for-pod-identity"),
         ("GET", "/clusters/c1/access-entries//access-policies"),
         ("GET", "/tags/"),
         ("GET", "/v1/clusters"),
