@@ -41,13 +41,13 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterPlace, CreatedAccessKey,
-    CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies,
-    LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup, NewInstanceProfile,
-    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once,
-    OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState, Quotas,
-    ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
-    check_password, password_state, totp_code,
+    AccessEntryChange, AccessKeyMetadata, AddonChange, AssociatedPolicy, ClusterPlace,
+    CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
+    ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewAddon, NewCluster,
+    NewGroup, NewIdentityProviderConfig, NewInstanceProfile, NewManagedPolicy, NewMfaDevice,
+    NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome,
+    PackedMetadata, PasswordFault, PasswordState, Quotas, ROOT_USER_NAME, Refused, RoleChanges,
+    Taggable, Thing, UpdateParams, UserChange, check_password, password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;
@@ -63,12 +63,12 @@ pub use root_key::{RootKey, RootKeyError};
 pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
-    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
+    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry, AddonEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
-    DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
-    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
-    UnusableRecord, UserEntry, Versioned,
+    DirectorySnapshot, EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry,
+    InstanceProfileEntry, KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry,
+    OutboundKeysEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

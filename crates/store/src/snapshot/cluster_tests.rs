@@ -258,6 +258,7 @@ fn write(step: &Step) -> (Key, Option<Value>) {
             let record = ClusterUpdate {
                 account: id,
                 cluster_id: cluster_id(cluster),
+                addon: None,
                 id: format!("update-{update}").into(),
                 kind: "LoggingUpdate".into(),
                 params: Vec::new(),

@@ -7,8 +7,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::{
-    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterUpdateEntry,
-    DirectorySnapshot, Principal, behind,
+    AccessEntryEntry, AccessEntryState, AddonEntry, AnsweredRequestEntry, ClusterEntry,
+    ClusterUpdateEntry, DirectorySnapshot, IdentityProviderConfigEntry, Principal, behind,
 };
 use crate::records::{
     AccessEntry, AnsweredRequest, ClusterUpdate, EntryPrincipal, PrincipalKind,
@@ -35,11 +35,19 @@ pub(super) struct ClusterSlot {
     /// Oldest first.
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
+    /// By name.
+    pub(super) provider_configs: OrdMap<Arc<str>, Arc<IdentityProviderConfigEntry>>,
+    /// By name.
+    pub(super) addons: OrdMap<Arc<str>, Arc<AddonEntry>>,
 }
 
 impl ClusterSlot {
     fn is_empty(&self) -> bool {
-        self.cluster.is_none() && self.entries.is_empty() && self.updates.is_empty()
+        self.cluster.is_none()
+            && self.entries.is_empty()
+            && self.updates.is_empty()
+            && self.provider_configs.is_empty()
+            && self.addons.is_empty()
     }
 
     fn bound_to(&self, id: &str) -> &[Arc<AccessEntryEntry>] {
@@ -56,19 +64,21 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {:?} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
             self.dead,
             self.updates,
             sorted(self.update_times.keys().collect()),
+            self.provider_configs,
+            self.addons,
         )
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.updates.len()
+        self.entries.len() + self.updates.len() + self.provider_configs.len() + self.addons.len()
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -307,7 +317,7 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                entries.chain(updates)
+                entries.chain(updates).chain(slot.config_keys())
             })
             .filter(|(account, ..)| {
                 Key::new(format!("cluster/{account}/"))
@@ -316,7 +326,7 @@ impl DirectorySnapshot {
             .filter_map(|(_, key, modified)| Some((key.ok()?, modified)))
     }
 
-    fn entry_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
+    pub(super) fn entry_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
         self.cluster_slots
             .get(cluster_id)
             .map(|slot| &**slot)
@@ -470,7 +480,7 @@ impl DirectorySnapshot {
         }
     }
 
-    fn change_cluster_slot(&mut self, id: &str, change: impl FnOnce(&mut ClusterSlot)) {
+    pub(super) fn change_cluster_slot(&mut self, id: &str, change: impl FnOnce(&mut ClusterSlot)) {
         if !self.cluster_slots.contains_key(id) {
             self.cluster_slots.insert(id.into(), Arc::default());
         }

@@ -8,9 +8,9 @@ use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeployment
 use jiff::Timestamp;
 
 use crate::records::{
-    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterUpdate,
-    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider, Role,
-    SamlProvider, User,
+    AccessEntry, AccessKeyStatus, Account, Addon, AnsweredRequest, AwsPolicy, Cluster,
+    ClusterUpdate, DecodeError, Group, IdentityProviderConfig, InstanceProfile, ManagedPolicy,
+    MfaDevice, OidcProvider, Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -45,6 +45,10 @@ pub struct Versioned<T> {
 
 /// An access entry; [`AccessEntry::arn`] makes its ARN.
 pub type AccessEntryEntry = Versioned<AccessEntry>;
+/// An identity provider config; [`IdentityProviderConfig::arn`] makes its ARN.
+pub type IdentityProviderConfigEntry = Versioned<IdentityProviderConfig>;
+/// An add-on; [`Addon::arn`] makes its ARN.
+pub type AddonEntry = Versioned<Addon>;
 /// An update of a cluster.
 pub type ClusterUpdateEntry = Versioned<ClusterUpdate>;
 /// A request that was answered.

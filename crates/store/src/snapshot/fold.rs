@@ -264,6 +264,8 @@ impl DirectorySnapshot {
             | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
             AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
+            AnyRecord::IdentityProviderConfig(record) => self.add_provider_config(record, modified),
+            AnyRecord::Addon(record) => self.add_addon(record, modified),
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
             AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
@@ -467,6 +469,16 @@ impl DirectorySnapshot {
                 principal,
                 ..
             }) => self.remove_access_entry(cluster_id, principal),
+            Ok(RecordKey::IdentityProviderConfig {
+                cluster_id, name, ..
+            }) => self.change_cluster_slot(cluster_id, |slot| {
+                slot.provider_configs.remove(name);
+            }),
+            Ok(RecordKey::Addon {
+                cluster_id, name, ..
+            }) => self.change_cluster_slot(cluster_id, |slot| {
+                slot.addons.remove(name);
+            }),
             Ok(RecordKey::ClusterUpdate { cluster_id, id, .. }) => {
                 self.remove_cluster_update(cluster_id, id);
             }
