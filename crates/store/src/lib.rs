@@ -41,12 +41,13 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AddonChange, AssociatedPolicy, ClusterPlace,
-    CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
-    ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewAddon, NewCluster,
-    NewGroup, NewIdentityProviderConfig, NewInstanceProfile, NewManagedPolicy, NewMfaDevice,
-    NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome,
-    PackedMetadata, PasswordFault, PasswordState, Quotas, ROOT_USER_NAME, Refused, RoleChanges,
+    AccessEntryChange, AccessKeyMetadata, AddonAssociation, AddonChange, AssociatedPolicy,
+    ClusterPlace, CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity,
+    GroupChange, IamRecords, ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount,
+    NewAddon, NewCluster, NewGroup, NewIdentityProviderConfig, NewInstanceProfile,
+    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation, NewRole,
+    NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata, PasswordFault,
+    PasswordState, PodIdentityAssociationChange, Quotas, ROOT_USER_NAME, Refused, RoleChanges,
     Taggable, Thing, UpdateParams, UserChange, check_password, password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
@@ -67,8 +68,9 @@ pub use snapshot::{
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry,
     InstanceProfileEntry, KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry,
-    OutboundKeysEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    OutboundKeysEntry, PodIdentityAssociationEntry, PolicyRef, PolicyUser, PolicyVersionRef,
+    Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry,
+    Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -23,6 +23,7 @@ mod oidc_providers;
 mod outbound;
 mod password_hash;
 mod password_rules;
+mod pod_identity;
 mod policies;
 mod provider_configs;
 mod reports;
@@ -53,7 +54,7 @@ use tokio::time::Instant;
 pub use self::access_entries::{AccessEntryChange, NewAccessEntry};
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
-pub use self::addons::{AddonChange, NewAddon};
+pub use self::addons::{AddonAssociation, AddonChange, NewAddon};
 pub use self::associations::AssociatedPolicy;
 pub use self::aws_policies::ImportedPolicies;
 pub use self::clusters::{ClusterPlace, NewCluster};
@@ -67,6 +68,7 @@ pub use self::managed_policies::NewManagedPolicy;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
+pub use self::pod_identity::{NewPodIdentityAssociation, PodIdentityAssociationChange};
 pub use self::provider_configs::NewIdentityProviderConfig;
 pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};
@@ -172,6 +174,8 @@ pub struct Quotas {
     pub clusters_per_region: usize,
     /// Access entries of one cluster. Default 3,000.
     pub access_entries_per_cluster: usize,
+    /// Pod identity associations of one cluster. Default 5,000.
+    pub pod_identity_associations_per_cluster: usize,
     /// OIDC identity provider configs of one cluster. Default 64, as many as kube-apiserver takes; EKS has 10, and 1 before
     /// Kubernetes 1.32. Exact.
     pub identity_provider_configs_per_cluster: usize,
@@ -207,6 +211,7 @@ impl Default for Quotas {
             clusters_per_region: 100,
             access_entries_per_cluster: 3000,
             identity_provider_configs_per_cluster: 64,
+            pod_identity_associations_per_cluster: 5000,
             updates_per_cluster: 1000,
             updates_kept_for: SignedDuration::from_hours(90 * 24),
             request_tokens_per_account: 10_000,

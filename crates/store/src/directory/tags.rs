@@ -9,6 +9,7 @@ use super::access_keys::find_user;
 use super::addons::addon_key;
 use super::instance_profiles::find_instance_profile;
 use super::managed_policies::find_managed_policy;
+use super::pod_identity::association_key;
 use super::provider_configs::config_key;
 use super::roles::find_role;
 use super::{Directory, DirectoryError, Thing, missing};
@@ -43,6 +44,8 @@ pub enum Taggable<'a> {
     IdentityProviderConfig(&'a str),
     /// An add-on of a cluster, by ARN. As a cluster.
     Addon(&'a str),
+    /// A pod identity association, by ARN. As a cluster.
+    PodIdentityAssociation(&'a str),
 }
 
 impl Taggable<'_> {
@@ -65,7 +68,8 @@ impl Taggable<'_> {
             | Self::Cluster(_)
             | Self::AccessEntry(_)
             | Self::IdentityProviderConfig(_)
-            | Self::Addon(_) => KeyCase::Counts,
+            | Self::Addon(_)
+            | Self::PodIdentityAssociation(_) => KeyCase::Counts,
             Self::User(_)
             | Self::Role(_)
             | Self::InstanceProfile(_)
@@ -193,6 +197,7 @@ fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {
         AnyRecord::AccessEntry(record) => Some(&mut record.tags),
         AnyRecord::IdentityProviderConfig(record) => Some(&mut record.tags),
         AnyRecord::Addon(record) => Some(&mut record.tags),
+        AnyRecord::PodIdentityAssociation(record) => Some(&mut record.tags),
         _ => None,
     }
 }
@@ -289,6 +294,20 @@ fn find(
             let record = AnyRecord::Addon(addon.record.clone());
             let key = addon_key(&cluster.record, name).to_key()?;
             (key, addon.modified, record)
+        }
+        Taggable::PodIdentityAssociation(arn) => {
+            let kind = "podidentityassociation/";
+            let (_, cluster) = find_cluster(snapshot, account, arn, kind)?;
+            let id = arn.rsplit('/').next().unwrap_or_default();
+            let known = snapshot
+                .pod_identity_association_by_id(&cluster.record.id, id)
+                .filter(|known| known.record.arn(&cluster.record) == arn)
+                .ok_or_else(|| {
+                    let (what, name) = (Thing::Resource, arn.into());
+                    DirectoryError::NoSuch { what, name }
+                })?;
+            let record = AnyRecord::PodIdentityAssociation(Box::new(known.record.clone()));
+            (association_key(&known.record)?, known.modified, record)
         }
     })
 }

@@ -22,6 +22,7 @@
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
+//! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
 //! | `identity-provider-config/ACCOUNT/CLUSTER/NAME` | [`IdentityProviderConfig`] | names are, per cluster, with case |
 //! | `addon/ACCOUNT/CLUSTER/NAME` | [`Addon`] | a cluster has an add-on once |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
@@ -48,6 +49,7 @@ mod mfa_device;
 mod names;
 mod outbound;
 mod plain;
+mod pod_identity;
 mod provider;
 mod provider_config;
 mod request_token;
@@ -80,10 +82,12 @@ pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_addon_name, check_cluster_name,
     check_config_name, check_description, check_eks_tags, check_group_name,
     check_instance_profile_name, check_max_session_duration, check_mfa_device_name,
-    check_organization_id, check_path, check_policy_name, check_policy_path, check_policy_tags,
-    check_policy_text, check_region, check_role_name, check_tags, check_user_name, fold_name,
+    check_namespace, check_organization_id, check_path, check_policy_name, check_policy_path,
+    check_policy_tags, check_policy_text, check_region, check_role_name, check_service_account,
+    check_tags, check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
+pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};
 pub use self::provider_config::IdentityProviderConfig;
 pub use self::request_token::{AnsweredRequest, REQUEST_TOKEN_LIFETIME, RequestToken};
@@ -144,6 +148,8 @@ pub enum AnyRecord {
     Cluster(Box<Cluster>),
     /// `access-entry/…`
     AccessEntry(AccessEntry),
+    /// `pod-identity-association/…`
+    PodIdentityAssociation(Box<PodIdentityAssociation>),
     /// `identity-provider-config/…`
     IdentityProviderConfig(IdentityProviderConfig),
     /// `addon/…`
@@ -229,6 +235,13 @@ impl AnyRecord {
             RecordKey::AccessEntry { account, .. } => {
                 Self::AccessEntry(AccessEntry::decode(account, below_account(key), value)?)
             }
+            RecordKey::PodIdentityAssociation { account, .. } => {
+                Self::PodIdentityAssociation(Box::new(PodIdentityAssociation::decode(
+                    account,
+                    below_account(key),
+                    value,
+                )?))
+            }
             RecordKey::IdentityProviderConfig { account, .. } => Self::IdentityProviderConfig(
                 IdentityProviderConfig::decode(account, below_account(key), value)?,
             ),
@@ -271,6 +284,7 @@ impl AnyRecord {
             Self::Cluster(record) => record.encode(),
             Self::Restore(record) => record.encode(),
             Self::AccessEntry(record) => record.encode(),
+            Self::PodIdentityAssociation(record) => record.encode(),
             Self::IdentityProviderConfig(record) => record.encode(),
             Self::Addon(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),

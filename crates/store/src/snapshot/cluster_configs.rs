@@ -5,7 +5,9 @@ use std::sync::Arc;
 use countersign_arn::AccountId;
 
 use super::clusters::ClusterSlot;
-use super::{AddonEntry, DirectorySnapshot, IdentityProviderConfigEntry, behind};
+use super::{
+    AddonEntry, DirectorySnapshot, IdentityProviderConfigEntry, PodIdentityAssociationEntry, behind,
+};
 use crate::records::{Addon, IdentityProviderConfig, RecordKey};
 use crate::{InvalidKey, Key, Revision};
 
@@ -55,7 +57,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         name: &str,
     ) -> Option<&Arc<IdentityProviderConfigEntry>> {
-        self.entry_slot(cluster_id)?.provider_configs.get(name)
+        self.open_slot(cluster_id)?.provider_configs.get(name)
     }
 
     /// The config that takes the tokens of this issuer: the one that is not being deleted. O(configs of the cluster), no
@@ -66,7 +68,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         issuer_url: &str,
     ) -> Option<&Arc<IdentityProviderConfigEntry>> {
-        self.entry_slot(cluster_id)?
+        self.open_slot(cluster_id)?
             .provider_configs
             .values()
             .find(|entry| {
@@ -80,7 +82,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<IdentityProviderConfigEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(move |slot| behind(&slot.provider_configs, after.map(str::to_owned)))
     }
@@ -88,7 +90,7 @@ impl DirectorySnapshot {
     /// The add-on of this name, also one that is over and not swept yet. O(log n).
     #[must_use]
     pub fn addon(&self, cluster_id: &str, name: &str) -> Option<&Arc<AddonEntry>> {
-        self.entry_slot(cluster_id)?.addons.get(name)
+        self.open_slot(cluster_id)?.addons.get(name)
     }
 
     /// All add-ons of a cluster in byte order of their names, behind `after` if given.
@@ -97,9 +99,19 @@ impl DirectorySnapshot {
         cluster_id: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<AddonEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(move |slot| behind(&slot.addons, after.map(str::to_owned)))
+    }
+
+    /// The pod identity associations that belong to the add-on with this ARN. O(associations of the cluster).
+    pub fn pod_identity_associations_of(
+        &self,
+        cluster_id: &str,
+        owner_arn: &str,
+    ) -> impl Iterator<Item = &Arc<PodIdentityAssociationEntry>> {
+        self.pod_identity_associations(cluster_id, None)
+            .filter(move |entry| entry.record.owner_arn.as_deref() == Some(owner_arn))
     }
 
     pub(super) fn add_provider_config(

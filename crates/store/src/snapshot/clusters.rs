@@ -1,4 +1,4 @@
-//! Clusters by id, and what hangs on them: access entries and updates. And the requests that were answered.
+//! Clusters by id, and what hangs on them: access entries, associations and updates. And the requests that were answered.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use countersign_arn::AccountId;
 use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
+use super::pod_identity::PodIdentities;
 use super::{
     AccessEntryEntry, AccessEntryState, AddonEntry, AnsweredRequestEntry, ClusterEntry,
     ClusterUpdateEntry, DirectorySnapshot, IdentityProviderConfigEntry, Principal, behind,
@@ -35,6 +36,7 @@ pub(super) struct ClusterSlot {
     /// Oldest first.
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
+    pub(super) pod_identities: PodIdentities,
     /// By name.
     pub(super) provider_configs: OrdMap<Arc<str>, Arc<IdentityProviderConfigEntry>>,
     /// By name.
@@ -46,6 +48,7 @@ impl ClusterSlot {
         self.cluster.is_none()
             && self.entries.is_empty()
             && self.updates.is_empty()
+            && self.pod_identities.is_empty()
             && self.provider_configs.is_empty()
             && self.addons.is_empty()
     }
@@ -64,13 +67,14 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {:?} {:?}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
             self.dead,
             self.updates,
             sorted(self.update_times.keys().collect()),
+            self.pod_identities.text(),
             self.provider_configs,
             self.addons,
         )
@@ -78,7 +82,11 @@ impl ClusterSlot {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.updates.len() + self.provider_configs.len() + self.addons.len()
+        self.entries.len()
+            + self.updates.len()
+            + self.pod_identities.len()
+            + self.provider_configs.len()
+            + self.addons.len()
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -115,7 +123,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         principal_arn: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)?.by_arn.get(principal_arn)
+        self.open_slot(cluster_id)?.by_arn.get(principal_arn)
     }
 
     /// The entry that is bound to this unique id: whom authentication lets in. O(1), three hash lookups at most.
@@ -125,7 +133,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         principal_id: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)?.bound_to(principal_id).first()
+        self.open_slot(cluster_id)?.bound_to(principal_id).first()
     }
 
     /// The entry of the principal that AWS knows by this account, kind and name, whatever its path, ignoring case: to be
@@ -138,7 +146,7 @@ impl DirectorySnapshot {
         kind: PrincipalKind,
         name: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        let slot = self.entry_slot(cluster_id)?;
+        let slot = self.open_slot(cluster_id)?;
         let name = match kind {
             PrincipalKind::Role | PrincipalKind::User => name,
             PrincipalKind::Root => "root",
@@ -161,7 +169,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(move |slot| behind(&slot.by_arn, after.map(str::to_owned)))
     }
@@ -169,7 +177,7 @@ impl DirectorySnapshot {
     /// How many entries a cluster has.
     #[must_use]
     pub fn access_entry_count(&self, cluster_id: &str) -> usize {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .map_or(0, |slot| slot.entries.len())
     }
 
@@ -183,7 +191,7 @@ impl DirectorySnapshot {
             .into_iter()
             .flat_map(|clusters| clusters.iter())
             .filter_map(move |id| {
-                let slot = self.entry_slot(id)?;
+                let slot = self.open_slot(id)?;
                 let entry = slot.by_principal.get(principal_id)?.first()?;
                 Some((slot.cluster.as_ref()?, entry))
             })
@@ -220,7 +228,7 @@ impl DirectorySnapshot {
         &self,
         cluster_id: &str,
     ) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(ClusterSlot::dead_entries)
     }
@@ -317,16 +325,19 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                entries.chain(updates).chain(slot.config_keys())
+                let entries = entries.chain(updates).chain(slot.config_keys());
+                let entries =
+                    entries.filter_map(|(account, key, at)| Some((account, key.ok()?, at)));
+                entries.chain(slot.pod_identities.keys())
             })
             .filter(|(account, ..)| {
                 Key::new(format!("cluster/{account}/"))
                     .is_ok_and(|prefix| !self.has_unusable_below(&prefix))
             })
-            .filter_map(|(_, key, modified)| Some((key.ok()?, modified)))
+            .map(|(_, key, modified)| (key, modified))
     }
 
-    pub(super) fn entry_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
+    pub(super) fn open_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
         self.cluster_slots
             .get(cluster_id)
             .map(|slot| &**slot)

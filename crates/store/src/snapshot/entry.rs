@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::records::{
     AccessEntry, AccessKeyStatus, Account, Addon, AnsweredRequest, AwsPolicy, Cluster,
     ClusterUpdate, DecodeError, Group, IdentityProviderConfig, InstanceProfile, ManagedPolicy,
-    MfaDevice, OidcProvider, Role, SamlProvider, User,
+    MfaDevice, OidcProvider, PodIdentityAssociation, Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -45,6 +45,8 @@ pub struct Versioned<T> {
 
 /// An access entry; [`AccessEntry::arn`] makes its ARN.
 pub type AccessEntryEntry = Versioned<AccessEntry>;
+/// A pod identity association; [`PodIdentityAssociation::arn`] makes its ARN.
+pub type PodIdentityAssociationEntry = Versioned<PodIdentityAssociation>;
 /// An identity provider config; [`IdentityProviderConfig::arn`] makes its ARN.
 pub type IdentityProviderConfigEntry = Versioned<IdentityProviderConfig>;
 /// An add-on; [`Addon::arn`] makes its ARN.

@@ -264,6 +264,9 @@ impl DirectorySnapshot {
             | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
             AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
+            AnyRecord::PodIdentityAssociation(record) => {
+                self.add_pod_identity_association(*record, modified);
+            }
             AnyRecord::IdentityProviderConfig(record) => self.add_provider_config(record, modified),
             AnyRecord::Addon(record) => self.add_addon(record, modified),
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
@@ -469,6 +472,12 @@ impl DirectorySnapshot {
                 principal,
                 ..
             }) => self.remove_access_entry(cluster_id, principal),
+            Ok(RecordKey::PodIdentityAssociation {
+                cluster_id,
+                namespace,
+                service_account,
+                ..
+            }) => self.remove_pod_identity_association(cluster_id, namespace, service_account),
             Ok(RecordKey::IdentityProviderConfig {
                 cluster_id, name, ..
             }) => self.change_cluster_slot(cluster_id, |slot| {

@@ -7,6 +7,7 @@ mod clusters;
 mod entry;
 mod fold;
 mod iam;
+mod pod_identity;
 mod policy_ref;
 mod revocations;
 #[cfg(test)]
@@ -26,9 +27,9 @@ pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry, AddonEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
     EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
-    PolicyUser, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord,
-    UserEntry, Versioned,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
+    PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry, SamlProviderEntry,
+    SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
