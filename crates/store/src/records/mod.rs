@@ -26,6 +26,7 @@
 //! | `identity-provider-config/ACCOUNT/CLUSTER/NAME` | [`IdentityProviderConfig`] | names are, per cluster, with case |
 //! | `addon/ACCOUNT/CLUSTER/NAME` | [`Addon`] | a cluster has an add-on once |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
+//! | `cluster-keys/ACCOUNT/CLUSTER` | [`ClusterKeys`]; `CLUSTER` is the cluster's id | a cluster has one issuer |
 //! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
 //! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
@@ -38,6 +39,7 @@ mod access_key;
 mod account;
 mod addon;
 mod cluster;
+mod cluster_keys;
 mod cluster_settings;
 mod cluster_update;
 mod deployment;
@@ -67,6 +69,7 @@ pub use self::addon::Addon;
 pub use self::cluster::{
     AuthenticationMode, Cluster, ClusterStatus, Creator, LatestUpdate, UnknownAuthenticationMode,
 };
+pub use self::cluster_keys::{CLUSTER_SIGNING_KEYS_FIELD, ClusterKeySource, ClusterKeys};
 pub use self::cluster_settings::{
     ClusterSettings, ComputeConfig, EncryptionConfig, IpFamily, KubernetesNetworkConfig, LogType,
     OutpostConfig, RemoteNetworkConfig, ScalingTier, SupportType, UnknownWord, VpcConfig,
@@ -156,6 +159,8 @@ pub enum AnyRecord {
     Addon(Addon),
     /// `cluster-update/…`
     ClusterUpdate(ClusterUpdate),
+    /// `cluster-keys/…`
+    ClusterKeys(ClusterKeys),
     /// `request-token/…`
     AnsweredRequest(AnsweredRequest),
     /// `revocation/…`
@@ -251,6 +256,9 @@ impl AnyRecord {
             RecordKey::ClusterUpdate { account, .. } => {
                 Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
             }
+            RecordKey::ClusterKeys { account, .. } => {
+                Self::ClusterKeys(ClusterKeys::decode(account, below_account(key), value)?)
+            }
             RecordKey::RequestToken { account, .. } => {
                 Self::AnsweredRequest(AnsweredRequest::decode(account, below_account(key), value)?)
             }
@@ -288,6 +296,7 @@ impl AnyRecord {
             Self::IdentityProviderConfig(record) => record.encode(),
             Self::Addon(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),
+            Self::ClusterKeys(record) => record.encode(),
             Self::AnsweredRequest(record) => record.encode(),
             Self::Revocation(record) => record.encode(),
         }

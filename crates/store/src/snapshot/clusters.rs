@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::pod_identity::PodIdentities;
 use super::{
     AccessEntryEntry, AccessEntryState, AddonEntry, AnsweredRequestEntry, ClusterEntry,
-    ClusterUpdateEntry, DirectorySnapshot, IdentityProviderConfigEntry, Principal, behind,
+    ClusterKeysEntry, ClusterUpdateEntry, DirectorySnapshot, IdentityProviderConfigEntry,
+    Principal, behind,
 };
 use crate::records::{
-    AccessEntry, AnsweredRequest, ClusterUpdate, EntryPrincipal, PrincipalKind,
+    AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,
     REQUEST_TOKEN_LIFETIME, RecordKey,
 };
 use crate::{Key, Revision};
@@ -41,6 +42,7 @@ pub(super) struct ClusterSlot {
     pub(super) provider_configs: OrdMap<Arc<str>, Arc<IdentityProviderConfigEntry>>,
     /// By name.
     pub(super) addons: OrdMap<Arc<str>, Arc<AddonEntry>>,
+    keys: Option<Arc<ClusterKeysEntry>>,
 }
 
 impl ClusterSlot {
@@ -51,6 +53,7 @@ impl ClusterSlot {
             && self.pod_identities.is_empty()
             && self.provider_configs.is_empty()
             && self.addons.is_empty()
+            && self.keys.is_none()
     }
 
     fn bound_to(&self, id: &str) -> &[Arc<AccessEntryEntry>] {
@@ -67,7 +70,7 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?} {:?}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?} {:?} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
@@ -77,6 +80,7 @@ impl ClusterSlot {
             self.pod_identities.text(),
             self.provider_configs,
             self.addons,
+            self.keys.as_ref().map(|keys| &keys.record),
         )
     }
 
@@ -87,6 +91,7 @@ impl ClusterSlot {
             + self.pod_identities.len()
             + self.provider_configs.len()
             + self.addons.len()
+            + usize::from(self.keys.is_some())
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -264,6 +269,12 @@ impl DirectorySnapshot {
         slot.updates.get(&(*created, Arc::clone(id)))
     }
 
+    /// The keys of the service account tokens of a cluster; none of one that is not there or is being deleted. O(1).
+    #[must_use]
+    pub fn cluster_keys(&self, cluster_id: &str) -> Option<&Arc<ClusterKeysEntry>> {
+        self.open_slot(cluster_id)?.keys.as_ref()
+    }
+
     pub(crate) fn answered_request(&self, key: &Key) -> Option<&Arc<AnsweredRequestEntry>> {
         self.requests.by_key.get(key)
     }
@@ -325,7 +336,19 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                let entries = entries.chain(updates).chain(slot.config_keys());
+                let keys = slot.keys.iter().map(|keys| {
+                    let ClusterKeys {
+                        account,
+                        cluster_id,
+                        ..
+                    } = &keys.record;
+                    let key = RecordKey::ClusterKeys {
+                        account: *account,
+                        cluster_id,
+                    };
+                    (*account, key.to_key(), keys.modified)
+                });
+                let entries = entries.chain(updates).chain(keys).chain(slot.config_keys());
                 let entries =
                     entries.filter_map(|(account, key, at)| Some((account, key.ok()?, at)));
                 entries.chain(slot.pod_identities.keys())
@@ -464,6 +487,15 @@ impl DirectorySnapshot {
                 slot.updates.remove(&(created, Arc::from(id)));
             }
         });
+    }
+
+    pub(super) fn add_cluster_keys(&mut self, entry: ClusterKeysEntry) {
+        let cluster_id = entry.record.cluster_id.clone();
+        self.change_cluster_slot(&cluster_id, |slot| slot.keys = Some(Arc::new(entry)));
+    }
+
+    pub(super) fn remove_cluster_keys(&mut self, cluster_id: &str) {
+        self.change_cluster_slot(cluster_id, |slot| slot.keys = None);
     }
 
     pub(super) fn add_answered_request(

@@ -25,11 +25,11 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry, AddonEntry,
-    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
-    EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
-    PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry, SamlProviderEntry,
-    SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
+    ClusterUpdateEntry, EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry,
+    InstanceProfileEntry, KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry,
+    OutboundKeysEntry, PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
