@@ -57,7 +57,7 @@ pub use options::{
     SsoSuffix, VerifyInstanceRole,
 };
 pub use pattern::{NameGlob, RolePattern};
-pub use person::{CREDENTIAL_ID, PersonRefused, PersonRules, Reserved};
+pub use person::{CREDENTIAL_ID, PersonRefused, PersonRules, Reserved, canonical_issuer};
 pub use render::RenderInputs;
 pub use source::{config_map, crd, dynamic_file, mounted_file};
 pub use table::{MappingTable, Mismatch};

@@ -20,6 +20,16 @@ const NOT_BEFORE_SKEW: i64 = 60;
 /// Google's tokens may name their issuer without a scheme.
 const GOOGLE: &str = "https://accounts.google.com";
 
+/// The issuer that a token means by its `iss`: that, but for Google's own short form.
+#[must_use]
+pub fn canonical_issuer(issuer: &str) -> &str {
+    if GOOGLE.strip_prefix("https://") == Some(issuer) {
+        GOOGLE
+    } else {
+        issuer
+    }
+}
+
 /// What one identity provider config says of its tokens (EKS API spec, section 12). The texts are as they were configured;
 /// defaults are applied here.
 #[derive(Debug, Clone, Copy)]
@@ -140,8 +150,7 @@ impl PersonRules<'_> {
     /// Whether a token that names `issuer` is one of this config: byte for byte, but for Google's own short form.
     #[must_use]
     pub fn is_issuer(&self, issuer: &str) -> bool {
-        issuer == self.issuer_url
-            || (self.issuer_url == GOOGLE && GOOGLE.strip_prefix("https://") == Some(issuer))
+        canonical_issuer(issuer) == self.issuer_url
     }
 
     /// What usernames begin with.

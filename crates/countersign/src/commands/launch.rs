@@ -197,11 +197,14 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     }
     verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));
 
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let shared = Arc::new(ReviewOptions {
         rules,
         verifiers,
         nodes: launch.nodes,
         directory: launch.directory.clone(),
+        people: Some(Arc::clone(&web_identity)),
         store: store.clone(),
         principal_binding,
         policies: Arc::clone(&policies),
@@ -265,8 +268,6 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         .or(own.region.as_deref())
         .unwrap_or("us-east-1");
     let failures = own.failures_per_second.unwrap_or(20);
-    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
-    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,
