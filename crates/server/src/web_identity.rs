@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use countersign_oidc::{
-    IssuerUrl, TimeRules, TokenError, UnverifiedIdToken, UnverifiedToken,
-    VerifiedIdToken, VerifiedToken,
+    IssuerUrl, TimeRules, TokenError, UnverifiedIdToken, UnverifiedToken, VerifiedIdToken,
+    VerifiedToken,
 };
 use countersign_upstream::jwks::{
     FetchFailure, FetchOptions, FetchResult, HttpsKeys, InvalidIssuerOptions, KeySource,

@@ -289,6 +289,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 .with_eks(EksOptions {
                     policies: Arc::clone(&policies),
                     roles_elsewhere: !launch.embedded_tokens,
+                    check_issuers: own.web_identity.check_issuers.unwrap_or(true),
                     ..EksOptions::default()
                 });
                 match store {

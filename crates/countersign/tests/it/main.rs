@@ -26,6 +26,7 @@ mod harness;
 mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
+mod identity_providers;
 mod people;
 mod policy;
 mod projection;

@@ -14,8 +14,8 @@ use countersign_mapping::{
     BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
     NodeNameSource, RuleReference,
 };
-use countersign_sources::Mappings;
 use countersign_oidc::UnverifiedIdToken;
+use countersign_sources::Mappings;
 use countersign_store::records::{AuthenticationMode, IdentityProviderConfig};
 use countersign_store::{
     AccessEntryEntry, ClusterEntry, ClusterPlace, Directory, DirectoryError, DirectorySnapshot,
@@ -151,7 +151,9 @@ impl Accepted {
     }
 
     fn is_by(&self, backend: BackendKind) -> bool {
-        self.rule.as_ref().is_some_and(|rule| rule.backend == backend)
+        self.rule
+            .as_ref()
+            .is_some_and(|rule| rule.backend == backend)
     }
 
     /// The access entry that decided, if one did.

@@ -6,7 +6,9 @@
 //! `serviceAccountRoleArn` or by `podIdentityAssociations`, not both; an update needs something to change.
 
 use countersign_store::records::{Addon, Cluster, ClusterStatus, ClusterUpdate, UpdateStatus};
-use countersign_store::{AddonAssociation, AddonChange, AddonEntry, ClusterEntry, NewAddon, UpdateParams};
+use countersign_store::{
+    AddonAssociation, AddonChange, AddonEntry, ClusterEntry, NewAddon, UpdateParams,
+};
 use serde_json::json;
 
 use super::addon_catalogue::{ADDONS, AGENT, CatalogueAddon, kubernetes_versions};
@@ -17,7 +19,7 @@ use super::idempotency::{answered, kept, once, token};
 use super::pod_identity::{check_own_role, check_trust, may_pass};
 use super::{
     NO_UUID, arn, check_tags, cluster, cluster_name, cluster_resource, existing_cluster, invalid,
-    not_found, open_cluster, place,
+    open_cluster, place,
 };
 use crate::aws::ApiError;
 use crate::aws::authorize::{ask, on};
@@ -205,7 +207,13 @@ async fn create_addon(call: &Call<'_>) -> Result<Member, ApiError> {
     let once = once(token.as_ref(), &keep);
     let outcome = call
         .directory
-        .create_addon(place(call)?, new, call.eks.settling, once.as_ref(), call.now)
+        .create_addon(
+            place(call)?,
+            new,
+            call.eks.settling,
+            once.as_ref(),
+            call.now,
+        )
         .await
         .map_err(worded)?;
     answered(outcome, answer)
@@ -328,9 +336,9 @@ fn describe_addon_versions(call: &Call<'_>) -> Result<Member, ApiError> {
             && after.is_none_or(|after| addon.name > after)
     });
     let page = page.page(call, addons, |last| last.name.to_owned())?;
-    Ok(Member::Structure(page.with_token("addons", |addon| {
-        info(addon, &versions)
-    })))
+    Ok(Member::Structure(
+        page.with_token("addons", |addon| info(addon, &versions)),
+    ))
 }
 
 fn describe_addon_configuration(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -354,11 +362,7 @@ fn describe_addon_configuration(call: &Call<'_>) -> Result<Member, ApiError> {
 
 // === Checks ===
 
-fn existing<'c>(
-    call: &'c Call<'_>,
-    cluster: &ClusterEntry,
-    name: &str,
-) -> Option<&'c AddonEntry> {
+fn existing<'c>(call: &'c Call<'_>, cluster: &ClusterEntry, name: &str) -> Option<&'c AddonEntry> {
     call.snapshot
         .addon(&cluster.record.id, name)
         .map(AsRef::as_ref)
@@ -440,13 +444,20 @@ fn associations(
     for one in asked {
         let account = one.member("serviceAccount").unwrap_or_default();
         let shown: String = account.chars().take(253).collect();
-        if !addon.service_accounts.iter().any(|(known, _)| *known == account) {
+        if !addon
+            .service_accounts
+            .iter()
+            .any(|(known, _)| *known == account)
+        {
             return Err(invalid(format!(
                 "The service account {shown} is not one of the addon {}",
                 addon.name
             )));
         }
-        if associations.iter().any(|known| *known.service_account == *account) {
+        if associations
+            .iter()
+            .any(|known| *known.service_account == *account)
+        {
             return Err(invalid(format!(
                 "The service account {shown} has more than one pod identity association"
             )));
@@ -484,10 +495,7 @@ fn owns_associations(call: &Call<'_>, cluster: &ClusterEntry, addon: &AddonEntry
         .is_some()
 }
 
-fn check_roles(
-    call: &Call<'_>,
-    associations: Option<&[AddonAssociation]>,
-) -> Result<(), ApiError> {
+fn check_roles(call: &Call<'_>, associations: Option<&[AddonAssociation]>) -> Result<(), ApiError> {
     associations
         .unwrap_or_default()
         .iter()
@@ -504,7 +512,11 @@ fn params(call: &Call<'_>) -> UpdateParams {
         ("ResolveConflicts", "resolveConflicts"),
         ("ConfigurationValues", "configurationValues"),
     ] {
-        params.extend(input.text(parameter).map(|value| (kind.into(), value.into())));
+        params.extend(
+            input
+                .text(parameter)
+                .map(|value| (kind.into(), value.into())),
+        );
     }
     if let Some(Value::List(asked)) = input.get("podIdentityAssociations") {
         let member = |one: &Value<'_>, name| one.member(name).unwrap_or_default().to_owned();

@@ -104,7 +104,7 @@ pub(super) fn cluster_member(call: &Call<'_>, cluster: &Cluster, status: Cluster
 }
 
 /// `https://BASE/id/ID`, where this service has a public URL.
-fn issuer(call: &Call<'_>, cluster: &Cluster) -> Option<String> {
+pub(super) fn issuer(call: &Call<'_>, cluster: &Cluster) -> Option<String> {
     let base = call.web_identity?.public_url();
     (!base.is_empty()).then(|| format!("{base}/id/{}", cluster.id))
 }

@@ -14,11 +14,11 @@ use countersign_store::{
 use countersign_upstream::jwks::FetchFailure;
 
 use super::describe::{issuer, tag_map, text, update_member};
-use super::error::{deleting, no_such_config, worded};
+use super::error::{no_such_config, worded};
 use super::idempotency::{answered, kept, once, token};
 use super::{
     NO_UUID, arn, check_tags, cluster, cluster_name, cluster_resource, existing_cluster, invalid,
-    out_of_state, place,
+    open_cluster, out_of_state, place,
 };
 use crate::aws::ApiError;
 use crate::aws::authorize::{ask, on};
@@ -225,15 +225,6 @@ fn list(call: &Call<'_>) -> Result<Member, ApiError> {
 
 // === Checks ===
 
-/// The cluster of a call, which is not being deleted.
-fn open_cluster<'c>(call: &'c Call<'_>) -> Result<&'c ClusterEntry, ApiError> {
-    let cluster = cluster(call)?;
-    if cluster.record.deleting.is_some() {
-        return Err(deleting(&cluster.record.name));
-    }
-    Ok(cluster)
-}
-
 fn existing<'c>(
     call: &'c Call<'_>,
     cluster: &ClusterEntry,
@@ -361,7 +352,8 @@ async fn check_issuer(call: &Call<'_>, issuer: &IssuerUrl) -> Result<(), ApiErro
     };
     let detail = match &failure {
         FetchFailure::Discovery(countersign_oidc::DiscoveryError::OtherIssuer { .. }) => {
-            "the discovery document names another issuer; a final slash makes a difference".to_owned()
+            "the discovery document names another issuer; a final slash makes a difference"
+                .to_owned()
         }
         FetchFailure::Discovery(error) => error.to_string(),
         FetchFailure::KeySet(error) => error.to_string(),

@@ -2,12 +2,14 @@
 
 mod access_entries;
 mod access_policies;
+mod addons;
 mod clients;
 mod clusters;
 mod dry_run;
 mod operations;
 mod permissions;
 mod protocol;
+mod provider_configs;
 mod tags;
 mod updates;
 
