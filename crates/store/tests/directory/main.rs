@@ -23,6 +23,7 @@ mod mfa;
 mod oidc_providers;
 mod open;
 mod outbound;
+mod pod_identity;
 mod provider_configs;
 mod races;
 mod requests;

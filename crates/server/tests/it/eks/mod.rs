@@ -8,6 +8,8 @@ mod clusters;
 mod dry_run;
 mod operations;
 mod permissions;
+mod pod_identity;
+mod pod_identity_clients;
 mod protocol;
 mod provider_configs;
 mod tags;
