@@ -103,7 +103,7 @@ fn start(issuer: &Issuer) -> Running {
 
 fn environment(server: &Running) -> BTreeMap<String, String> {
     let mut environment = server.aws_environment();
-    environment.insert("CLUSTER".into(), server.field("/cluster"));
+    environment.insert("CLUSTER".into(), server.field("cluster"));
     environment.insert("ISSUER".into(), ISSUER.into());
     environment
 }
@@ -208,7 +208,7 @@ fn aws_cli_disassociates_an_issuer_and_its_people_are_out_at_once() {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let issuer = Issuer::start(&key);
     let server = start(&issuer);
-    let cluster = server.field("/cluster");
+    let cluster = server.field("cluster");
     let good = token(&key, json!({}));
     let oidc = format!(
         "identityProviderConfigName=corp,issuerUrl={ISSUER},clientId=kubernetes,usernamePrefix=-"
