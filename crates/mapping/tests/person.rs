@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use countersign_mapping::{CREDENTIAL_ID, KubernetesIdentity, PersonRefused, PersonRules};
 use countersign_oidc::{Algorithm, KeySet, SigningKey, UnverifiedIdToken};
 use jiff::Timestamp;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const ISSUER: &str = "https://id.example";
@@ -284,6 +285,59 @@ fn everybody_else_is_refused_with_the_reason() {
         match verdict(config, &claims) {
             Err(refused) => assert_eq!(refused.code(), code, "{config} {claims}: {refused}"),
             Ok(user) => panic!("{config} {claims}: {user:?}"),
+        }
+    }
+}
+
+/// Parts of names that could make a reserved one together.
+fn part() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "",
+        "-",
+        "s",
+        "sys",
+        "system",
+        "system:",
+        "tem:masters",
+        "em",
+        ":",
+        "masters",
+        "countersign:",
+        "entry:1",
+        "dev",
+        "SYSTEM:",
+        "\u{0}",
+        "\u{feff}system:",
+    ])
+    .prop_map(str::to_owned)
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_called_what_is_reserved(
+        prefix in proptest::option::of(part()),
+        groups_prefix in proptest::option::of(part()),
+        name in part(),
+        groups in proptest::collection::vec(part(), 0..3),
+    ) {
+        let config = json!({"prefix": prefix, "groups": "groups", "groupsPrefix": groups_prefix});
+        let claims = json!({"sub": format!("{name}."), "groups": groups});
+        if let Ok(user) = verdict(&config, &claims) {
+            let names = user.groups.iter().chain([&user.username]);
+            for name in names {
+                prop_assert!(!name.starts_with("system:") && !name.starts_with("countersign:entry:"));
+                let clean = !name.contains('\0') || prefix.is_some() || groups_prefix.is_some();
+                prop_assert!(clean);
+            }
+            // What is said of one group is said of all.
+            prop_assert_eq!(user.groups.len(), groups.len());
+            let prefix = groups_prefix.unwrap_or_default();
+            let all_alike = user
+                .groups
+                .iter()
+                .zip(&groups)
+                .all(|(made, claimed)| *made == format!("{prefix}{claimed}"));
+            prop_assert!(all_alike);
         }
     }
 }

@@ -590,8 +590,9 @@ fn issues(cluster: &Cluster, addon: &Addon) -> Vec<Member> {
         (
             "message",
             text(format!(
-                "This server has no rights in the cluster {} to install the agent. Install it with its DaemonSet: kubectl apply -f agent.yaml",
-                cluster.name
+                "This server has no rights in the cluster {name} to install the agent. Run: countersign agent manifest -c {name} --region {} --image IMAGE | kubectl apply -f -",
+                cluster.region,
+                name = cluster.name,
             )),
         ),
         ("resourceIds", Member::List(Vec::new())),
