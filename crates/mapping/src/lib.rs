@@ -1,4 +1,5 @@
-//! IAM caller identity to Kubernetes identity: `aws-auth`, mapping files, `IAMIdentityMapping`s.
+//! IAM caller identity to Kubernetes identity: `aws-auth`, mapping files, `IAMIdentityMapping`s. And the verified ID token of
+//! a person to Kubernetes identity: [`PersonRules`].
 //!
 //! ```text
 //!   aws-auth text ──┐ parse: entries + findings, broken sections kept apart
@@ -30,6 +31,7 @@ mod lint;
 mod nearest;
 mod options;
 mod pattern;
+mod person;
 mod render;
 mod source;
 mod table;
@@ -55,6 +57,7 @@ pub use options::{
     SsoSuffix, VerifyInstanceRole,
 };
 pub use pattern::{NameGlob, RolePattern};
+pub use person::{CREDENTIAL_ID, PersonRefused, PersonRules, Reserved, canonical_issuer};
 pub use render::RenderInputs;
 pub use source::{config_map, crd, dynamic_file, mounted_file};
 pub use table::{MappingTable, Mismatch};

@@ -157,7 +157,7 @@ impl Mapped<'_> {
 }
 
 /// Projected access policies are bound to a group of each entry; whoever else gave it out would lend them.
-const ENTRY_GROUP_PREFIX: &str = "countersign:entry:";
+pub(crate) const ENTRY_GROUP_PREFIX: &str = "countersign:entry:";
 
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_LEN && text.trim() == text && !text.contains(char::is_control)

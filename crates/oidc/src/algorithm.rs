@@ -5,7 +5,8 @@ use std::fmt;
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use serde::{Deserialize, Serialize};
 
-/// The algorithms a token may be signed with (IRSA spec, section 6.2). `none` and the HMAC family cannot be written down.
+/// The algorithms a token may be signed with (IRSA spec, section 6.2; authentication spec, section 9.3: STS takes all but
+/// the PSS family, people's tokens may have all). `none` and the HMAC family cannot be written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are those of RFC 7518")]
@@ -13,6 +14,9 @@ pub enum Algorithm {
     Es256,
     Es384,
     Es512,
+    Ps256,
+    Ps384,
+    Ps512,
     Rs256,
     Rs384,
     Rs512,
@@ -30,10 +34,13 @@ pub enum KeyType {
 
 impl Algorithm {
     /// All, sorted by name.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Es256,
         Self::Es384,
         Self::Es512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -52,6 +59,9 @@ impl Algorithm {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::Rs256 => "RS256",
             Self::Rs384 => "RS384",
             Self::Rs512 => "RS512",
@@ -65,8 +75,16 @@ impl Algorithm {
             Self::Es256 => KeyType::P256,
             Self::Es384 => KeyType::P384,
             Self::Es512 => KeyType::P521,
-            Self::Rs256 | Self::Rs384 | Self::Rs512 => KeyType::Rsa,
+            Self::Ps256 | Self::Ps384 | Self::Ps512 | Self::Rs256 | Self::Rs384 | Self::Rs512 => {
+                KeyType::Rsa
+            }
         }
+    }
+
+    /// Whether it is one of RSASSA-PSS, which STS does not take.
+    #[must_use]
+    pub const fn is_pss(self) -> bool {
+        matches!(self, Self::Ps256 | Self::Ps384 | Self::Ps512)
     }
 
     pub(crate) fn verification(self) -> &'static dyn VerificationAlgorithm {
@@ -74,6 +92,9 @@ impl Algorithm {
             Self::Es256 => &signature::ECDSA_P256_SHA256_FIXED,
             Self::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
             Self::Es512 => &signature::ECDSA_P521_SHA512_FIXED,
+            Self::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Self::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+            Self::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
             Self::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
             Self::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
             Self::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,

@@ -2,13 +2,20 @@
 
 use jiff::Timestamp;
 
-use crate::{Discovery, IssuerKeys, IssuerUrl, KeySet, PublicKey, TimeRules, UnverifiedToken};
+use crate::{
+    Discovery, IssuerKeys, IssuerUrl, KeySet, PublicKey, TimeRules, UnverifiedIdToken,
+    UnverifiedToken,
+};
 
 /// `data` as a token: whatever is read must be within the limits and must not verify with keys that did not sign it.
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
+    if let Ok(token) = UnverifiedIdToken::parse(text) {
+        assert!(!token.issuer().is_empty());
+        assert!(token.verify(&KeySet::default()).is_err());
+    }
     let Ok(token) = UnverifiedToken::parse(text) else {
         return;
     };

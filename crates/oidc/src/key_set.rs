@@ -27,6 +27,15 @@ pub struct KeySet {
     skipped: Vec<SkippedKey>,
 }
 
+/// Which keys are tried for a token that names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unnamed {
+    /// The one that fits, however often it is listed; with several it is not known which.
+    One,
+    /// All that fit, up to a bound, as kube-apiserver does.
+    Any,
+}
+
 #[derive(Debug)]
 struct Key {
     /// `None` for a missing or empty `kid`.
@@ -210,10 +219,11 @@ impl KeySet {
     }
 
     /// Verifies `signature` of `message`. The key is chosen by `id`; its type, and its own `alg` where it has one, must fit
-    /// `algorithm`. Without an id there must be exactly one key that fits, however often it is listed.
+    /// `algorithm`. What happens without an id, `unnamed` says.
     pub(crate) fn verify(
         &self,
         id: Option<&str>,
+        unnamed: Unnamed,
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
@@ -236,7 +246,7 @@ impl KeySet {
             )),
             (Some(_), 0) => Err(TokenError::UnknownKey("no key has this id")),
             (None, 0) => Err(TokenError::UnknownKey("no key is for this algorithm")),
-            (None, 2..) => Err(TokenError::UnknownKey(
+            (None, 2..) if unnamed == Unnamed::One => Err(TokenError::UnknownKey(
                 "the token names no key and several are for its algorithm",
             )),
             _ => {
@@ -278,7 +288,7 @@ impl Key {
         let algorithm = match jwk.get("alg") {
             None => None,
             Some(Value::String(name)) => {
-                // PS256, ECDH-ES and the like: the key is fine and not for our tokens.
+                // ECDH-ES and the like: the key is fine and not for tokens.
                 let algorithm = Algorithm::from_name(name).ok_or(InvalidKey::OtherUse)?;
                 if algorithm.key_type() != public.key_type() {
                     return Err(InvalidKey::Member("alg"));

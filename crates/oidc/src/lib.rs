@@ -26,6 +26,7 @@ mod condition_keys;
 mod der;
 mod discovery;
 mod error;
+mod id_token;
 mod issuer;
 mod issuer_keys;
 mod json;
@@ -41,6 +42,7 @@ pub use claims::{BoundObject, Claims, KubernetesClaims, MAX_SUBJECT_CHARS};
 pub use condition_keys::{ConditionKey, KeyValue};
 pub use discovery::{Discovery, DiscoveryError, discovery_document, discovery_url};
 pub use error::{Code, TokenError};
+pub use id_token::{UnverifiedIdToken, VerifiedIdToken};
 pub use issuer::{InvalidIssuer, IssuerUrl, MAX_ISSUER_CHARS};
 pub use issuer_keys::{
     DecodeKeysError, IssuerKeys, KeyLife, KeyStage, MAX_ISSUER_KEYS, RotationError, Schedule,

@@ -198,6 +198,11 @@ fn curve(
         Algorithm::Rs256 => Ok(None),
         Algorithm::Es256 => Ok(Some(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)),
         Algorithm::Es384 => Ok(Some(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)),
-        Algorithm::Es512 | Algorithm::Rs384 | Algorithm::Rs512 => Err(SigningError::Algorithm),
+        Algorithm::Es512
+        | Algorithm::Ps256
+        | Algorithm::Ps384
+        | Algorithm::Ps512
+        | Algorithm::Rs384
+        | Algorithm::Rs512 => Err(SigningError::Algorithm),
     }
 }

@@ -61,7 +61,7 @@ fn the_token_of_the_specification_verifies_until_five_minutes_after_it_ends() {
 #[test]
 fn every_algorithm_verifies_with_its_own_key_and_no_other() {
     let pairs = [&*RSA, &*P256, &*P384, &*P521];
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| !a.is_pss()) {
         let header = format!(r#"{{"alg":"{algorithm}","kid":"k"}}"#);
         let token = pair(algorithm).token(algorithm, &header, &claims().to_string());
         for other in pairs {

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_oidc::{IssuerUrl, TimeRules, TokenError, UnverifiedToken, VerifiedToken};
+use countersign_oidc::{
+    IssuerUrl, TimeRules, TokenError, UnverifiedIdToken, UnverifiedToken, VerifiedIdToken,
+    VerifiedToken,
+};
 use countersign_upstream::jwks::{
     FetchFailure, FetchOptions, FetchResult, HttpsKeys, InvalidIssuerOptions, KeySource,
     KeySourceOptions, Thumbprint,
@@ -110,6 +113,42 @@ impl WebIdentity {
         let newer = self
             .keys
             .keys_beyond(&keys, issuer, thumbprints)
+            .await
+            .map_err(failed)?;
+        if Arc::ptr_eq(&newer, &keys) {
+            return Err(refused);
+        }
+        token.verify(&newer)
+    }
+
+    /// Verifies the signature of a person's token with the keys of `issuer`, which must be that of a config. Keys are asked
+    /// for once more when the token names one that is not known; a header that no key can help with asks for none.
+    ///
+    /// # Errors
+    /// When there are no keys, or none that verifies.
+    pub(crate) async fn verify_id_token<'t>(
+        &self,
+        token: &'t UnverifiedIdToken<'_>,
+        issuer: &IssuerUrl,
+    ) -> Result<VerifiedIdToken<'t>, TokenError> {
+        token.check_header()?;
+        let failed = |failure: FetchFailure| refusal(issuer, &failure);
+        let keys = self.keys.keys(issuer, &[]).await.map_err(failed)?;
+        let refused = match token.verify(&keys) {
+            Ok(verified) => return Ok(verified),
+            Err(refused) => refused,
+        };
+        let newer_may_help = match &refused {
+            TokenError::UnknownKey(_) => true,
+            TokenError::BadSignature => !token.names_key(),
+            _ => false,
+        };
+        if !newer_may_help {
+            return Err(refused);
+        }
+        let newer = self
+            .keys
+            .keys_beyond(&keys, issuer, &[])
             .await
             .map_err(failed)?;
         if Arc::ptr_eq(&newer, &keys) {

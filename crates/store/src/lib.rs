@@ -41,9 +41,10 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace,
-    CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
-    ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup,
+    AccessEntryChange, AccessKeyMetadata, AddonAssociation, AddonChange, AssociatedPolicy,
+    ClusterKeysRefused, ClusterPlace, CreatedAccessKey, CreatedMfaDevice, Directory,
+    DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies, LoginChange, MfaOwner,
+    NewAccessEntry, NewAccount, NewAddon, NewCluster, NewGroup, NewIdentityProviderConfig,
     NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation,
     NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata,
     PasswordFault, PasswordState, PodIdentityAssociationChange, Quotas, ROOT_USER_NAME, Refused,
@@ -64,12 +65,13 @@ pub use root_key::{RootKey, RootKeyError};
 pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
-    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
+    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry, AddonEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
-    ClusterUpdateEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry,
-    KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
-    PodIdentityAssociationEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
-    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    ClusterUpdateEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry,
+    IdentityProviderConfigEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PodIdentityAssociationEntry, PolicyRef,
+    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
+    UnusableRecord, UserEntry, Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

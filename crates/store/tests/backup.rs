@@ -16,9 +16,10 @@ use countersign_store::backup::{
 };
 use countersign_store::records::{AuthenticationMode, ClusterUpdate, Creator, RequestToken};
 use countersign_store::{
-    ClusterPlace, CommitError, Directory, Key, Load, LoadError, NewAccount, NewCluster,
-    NewPodIdentityAssociation, NewUser, Once, OpenDirectoryError, Quotas, Random, RedbStore,
-    Revision, RootKey, Sealer, Store, StoreFuture, Transaction, Value, WatchStream, fuzz, limits,
+    ClusterPlace, CommitError, Directory, Key, Load, LoadError, NewAccount, NewAddon, NewCluster,
+    NewIdentityProviderConfig, NewPodIdentityAssociation, NewUser, Once, OpenDirectoryError,
+    Quotas, Random, RedbStore, Revision, RootKey, Sealer, Store, StoreFuture, Transaction, Value,
+    WatchStream, fuzz, limits,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -102,6 +103,34 @@ async fn filled() -> (Arc<RedbStore>, String) {
         .create_pod_identity_association(place, new, None, now())
         .await
         .unwrap();
+    let new = NewIdentityProviderConfig {
+        name: "corp".into(),
+        issuer_url: "https://id.example".into(),
+        client_id: "kubernetes".into(),
+        username_claim: None,
+        username_prefix: None,
+        groups_claim: None,
+        groups_prefix: None,
+        required_claims: Default::default(),
+        tags: Vec::new(),
+    };
+    directory
+        .associate_identity_provider_config(place, new, SignedDuration::ZERO, None, now())
+        .await
+        .unwrap();
+    let new = NewAddon {
+        name: "vpc-cni".into(),
+        version: "v1.19.0-eksbuild.1".into(),
+        service_account_role_arn: None,
+        configuration_values: None,
+        namespace: None,
+        associations: Vec::new(),
+        tags: Vec::new(),
+    };
+    directory
+        .create_addon(place, new, SignedDuration::ZERO, None, now())
+        .await
+        .unwrap();
     (store, key.secret.expose().to_owned())
 }
 
@@ -177,7 +206,9 @@ async fn two_restores_of_one_backup_export_the_same_bytes() {
         let id = &cluster.record.id;
         let entry = snapshot.access_entry_of_principal(id, "111122223333");
         assert_eq!(entry.unwrap().record.associations.len(), 1);
-        assert_eq!(snapshot.cluster_updates(id).count(), 1);
+        assert_eq!(snapshot.cluster_updates(id).count(), 2);
+        assert!(snapshot.identity_provider_config(id, "corp").is_some());
+        assert!(snapshot.addon(id, "vpc-cni").is_some());
         let association = snapshot.pod_identity_association(id, "orchard", "picker");
         assert_eq!(association.unwrap().record.policy.as_deref(), Some("{}"));
         for kind in [

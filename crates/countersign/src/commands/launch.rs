@@ -215,11 +215,14 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     }
     verifiers.extend(launch.upstream.clone().map(Verifier::Upstream));
 
+    let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
+    let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
     let shared = Arc::new(ReviewOptions {
         rules,
         verifiers,
         nodes: launch.nodes.clone(),
         directory: launch.directory.clone(),
+        people: Some(Arc::clone(&web_identity)),
         store: store.clone(),
         principal_binding,
         policies: Arc::clone(&policies),
@@ -308,6 +311,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 .with_eks(EksOptions {
                     policies: Arc::clone(&policies),
                     roles_elsewhere: !launch.embedded_tokens,
+                    check_issuers: own.web_identity.check_issuers.unwrap_or(true),
                     ..EksOptions::default()
                 });
                 let api = match issuers {

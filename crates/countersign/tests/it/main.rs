@@ -27,6 +27,7 @@ mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod irsa;
+mod identity_providers;
 mod people;
 mod policy;
 mod projection;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Running, aws_cli, client, python};
 
-const ISSUER: &str = "https://issuer.example/id/1";
+pub(crate) const ISSUER: &str = "https://issuer.example/id/1";
 const SUBJECT: &str = "system:serviceaccount:orchard:picker";
 
 const CONFIG: &str = r#"
@@ -41,16 +41,16 @@ countersign:
 const ROLE: &str = "arn:aws:iam::111122223333:role/team/orchard-reader";
 
 /// An issuer on the loopback: what it publishes can be changed, and it can fall silent.
-struct Issuer {
-    address: SocketAddr,
-    ca_pem: String,
+pub(crate) struct Issuer {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca_pem: String,
     keys: Arc<Mutex<String>>,
-    down: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+    pub(crate) down: Arc<AtomicBool>,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Issuer {
-    fn start(key: &SigningKey) -> Self {
+    pub(crate) fn start(key: &SigningKey) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (ca_pem, config) = certificate("issuer.example");
@@ -83,7 +83,7 @@ impl Issuer {
         issuer
     }
 
-    fn publish(&self, keys: &[&SigningKey]) {
+    pub(crate) fn publish(&self, keys: &[&SigningKey]) {
         let document = KeySet::document(keys.iter().map(|key| (key.public(), key.algorithm())));
         *self.keys.lock().unwrap() = document;
     }

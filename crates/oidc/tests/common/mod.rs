@@ -98,6 +98,9 @@ impl Pair {
             Self::Ec(_, pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
             Self::Rsa(pair) => {
                 let encoding: &dyn RsaEncoding = match algorithm {
+                    Algorithm::Ps256 => &signature::RSA_PSS_SHA256,
+                    Algorithm::Ps384 => &signature::RSA_PSS_SHA384,
+                    Algorithm::Ps512 => &signature::RSA_PSS_SHA512,
                     Algorithm::Rs384 => &signature::RSA_PKCS1_SHA384,
                     Algorithm::Rs512 => &signature::RSA_PKCS1_SHA512,
                     _ => &signature::RSA_PKCS1_SHA256,

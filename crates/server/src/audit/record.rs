@@ -255,6 +255,8 @@ fn resource_type(arn: &Arn<'_>) -> Option<&'static str> {
         ("iam", "server-certificate") => "AWS::IAM::ServerCertificate",
         ("eks", "cluster") => "AWS::EKS::Cluster",
         ("eks", "access-entry") => "AWS::EKS::AccessEntry",
+        ("eks", "addon") => "AWS::EKS::Addon",
+        ("eks", "identityproviderconfig") => "AWS::EKS::IdentityProviderConfig",
         ("eks", "podidentityassociation") => "AWS::EKS::PodIdentityAssociation",
         _ => return None,
     })

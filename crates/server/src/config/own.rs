@@ -306,6 +306,9 @@ pub struct WebIdentityConfig {
     /// Whether trust policies see the claims of Kubernetes of issuers with a `keysFile`. Not portable to AWS.
     #[serde(rename = "kubernetesclaims")]
     pub kubernetes_claims: bool,
+    /// Whether the issuer of an identity provider config has to answer when the config is associated; true.
+    #[serde(rename = "checkissuers")]
+    pub check_issuers: Option<bool>,
     /// Settings of single issuers.
     pub issuers: Vec<IssuerConfig>,
 }

@@ -1,4 +1,5 @@
-//! From a token to a Kubernetes user: the local rules, the verification, the mapping, in this order.
+//! From a token to a Kubernetes user: the local rules, the verification, the mapping, in this order. Tokens of people go another
+//! way, [`super::people`].
 //!
 //! The decisions are the pure crates'; this module only waits for what they name: STS in upstream mode, and the name of a node.
 
@@ -13,8 +14,9 @@ use countersign_mapping::{
     BackendKind, Chain, Ec2Facts, Ec2InstanceId, KubernetesIdentity, MappingDecision,
     NodeNameSource, RuleReference,
 };
+use countersign_oidc::UnverifiedIdToken;
 use countersign_sources::Mappings;
-use countersign_store::records::AuthenticationMode;
+use countersign_store::records::{AuthenticationMode, IdentityProviderConfig};
 use countersign_store::{
     AccessEntryEntry, ClusterEntry, ClusterPlace, Directory, DirectoryError, DirectorySnapshot,
 };
@@ -27,11 +29,13 @@ use super::denial::{
     Denial, DenialClass, DenyMode, by_mapping, by_store, by_sts, by_token_rule, rejected,
 };
 use super::entries::{PrincipalBinding, Registered, chain_of};
+use super::people;
 use super::rules;
 use super::wire::{Extra, User};
 use crate::access_policies::AccessPolicies;
 use crate::aws::KeyRing;
 use crate::store_health::StoreHealth;
+use crate::web_identity::WebIdentity;
 
 /// Who verifies tokens.
 #[derive(Debug, Clone)]
@@ -53,6 +57,8 @@ pub struct ReviewOptions {
     pub nodes: Option<InstanceLookup>,
     /// Where clusters and access entries are, if this server has any.
     pub directory: Option<Directory>,
+    /// Where the keys of issuers are that identity provider configs of clusters name; without it, people's tokens are nobody's.
+    pub people: Option<Arc<WebIdentity>>,
     /// The store behind it.
     pub store: Option<StoreHealth>,
     /// Whether access entries take a unique id at their first use.
@@ -119,7 +125,8 @@ pub struct Review {
 pub struct Accepted {
     identity: KubernetesIdentity,
     backend: &'static str,
-    rule: RuleReference,
+    /// None for people, whose rule is a config.
+    rule: Option<RuleReference>,
     rule_text: std::sync::OnceLock<String>,
 }
 
@@ -128,9 +135,25 @@ impl Accepted {
         Self {
             identity,
             backend: rule.backend.name(),
-            rule: rule.clone(),
+            rule: Some(rule.clone()),
             rule_text: std::sync::OnceLock::new(),
         }
+    }
+
+    /// The user whom a token of this identity provider config made.
+    fn person(identity: KubernetesIdentity, config: &str) -> Self {
+        Self {
+            identity,
+            backend: "IdentityProviderConfig",
+            rule: None,
+            rule_text: format!("identity provider config `{config}`").into(),
+        }
+    }
+
+    fn is_by(&self, backend: BackendKind) -> bool {
+        self.rule
+            .as_ref()
+            .is_some_and(|rule| rule.backend == backend)
     }
 
     /// The access entry that decided, if one did.
@@ -139,10 +162,10 @@ impl Accepted {
         snapshot: &'s DirectorySnapshot,
         cluster: &ClusterEntry,
     ) -> Option<&'s Arc<AccessEntryEntry>> {
-        if self.rule.backend != BackendKind::AccessEntries {
+        if !self.is_by(BackendKind::AccessEntries) {
             return None;
         }
-        let principal = self.rule.object.as_deref()?;
+        let principal = self.rule.as_ref()?.object.as_deref()?;
         snapshot.access_entry(&cluster.record.id, principal)
     }
 
@@ -215,7 +238,10 @@ impl Accepted {
     /// The rule that matched, for people.
     #[must_use]
     pub fn rule(&self) -> &str {
-        self.rule_text.get_or_init(|| self.rule.to_string())
+        self.rule_text.get_or_init(|| {
+            let rule = self.rule.as_ref();
+            rule.map(ToString::to_string).unwrap_or_default()
+        })
     }
 
     /// The user of a TokenReview.
@@ -305,6 +331,9 @@ impl ClusterAuthenticator {
         now: Timestamp,
         review: &mut Review,
     ) -> Result<Accepted, Denial> {
+        if let Some(outcome) = self.person(token, now, review).await {
+            return outcome;
+        }
         let token = PresignedToken::parse(token, &self.0.shared.rules, now)
             .map_err(|error| by_token_rule(&error))?;
         review.fingerprint = Some(fingerprint(token.signature()));
@@ -343,7 +372,7 @@ impl ClusterAuthenticator {
             );
             let accepted = self.map(&chain, &identity, review).await?;
             let entry = accepted.access_entry(&snapshot, cluster);
-            if entry.is_none() && accepted.rule.backend != BackendKind::AccessRules {
+            if entry.is_none() && !accepted.is_by(BackendKind::AccessRules) {
                 return Ok(accepted);
             }
             if let Some(entry) = entry.filter(|entry| entry.record.principal_id.is_none()) {
@@ -384,6 +413,57 @@ impl ClusterAuthenticator {
             text: "the access entry changes while it is used; try again".into(),
             nearest: Vec::new(),
         })
+    }
+
+    /// The user of a token of people, or why there is none; nothing for a token that no identity provider config of the
+    /// cluster is for.
+    async fn person(
+        &self,
+        token: &str,
+        now: Timestamp,
+        review: &mut Review,
+    ) -> Option<Result<Accepted, Denial>> {
+        let shared = &self.0.shared;
+        let (registered, directory) = (self.0.registered.as_ref()?, shared.directory.as_ref()?);
+        let keys = shared.people.as_ref()?;
+        let snapshot = directory.snapshot();
+        let cluster = registered.find(&snapshot)?;
+        let most = shared.rules.max_token_bytes();
+        let (unverified, config) = people::whose(&snapshot, &cluster.record.id, token, most)?;
+        review.mode = Some(cluster.record.authentication_mode);
+        let signature = token.rsplit('.').next().unwrap_or_default();
+        review.fingerprint = Some(fingerprint(signature));
+        Some(
+            self.known_person(directory, keys, &unverified, &config.record, now)
+                .await,
+        )
+    }
+
+    async fn known_person(
+        &self,
+        directory: &Directory,
+        keys: &WebIdentity,
+        token: &UnverifiedIdToken<'_>,
+        config: &IdentityProviderConfig,
+        now: Timestamp,
+    ) -> Result<Accepted, Denial> {
+        if let Some(store) = &self.0.shared.store {
+            store.check().map_err(|away| by_store(&away))?;
+        }
+        let issuer = people::issuer_of(config)?;
+        let verified = keys
+            .verify_id_token(token, &issuer)
+            .await
+            .map_err(|error| people::by_id_token(&error))?;
+        let snapshot = directory.snapshot();
+        let config = people::still_there(&snapshot, config)?;
+        let user = people::rules_of(config)
+            .user(verified, now)
+            .map_err(|error| people::by_person(&error))?;
+        let state = self.0.mappings.load();
+        let options = state.chain.options();
+        people::check_privileged(&user, |group| options.privileged_groups.contains_key(group))?;
+        Ok(Accepted::person(user, &config.name))
     }
 
     /// The user of `chain`, with the name of its node where one is needed.

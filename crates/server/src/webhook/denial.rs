@@ -26,6 +26,8 @@ pub enum DenialClass {
     Token,
     /// The token broke a rule of time: the same bytes may be good later, or were good before.
     TokenTime,
+    /// An ID token of an issuer that the cluster knows, which makes nobody.
+    Person,
     /// STS, real or embedded, refused the credentials.
     StsRejected,
     /// STS throttled, or our own limit in front of it did.
@@ -78,13 +80,17 @@ impl Denial {
             (
                 DenialClass::Token
                 | DenialClass::TokenTime
+                | DenialClass::Person
                 | DenialClass::StsRejected
                 | DenialClass::Unmapped,
                 DenyMode::Http,
             ) => of(403, true),
             (DenialClass::Token, DenyMode::Review) => of(200, false),
             (
-                DenialClass::TokenTime | DenialClass::StsRejected | DenialClass::Unmapped,
+                DenialClass::TokenTime
+                | DenialClass::Person
+                | DenialClass::StsRejected
+                | DenialClass::Unmapped,
                 DenyMode::Review,
             ) => of(200, true),
         }
@@ -94,7 +100,9 @@ impl Denial {
     #[must_use]
     pub fn result(&self) -> ReviewResult {
         match self.class {
-            DenialClass::Token | DenialClass::TokenTime => ReviewResult::InvalidToken,
+            DenialClass::Token | DenialClass::TokenTime | DenialClass::Person => {
+                ReviewResult::InvalidToken
+            }
             DenialClass::StsRejected | DenialClass::StsUnreachable => ReviewResult::StsError,
             DenialClass::StsThrottled => ReviewResult::StsThrottling,
             DenialClass::Unmapped | DenialClass::LookupFailed => ReviewResult::UnknownUser,

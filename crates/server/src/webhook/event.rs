@@ -30,7 +30,10 @@ pub(super) struct GarbageLimit {
 impl GarbageLimit {
     /// Whether this review gets an event. All but garbage do.
     pub(super) fn admits(&self, review: &Review, now: Timestamp) -> bool {
-        let garbage = matches!(&review.outcome, Err(denial) if denial.class == DenialClass::Token);
+        let garbage = matches!(
+            &review.outcome,
+            Err(denial) if matches!(denial.class, DenialClass::Token | DenialClass::Person)
+        );
         if !garbage {
             return true;
         }

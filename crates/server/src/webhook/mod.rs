@@ -9,6 +9,7 @@ mod clusters;
 pub mod denial;
 pub mod entries;
 pub mod event;
+mod people;
 mod rules;
 pub mod wire;
 

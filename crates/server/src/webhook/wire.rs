@@ -95,7 +95,8 @@ pub fn parse(body: &[u8]) -> Result<ReviewRequest<'_>, MalformedReview> {
 pub struct User<'a> {
     /// Username.
     pub username: &'a str,
-    /// Unique over time: `aws-iam-authenticator:<account>:<user id>`.
+    /// Unique over time: `aws-iam-authenticator:<account>:<user id>`; left out when it is empty, as that of people with ID tokens.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub uid: &'a str,
     /// Groups; left out when empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

@@ -106,6 +106,7 @@ impl World {
                 verifiers: vec![Verifier::Embedded(Arc::clone(&self.keys))],
                 nodes: None,
                 directory: Some(self.directory.clone()),
+                people: None,
                 store: None,
                 principal_binding: PrincipalBinding::FirstUse,
                 policies: Arc::new(AccessPolicies::builtin()),

@@ -21,6 +21,7 @@ mod fuzz;
 mod iam_dump;
 mod iam_framework;
 mod iam_policies;
+mod id_tokens;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod identity_token;

@@ -286,6 +286,7 @@ async fn a_role_sessions_kubernetes_token_is_mapped_by_its_role() {
             verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
             nodes: None,
             directory: Some(world.directory.clone()),
+            people: None,
             store: None,
             principal_binding: PrincipalBinding::FirstUse,
             policies: Arc::new(AccessPolicies::builtin()),

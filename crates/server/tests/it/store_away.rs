@@ -166,6 +166,7 @@ impl Replica {
                 )))],
                 nodes: None,
                 directory: Some(directory.clone()),
+                people: None,
                 store: Some(health.clone()),
                 principal_binding: PrincipalBinding::FirstUse,
                 policies: Arc::new(AccessPolicies::builtin()),

@@ -45,6 +45,10 @@ pub enum Thing {
     AccessEntry,
     /// An access policy of an access entry, by ARN.
     PolicyAssociation,
+    /// An OIDC identity provider config of a cluster, by name.
+    IdentityProviderConfig,
+    /// An add-on of a cluster, by name.
+    Addon,
     /// A pod identity association: by id, also the one that is there already.
     PodIdentityAssociation,
     /// A cluster, or something that hangs on one, whose tags were asked for, by ARN.
@@ -70,6 +74,8 @@ impl std::fmt::Display for Thing {
             Self::AccessEntry => "access entry for",
             Self::PolicyAssociation => "associated access policy",
             Self::PodIdentityAssociation => "pod identity association",
+            Self::IdentityProviderConfig => "identity provider config",
+            Self::Addon => "add-on",
             Self::Resource => "resource",
         })
     }
@@ -167,6 +173,14 @@ pub enum DirectoryError {
         /// Its name.
         cluster: Box<str>,
         /// The update that is under way; `None` while it is being created.
+        update: Option<Box<str>>,
+    },
+    /// Something is under way with an add-on that must be over first.
+    #[error("the add-on `{addon}` is being created, updated or deleted")]
+    AddonBusy {
+        /// Its name.
+        addon: Box<str>,
+        /// The update that is under way, if it is one.
         update: Option<Box<str>>,
     },
     /// A cluster in mode `CONFIG_MAP` has no access entries (EKS API spec, section 4.3).

@@ -4,6 +4,7 @@ mod access_entries;
 mod access_keys;
 mod account;
 mod accounts;
+mod addons;
 mod associations;
 mod attachments;
 mod aws_policies;
@@ -25,6 +26,7 @@ mod password_hash;
 mod password_rules;
 mod pod_identity;
 mod policies;
+mod provider_configs;
 mod reports;
 mod requests;
 mod revocations;
@@ -53,6 +55,7 @@ use tokio::time::Instant;
 pub use self::access_entries::{AccessEntryChange, NewAccessEntry};
 pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
+pub use self::addons::{AddonAssociation, AddonChange, NewAddon};
 pub use self::associations::AssociatedPolicy;
 pub use self::aws_policies::ImportedPolicies;
 pub use self::cluster_keys::ClusterKeysRefused;
@@ -68,6 +71,7 @@ pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
 pub use self::pod_identity::{NewPodIdentityAssociation, PodIdentityAssociationChange};
+pub use self::provider_configs::NewIdentityProviderConfig;
 pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
@@ -174,6 +178,9 @@ pub struct Quotas {
     pub access_entries_per_cluster: usize,
     /// Pod identity associations of one cluster. Default 5,000.
     pub pod_identity_associations_per_cluster: usize,
+    /// OIDC identity provider configs of one cluster. Default 64, as many as kube-apiserver takes; EKS has 10, and 1 before
+    /// Kubernetes 1.32. Exact.
+    pub identity_provider_configs_per_cluster: usize,
     /// Updates of one cluster that are kept; the oldest give way. Default 1,000.
     pub updates_per_cluster: usize,
     /// How long updates are kept. Default 90 days.
@@ -205,6 +212,7 @@ impl Default for Quotas {
             access_keys_per_user: 2,
             clusters_per_region: 100,
             access_entries_per_cluster: 3000,
+            identity_provider_configs_per_cluster: 64,
             pod_identity_associations_per_cluster: 5000,
             updates_per_cluster: 1000,
             updates_kept_for: SignedDuration::from_hours(90 * 24),

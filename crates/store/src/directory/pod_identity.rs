@@ -226,7 +226,7 @@ impl Directory {
     }
 
     /// `a-` and 17 letters or digits: 87 random bits, so that no two are the same.
-    fn new_association_id(&self) -> Result<Box<str>, DirectoryError> {
+    pub(super) fn new_association_id(&self) -> Result<Box<str>, DirectoryError> {
         let mut number = u128::from_be_bytes(self.0.random.bytes()?);
         let letters = u128::try_from(ID_LETTERS.len()).map_err(|_| RandomUnavailable)?;
         let mut id = String::from("a-");

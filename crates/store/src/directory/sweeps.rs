@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::addons::addon_key;
+use super::provider_configs::config_key;
 use super::{Directory, DirectoryError, readable};
 use crate::records::RecordKey;
 use crate::transaction::limits;
@@ -66,6 +68,18 @@ impl Directory {
                     id: &update.record.id,
                 };
                 over.push((readable(snapshot, key)?, update.modified));
+            }
+            for config in snapshot.identity_provider_configs(&record.id, None) {
+                if config.record.status(now).is_none() {
+                    let key = config_key(record, &config.record.name);
+                    over.push((readable(snapshot, key)?, config.modified));
+                }
+            }
+            for addon in snapshot.addons(&record.id, None) {
+                if addon.record.status(now).is_none() {
+                    let key = addon_key(record, &addon.record.name);
+                    over.push((readable(snapshot, key)?, addon.modified));
+                }
             }
             if over.len() >= limits::OPERATIONS {
                 break;

@@ -6,9 +6,11 @@ use countersign_arn::{AccountId, Arn, Tag};
 
 use super::access_entries::entry_key;
 use super::access_keys::find_user;
+use super::addons::addon_key;
 use super::instance_profiles::find_instance_profile;
 use super::managed_policies::find_managed_policy;
 use super::pod_identity::association_key;
+use super::provider_configs::config_key;
 use super::roles::find_role;
 use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
@@ -38,6 +40,10 @@ pub enum Taggable<'a> {
     Cluster(&'a str),
     /// An access entry, by ARN. As a cluster.
     AccessEntry(&'a str),
+    /// An identity provider config of a cluster, by ARN. As a cluster.
+    IdentityProviderConfig(&'a str),
+    /// An add-on of a cluster, by ARN. As a cluster.
+    Addon(&'a str),
     /// A pod identity association, by ARN. As a cluster.
     PodIdentityAssociation(&'a str),
 }
@@ -61,6 +67,8 @@ impl Taggable<'_> {
             Self::Policy(_)
             | Self::Cluster(_)
             | Self::AccessEntry(_)
+            | Self::IdentityProviderConfig(_)
+            | Self::Addon(_)
             | Self::PodIdentityAssociation(_) => KeyCase::Counts,
             Self::User(_)
             | Self::Role(_)
@@ -73,10 +81,8 @@ impl Taggable<'_> {
 
     fn check(self, tags: &[Tag]) -> Result<(), InvalidField> {
         match (self, self.case()) {
-            (Self::Cluster(_) | Self::AccessEntry(_) | Self::PodIdentityAssociation(_), _) => {
-                check_eks_tags(tags)
-            }
-            (_, KeyCase::Counts) => check_policy_tags(tags),
+            (Self::Policy(_), _) => check_policy_tags(tags),
+            (_, KeyCase::Counts) => check_eks_tags(tags),
             (_, KeyCase::Ignored) => check_tags(tags),
         }
     }
@@ -189,6 +195,8 @@ fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {
         AnyRecord::MfaDevice(record) => Some(&mut record.tags),
         AnyRecord::Cluster(record) => Some(&mut record.tags),
         AnyRecord::AccessEntry(record) => Some(&mut record.tags),
+        AnyRecord::IdentityProviderConfig(record) => Some(&mut record.tags),
+        AnyRecord::Addon(record) => Some(&mut record.tags),
         AnyRecord::PodIdentityAssociation(record) => Some(&mut record.tags),
         _ => None,
     }
@@ -264,6 +272,29 @@ fn find(
             let record = AnyRecord::AccessEntry(entry.record.clone());
             (entry_key(&entry.record)?, entry.modified, record)
         }
+        Taggable::IdentityProviderConfig(arn) => {
+            let kind = "identityproviderconfig/";
+            let (_, cluster) = find_cluster(snapshot, account, arn, kind)?;
+            let name = part(arn, 3);
+            let config = snapshot
+                .identity_provider_config(&cluster.record.id, name)
+                .filter(|config| config.record.arn(&cluster.record) == arn)
+                .ok_or_else(|| no_resource(snapshot, config_key(&cluster.record, name), arn))?;
+            let record = AnyRecord::IdentityProviderConfig(config.record.clone());
+            let key = config_key(&cluster.record, name).to_key()?;
+            (key, config.modified, record)
+        }
+        Taggable::Addon(arn) => {
+            let (_, cluster) = find_cluster(snapshot, account, arn, "addon/")?;
+            let name = part(arn, 2);
+            let addon = snapshot
+                .addon(&cluster.record.id, name)
+                .filter(|addon| addon.record.arn(&cluster.record) == arn)
+                .ok_or_else(|| no_resource(snapshot, addon_key(&cluster.record, name), arn))?;
+            let record = AnyRecord::Addon(addon.record.clone());
+            let key = addon_key(&cluster.record, name).to_key()?;
+            (key, addon.modified, record)
+        }
         Taggable::PodIdentityAssociation(arn) => {
             let kind = "podidentityassociation/";
             let (_, cluster) = find_cluster(snapshot, account, arn, kind)?;
@@ -325,6 +356,16 @@ fn access_entry<'s>(
     snapshot
         .access_entry_named(&cluster.id, account, kind, parts.next()?)
         .filter(|entry| entry.record.arn(cluster) == arn)
+}
+
+/// A segment of what an ARN names, from 0: the kind.
+fn part(arn: &str, at: usize) -> &str {
+    let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+    resource.split('/').nth(at).unwrap_or_default()
+}
+
+fn no_resource(snapshot: &DirectorySnapshot, key: RecordKey<'_>, arn: &str) -> DirectoryError {
+    no_such(snapshot, key, Thing::Resource, arn)
 }
 
 fn no_such(

@@ -101,7 +101,7 @@ impl Directory {
     }
 
     /// Writes the changed cluster and the update. Two updates at once conflict, as both write the cluster.
-    fn plan_update(
+    pub(super) fn plan_update(
         &self,
         snapshot: &DirectorySnapshot,
         place: ClusterPlace<'_>,
@@ -116,17 +116,28 @@ impl Directory {
             id: update.id.clone(),
             settles: update.settles,
         });
+        let transaction = Transaction::new()
+            .if_unchanged(&cluster_key, known.modified)
+            .put(&cluster_key, cluster.encode());
+        self.with_update(snapshot, transaction, cluster, update)
+    }
+
+    /// Writes an update with what it changes, and takes old ones of the cluster away.
+    pub(super) fn with_update(
+        &self,
+        snapshot: &DirectorySnapshot,
+        transaction: Transaction,
+        cluster: &Cluster,
+        update: &ClusterUpdate,
+    ) -> Result<Transaction, DirectoryError> {
+        let now = update.created;
         let key = |id| RecordKey::ClusterUpdate {
             account: cluster.account,
             cluster_id: &cluster.id,
             id,
         };
         let new = readable(snapshot, key(&update.id))?;
-        let mut transaction = Transaction::new()
-            .if_unchanged(&cluster_key, known.modified)
-            .if_absent(&new)
-            .put(&cluster_key, cluster.encode())
-            .put(&new, update.encode());
+        let mut transaction = transaction.if_absent(&new).put(&new, update.encode());
         let count = snapshot.cluster_updates(&cluster.id).count();
         let surplus = count
             .saturating_add(1)
@@ -158,7 +169,7 @@ fn check_idle(cluster: &ClusterEntry, now: Timestamp) -> Result<(), DirectoryErr
     Ok(())
 }
 
-fn new_update(
+pub(super) fn new_update(
     cluster: &Cluster,
     id: &str,
     settling: SignedDuration,
@@ -167,6 +178,7 @@ fn new_update(
     ClusterUpdate {
         account: cluster.account,
         cluster_id: cluster.id.clone(),
+        addon: None,
         id: id.into(),
         kind: "".into(),
         params: Vec::new(),

@@ -8,7 +8,7 @@ use super::DecodeError;
 use super::plain::{self, Plain};
 use crate::Value;
 
-/// A change of a cluster's configuration.
+/// A change of a cluster's configuration, or of an add-on's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterUpdate {
@@ -16,6 +16,9 @@ pub struct ClusterUpdate {
     pub account: AccountId,
     /// The [id](super::Cluster::id) of the cluster.
     pub cluster_id: Box<str>,
+    /// The add-on that was changed, for an update that is of one and not of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addon: Option<Box<str>>,
     /// A UUID.
     pub id: Box<str>,
     /// EKS's word for what was changed, such as `AccessConfigUpdate`.

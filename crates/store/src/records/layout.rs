@@ -125,6 +125,24 @@ pub enum RecordKey<'a> {
         /// The service account.
         service_account: &'a str,
     },
+    /// `identity-provider-config/ACCOUNT/CLUSTER/NAME`
+    IdentityProviderConfig {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+        /// The config's name, with case.
+        name: &'a str,
+    },
+    /// `addon/ACCOUNT/CLUSTER/NAME`
+    Addon {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+        /// The add-on's name.
+        name: &'a str,
+    },
     /// `cluster-update/ACCOUNT/CLUSTER/ID`
     ClusterUpdate {
         /// The account of the cluster.
@@ -278,6 +296,24 @@ impl<'a> RecordKey<'a> {
                     service_account,
                 }
             }
+            "identity-provider-config" => {
+                let (account, rest) = in_account(rest)?;
+                let (cluster_id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::IdentityProviderConfig {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                    name: part(name)?,
+                }
+            }
+            "addon" => {
+                let (account, rest) = in_account(rest)?;
+                let (cluster_id, name) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                Self::Addon {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                    name: part(name)?,
+                }
+            }
             "cluster-update" => {
                 let (account, rest) = in_account(rest)?;
                 let (cluster_id, id) = rest.split_once('/').ok_or(DecodeError::Key)?;
@@ -359,6 +395,16 @@ impl<'a> RecordKey<'a> {
             } => format!(
                 "pod-identity-association/{account}/{cluster_id}/{namespace}/{service_account}"
             ),
+            Self::IdentityProviderConfig {
+                account,
+                cluster_id,
+                name,
+            } => format!("identity-provider-config/{account}/{cluster_id}/{name}"),
+            Self::Addon {
+                account,
+                cluster_id,
+                name,
+            } => format!("addon/{account}/{cluster_id}/{name}"),
             Self::ClusterUpdate {
                 account,
                 cluster_id,

@@ -23,6 +23,8 @@
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
 //! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
+//! | `identity-provider-config/ACCOUNT/CLUSTER/NAME` | [`IdentityProviderConfig`] | names are, per cluster, with case |
+//! | `addon/ACCOUNT/CLUSTER/NAME` | [`Addon`] | a cluster has an add-on once |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
 //! | `cluster-keys/ACCOUNT/CLUSTER` | [`ClusterKeys`]; `CLUSTER` is the cluster's id | a cluster has one issuer |
 //! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
@@ -35,6 +37,7 @@
 mod access_entry;
 mod access_key;
 mod account;
+mod addon;
 mod cluster;
 mod cluster_keys;
 mod cluster_settings;
@@ -50,6 +53,7 @@ mod outbound;
 mod plain;
 mod pod_identity;
 mod provider;
+mod provider_config;
 mod request_token;
 mod revocation;
 mod role;
@@ -61,6 +65,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access_entry::{AccessEntry, EntryPrincipal, PolicyAssociation, PrincipalKind};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
+pub use self::addon::Addon;
 pub use self::cluster::{
     AuthenticationMode, Cluster, ClusterStatus, Creator, LatestUpdate, UnknownAuthenticationMode,
 };
@@ -77,15 +82,17 @@ pub use self::layout::RecordKey;
 pub use self::managed_policy::{AwsPolicy, ManagedPolicy, PolicyVersion};
 pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
-    InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
-    check_eks_tags, check_group_name, check_instance_profile_name, check_max_session_duration,
-    check_mfa_device_name, check_namespace, check_organization_id, check_path, check_policy_name,
-    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
-    check_service_account, check_tags, check_user_name, fold_name,
+    InvalidField, MAX_TAGS, check_account_alias, check_addon_name, check_cluster_name,
+    check_config_name, check_description, check_eks_tags, check_group_name,
+    check_instance_profile_name, check_max_session_duration, check_mfa_device_name,
+    check_namespace, check_organization_id, check_path, check_policy_name, check_policy_path,
+    check_policy_tags, check_policy_text, check_region, check_role_name, check_service_account,
+    check_tags, check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};
+pub use self::provider_config::IdentityProviderConfig;
 pub use self::request_token::{AnsweredRequest, REQUEST_TOKEN_LIFETIME, RequestToken};
 pub use self::revocation::Revocation;
 pub use self::role::{InlinePolicy, Role, TrustPolicy, TrustedPrincipal};
@@ -146,6 +153,10 @@ pub enum AnyRecord {
     AccessEntry(AccessEntry),
     /// `pod-identity-association/…`
     PodIdentityAssociation(Box<PodIdentityAssociation>),
+    /// `identity-provider-config/…`
+    IdentityProviderConfig(IdentityProviderConfig),
+    /// `addon/…`
+    Addon(Addon),
     /// `cluster-update/…`
     ClusterUpdate(ClusterUpdate),
     /// `cluster-keys/…`
@@ -236,6 +247,12 @@ impl AnyRecord {
                     value,
                 )?))
             }
+            RecordKey::IdentityProviderConfig { account, .. } => Self::IdentityProviderConfig(
+                IdentityProviderConfig::decode(account, below_account(key), value)?,
+            ),
+            RecordKey::Addon { account, .. } => {
+                Self::Addon(Addon::decode(account, below_account(key), value)?)
+            }
             RecordKey::ClusterUpdate { account, .. } => {
                 Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
             }
@@ -276,6 +293,8 @@ impl AnyRecord {
             Self::Restore(record) => record.encode(),
             Self::AccessEntry(record) => record.encode(),
             Self::PodIdentityAssociation(record) => record.encode(),
+            Self::IdentityProviderConfig(record) => record.encode(),
+            Self::Addon(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),
             Self::ClusterKeys(record) => record.encode(),
             Self::AnsweredRequest(record) => record.encode(),

@@ -227,6 +227,37 @@ fn is_label(text: &str) -> bool {
         && ends.iter().all(|end| end.is_some_and(alphanumeric))
 }
 
+/// `[0-9A-Za-z][A-Za-z0-9\-_.]*`, at most 100 characters. EKS documents no form of the names of identity provider configs;
+/// what fits into one segment of an ARN is taken.
+///
+/// # Errors
+/// When it is not.
+pub fn check_config_name(name: &str) -> Result<(), InvalidField> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    check(
+        (1..=100).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(allowed),
+        "identityProviderConfigName",
+        "1 to 100 letters, digits, `-`, `_` or `.`, and begin with a letter or digit",
+    )
+}
+
+/// `[a-z0-9][a-z0-9\-_]*`, at most 100 characters: the form that the names of all add-ons have.
+///
+/// # Errors
+/// When it is not.
+pub fn check_addon_name(name: &str) -> Result<(), InvalidField> {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    check(
+        (1..=100).contains(&name.len())
+            && name.bytes().next().is_some_and(letter)
+            && name.bytes().all(|b| letter(b) || b == b'-' || b == b'_'),
+        "addonName",
+        "1 to 100 lower-case letters, digits, `-` or `_`, and begin with a letter or digit",
+    )
+}
+
 /// Lower-case letters, digits and hyphens; regions outside AWS are free to choose.
 ///
 /// # Errors

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use super::tests::account;
 use super::*;
 use crate::records::{
-    AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterKeySource,
-    ClusterKeys, ClusterSettings, ClusterUpdate, Creator, EntryPrincipal, PodIdentityAssociation,
-    PolicyAssociation, Role, TrustPolicy, UpdateStatus,
+    AccessEntry, Account, Addon, AnsweredRequest, AuthenticationMode, Cluster, ClusterKeySource,
+    ClusterKeys, ClusterSettings, ClusterUpdate, Creator, EntryPrincipal, IdentityProviderConfig,
+    PodIdentityAssociation, PolicyAssociation, Role, TrustPolicy, UpdateStatus,
 };
 use crate::{RedbStore, RootKey, Transaction, Value};
 
@@ -48,6 +48,18 @@ enum Step {
         namespace: u8,
         account: u8,
         generation: u8,
+        there: bool,
+    },
+    Config {
+        cluster: (u8, u8),
+        name: u8,
+        minute: u8,
+        there: bool,
+    },
+    Addon {
+        cluster: (u8, u8),
+        name: u8,
+        minute: u8,
         there: bool,
     },
     Update {
@@ -124,6 +136,22 @@ fn step() -> impl Strategy<Value = Step> {
                 there
             }
         ),
+        2 => (cluster(), few(), few(), there()).prop_map(|(cluster, name, minute, there)| {
+            Step::Config {
+                cluster,
+                name,
+                minute,
+                there,
+            }
+        }),
+        2 => (cluster(), few(), few(), there()).prop_map(|(cluster, name, minute, there)| {
+            Step::Addon {
+                cluster,
+                name,
+                minute,
+                there,
+            }
+        }),
         2 => (cluster(), 0..3_u8, few(), there()).prop_map(|(cluster, id, minute, there)| {
             Step::Update {
                 cluster,
@@ -316,6 +344,58 @@ fn write(step: &Step) -> (Key, Option<Value>) {
             let key = record.key().to_key().unwrap();
             (key.as_str().to_owned(), there.then(|| record.encode()))
         }
+        Step::Config {
+            cluster,
+            name,
+            minute,
+            there,
+        } => {
+            let record = IdentityProviderConfig {
+                account: id,
+                cluster_id: cluster_id(cluster),
+                name: format!("config-{name}").into(),
+                uuid: format!("{minute}").into(),
+                issuer_url: "https://id.example".into(),
+                client_id: "kubernetes".into(),
+                username_claim: None,
+                username_prefix: None,
+                groups_claim: None,
+                groups_prefix: None,
+                required_claims: Default::default(),
+                tags: Vec::new(),
+                created: time(minute),
+                settles: None,
+                deleting: None,
+            };
+            let (cluster, name) = (&record.cluster_id, &record.name);
+            let key = format!("identity-provider-config/{id}/{cluster}/{name}");
+            (key, there.then(|| record.encode()))
+        }
+        Step::Addon {
+            cluster,
+            name,
+            minute,
+            there,
+        } => {
+            let record = Addon {
+                account: id,
+                cluster_id: cluster_id(cluster),
+                name: format!("addon-{name}").into(),
+                uuid: format!("{minute}").into(),
+                version: "v1.0.0-eksbuild.1".into(),
+                service_account_role_arn: None,
+                configuration_values: None,
+                namespace: None,
+                tags: Vec::new(),
+                created: time(minute),
+                modified: time(minute),
+                settles: None,
+                update: None,
+                deleting: None,
+            };
+            let key = format!("addon/{id}/{}/{}", record.cluster_id, record.name);
+            (key, there.then(|| record.encode()))
+        }
         Step::Update {
             cluster,
             id: update,
@@ -325,6 +405,7 @@ fn write(step: &Step) -> (Key, Option<Value>) {
             let record = ClusterUpdate {
                 account: id,
                 cluster_id: cluster_id(cluster),
+                addon: None,
                 id: format!("update-{update}").into(),
                 kind: "LoggingUpdate".into(),
                 params: Vec::new(),

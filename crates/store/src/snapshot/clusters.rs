@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use super::pod_identity::PodIdentities;
 use super::{
-    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterKeysEntry,
-    ClusterUpdateEntry, DirectorySnapshot, Principal, behind,
+    AccessEntryEntry, AccessEntryState, AddonEntry, AnsweredRequestEntry, ClusterEntry,
+    ClusterKeysEntry, ClusterUpdateEntry, DirectorySnapshot, IdentityProviderConfigEntry,
+    Principal, behind,
 };
 use crate::records::{
     AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,
@@ -37,6 +38,10 @@ pub(super) struct ClusterSlot {
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
     pub(super) pod_identities: PodIdentities,
+    /// By name.
+    pub(super) provider_configs: OrdMap<Arc<str>, Arc<IdentityProviderConfigEntry>>,
+    /// By name.
+    pub(super) addons: OrdMap<Arc<str>, Arc<AddonEntry>>,
     keys: Option<Arc<ClusterKeysEntry>>,
 }
 
@@ -46,6 +51,8 @@ impl ClusterSlot {
             && self.entries.is_empty()
             && self.updates.is_empty()
             && self.pod_identities.is_empty()
+            && self.provider_configs.is_empty()
+            && self.addons.is_empty()
             && self.keys.is_none()
     }
 
@@ -63,7 +70,7 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?} {:?} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
@@ -71,14 +78,20 @@ impl ClusterSlot {
             self.updates,
             sorted(self.update_times.keys().collect()),
             self.pod_identities.text(),
+            self.provider_configs,
+            self.addons,
             self.keys.as_ref().map(|keys| &keys.record),
         )
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        let keys = usize::from(self.keys.is_some());
-        self.entries.len() + self.updates.len() + self.pod_identities.len() + keys
+        self.entries.len()
+            + self.updates.len()
+            + self.pod_identities.len()
+            + self.provider_configs.len()
+            + self.addons.len()
+            + usize::from(self.keys.is_some())
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -335,7 +348,7 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), keys.modified)
                 });
-                let entries = entries.chain(updates).chain(keys);
+                let entries = entries.chain(updates).chain(keys).chain(slot.config_keys());
                 let entries =
                     entries.filter_map(|(account, key, at)| Some((account, key.ok()?, at)));
                 entries.chain(slot.pod_identities.keys())

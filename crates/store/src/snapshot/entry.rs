@@ -8,9 +8,9 @@ use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeployment
 use jiff::Timestamp;
 
 use crate::records::{
-    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterKeys,
-    ClusterUpdate, DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider,
-    PodIdentityAssociation, Role, SamlProvider, User,
+    AccessEntry, AccessKeyStatus, Account, Addon, AnsweredRequest, AwsPolicy, Cluster, ClusterKeys,
+    ClusterUpdate, DecodeError, Group, IdentityProviderConfig, InstanceProfile, ManagedPolicy,
+    MfaDevice, OidcProvider, PodIdentityAssociation, Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -47,6 +47,10 @@ pub struct Versioned<T> {
 pub type AccessEntryEntry = Versioned<AccessEntry>;
 /// A pod identity association; [`PodIdentityAssociation::arn`] makes its ARN.
 pub type PodIdentityAssociationEntry = Versioned<PodIdentityAssociation>;
+/// An identity provider config; [`IdentityProviderConfig::arn`] makes its ARN.
+pub type IdentityProviderConfigEntry = Versioned<IdentityProviderConfig>;
+/// An add-on; [`Addon::arn`] makes its ARN.
+pub type AddonEntry = Versioned<Addon>;
 /// An update of a cluster.
 pub type ClusterUpdateEntry = Versioned<ClusterUpdate>;
 /// A request that was answered.

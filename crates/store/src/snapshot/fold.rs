@@ -298,6 +298,8 @@ impl DirectorySnapshot {
             AnyRecord::PodIdentityAssociation(record) => {
                 self.add_pod_identity_association(*record, modified);
             }
+            AnyRecord::IdentityProviderConfig(record) => self.add_provider_config(record, modified),
+            AnyRecord::Addon(record) => self.add_addon(record, modified),
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
             AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
@@ -507,6 +509,16 @@ impl DirectorySnapshot {
                 service_account,
                 ..
             }) => self.remove_pod_identity_association(cluster_id, namespace, service_account),
+            Ok(RecordKey::IdentityProviderConfig {
+                cluster_id, name, ..
+            }) => self.change_cluster_slot(cluster_id, |slot| {
+                slot.provider_configs.remove(name);
+            }),
+            Ok(RecordKey::Addon {
+                cluster_id, name, ..
+            }) => self.change_cluster_slot(cluster_id, |slot| {
+                slot.addons.remove(name);
+            }),
             Ok(RecordKey::ClusterUpdate { cluster_id, id, .. }) => {
                 self.remove_cluster_update(cluster_id, id);
             }

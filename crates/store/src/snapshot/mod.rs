@@ -1,5 +1,6 @@
 //! The directory in memory: immutable, indexed for the request path, cheap to change into the next one.
 
+mod cluster_configs;
 #[cfg(test)]
 mod cluster_tests;
 mod clusters;
@@ -23,12 +24,12 @@ use imbl::{HashMap, OrdMap, OrdSet};
 
 use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
-    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
+    AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry, AddonEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
-    ClusterUpdateEntry, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
-    PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry, SamlProviderEntry,
-    SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    ClusterUpdateEntry, EntityKind, Entry, GroupEntry, IdentityProviderConfigEntry,
+    InstanceProfileEntry, KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry,
+    OutboundKeysEntry, PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;

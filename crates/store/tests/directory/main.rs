@@ -10,6 +10,7 @@ mod access_entries;
 mod access_keys;
 mod account;
 mod accounts_and_users;
+mod addons;
 mod attachments;
 mod aws_policies;
 mod cluster_updates;
@@ -23,6 +24,7 @@ mod oidc_providers;
 mod open;
 mod outbound;
 mod pod_identity;
+mod provider_configs;
 mod races;
 mod requests;
 mod revocations;
@@ -70,6 +72,18 @@ pub(crate) async fn open<S: Store>(store: &Arc<S>) -> Directory {
 pub(crate) async fn with_account() -> (Arc<TestStore>, Directory) {
     let store = Arc::new(TestStore::in_memory().unwrap());
     let directory = open(&store).await;
+    directory
+        .create_account(new_account(0), now())
+        .await
+        .unwrap();
+    (store, directory)
+}
+
+pub(crate) async fn with_quotas(quotas: Quotas) -> (Arc<TestStore>, Directory) {
+    let store = Arc::new(TestStore::in_memory().unwrap());
+    let directory = Directory::open(Arc::clone(&store) as _, sealer(1), Random::system(), quotas)
+        .await
+        .unwrap();
     directory
         .create_account(new_account(0), now())
         .await

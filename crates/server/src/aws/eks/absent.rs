@@ -1,5 +1,4 @@
-//! Things of EKS that no cluster here has: node groups, Fargate profiles, add-ons, capabilities, and, until they are offered,
-//! identity provider configs.
+//! Things of EKS that no cluster here has: node groups, Fargate profiles, capabilities.
 //!
 //! Lists of them are truthfully empty and single ones are not found, once the cluster is known to be there: tools that ask
 //! before they change something, or wait until something is gone, get the answer they need.
@@ -10,10 +9,8 @@ use crate::aws::authorize::on;
 use crate::aws::operation::{Answer, Call, Operation, eks};
 use crate::aws::page::PageRequest;
 use crate::aws::query::Member;
-use crate::aws::shape::eks_kinds::{
-    CLUSTER_NAME, MAX_RESULTS, NEXT_TOKEN, PROVIDER_CONFIG, SUBSCRIPTION_STATUSES, TEXT, TEXTS,
-};
-use crate::aws::shape::{Kind, Parameter, in_query, label, optional, required};
+use crate::aws::shape::eks_kinds::{MAX_RESULTS, NEXT_TOKEN, SUBSCRIPTION_STATUSES, TEXT};
+use crate::aws::shape::{Parameter, in_query, label};
 use crate::aws::target::{Resource, Target};
 
 const CLUSTER: Parameter = label("clusterName", "name", TEXT);
@@ -71,84 +68,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[CLUSTER, FARGATE_PROFILE],
         on(Target::Custom(fargate_profile)),
         Answer::Read(no_fargate_profile),
-    ),
-    eks(
-        "ListAddons",
-        ("GET", "/clusters/{name}/addons"),
-        &[
-            label("clusterName", "name", CLUSTER_NAME),
-            MAX_RESULTS,
-            NEXT_TOKEN,
-        ],
-        on(Target::Custom(cluster_resource)),
-        Answer::Read(|call| none_in_cluster(call, "addons")),
-    ),
-    eks(
-        "DescribeAddon",
-        ("GET", "/clusters/{name}/addons/{addonName}"),
-        &[
-            label("clusterName", "name", CLUSTER_NAME),
-            label("addonName", "addonName", TEXT),
-        ],
-        on(Target::Custom(addon)),
-        Answer::Read(no_addon),
-    ),
-    eks(
-        "DeleteAddon",
-        ("DELETE", "/clusters/{name}/addons/{addonName}"),
-        &[
-            label("clusterName", "name", CLUSTER_NAME),
-            label("addonName", "addonName", TEXT),
-            in_query("preserve", Kind::Boolean),
-        ],
-        on(Target::Custom(addon)),
-        Answer::Read(no_addon),
-    ),
-    eks(
-        "DescribeAddonVersions",
-        ("GET", "/addons/supported-versions"),
-        &[
-            in_query("kubernetesVersion", TEXT),
-            MAX_RESULTS,
-            NEXT_TOKEN,
-            in_query("addonName", TEXT),
-            in_query("types", TEXTS),
-            in_query("publishers", TEXTS),
-            in_query("owners", TEXTS),
-        ],
-        on(Target::Any),
-        Answer::Read(|call| none(call, "addons")),
-    ),
-    eks(
-        "ListIdentityProviderConfigs",
-        ("GET", "/clusters/{name}/identity-provider-configs"),
-        &[CLUSTER, MAX_RESULTS, NEXT_TOKEN],
-        on(Target::Custom(cluster_resource)),
-        Answer::Read(|call| none_in_cluster(call, "identityProviderConfigs")),
-    ),
-    eks(
-        "DescribeIdentityProviderConfig",
-        (
-            "POST",
-            "/clusters/{name}/identity-provider-configs/describe",
-        ),
-        &[CLUSTER, required("identityProviderConfig", PROVIDER_CONFIG)],
-        on(Target::Custom(provider_config)),
-        Answer::Read(no_provider_config),
-    ),
-    eks(
-        "DisassociateIdentityProviderConfig",
-        (
-            "POST",
-            "/clusters/{name}/identity-provider-configs/disassociate",
-        ),
-        &[
-            CLUSTER,
-            required("identityProviderConfig", PROVIDER_CONFIG),
-            optional("clientRequestToken", TEXT),
-        ],
-        on(Target::Custom(provider_config)),
-        Answer::Read(no_provider_config),
     ),
     eks(
         "ListCapabilities",
@@ -236,49 +155,6 @@ fn no_fargate_profile(call: &Call<'_>) -> Result<Member, ApiError> {
     let name = call.input.required("fargateProfileName");
     Err(not_found(format!(
         "No Fargate Profile found with name: {name}."
-    )))
-}
-
-fn addon(call: &Call<'_>) -> Result<Resource, ApiError> {
-    let name = call.input.required("addonName");
-    in_cluster(call, "addon", &format!("{name}/{NO_UUID}"))
-}
-
-fn no_addon(call: &Call<'_>) -> Result<Member, ApiError> {
-    let cluster = cluster(call)?;
-    let name = call.input.required("addonName");
-    Err(not_found(format!(
-        "No addon: {name} found in cluster: {}",
-        cluster.record.name
-    )))
-}
-
-/// Type and name of the config that a call names.
-fn named_config<'c>(call: &'c Call<'_>) -> (&'c str, &'c str) {
-    let config = call.input.get("identityProviderConfig");
-    let member = |name| {
-        config
-            .and_then(|config| config.member(name))
-            .unwrap_or_default()
-    };
-    (member("type"), member("name"))
-}
-
-fn provider_config(call: &Call<'_>) -> Result<Resource, ApiError> {
-    let (kind, name) = named_config(call);
-    in_cluster(
-        call,
-        "identityproviderconfig",
-        &format!("{kind}/{name}/{NO_UUID}"),
-    )
-}
-
-fn no_provider_config(call: &Call<'_>) -> Result<Member, ApiError> {
-    let cluster = cluster(call)?;
-    let (kind, name) = named_config(call);
-    Err(not_found(format!(
-        "No config found for cluster: {}, config type: {kind}, config name: {name}",
-        cluster.record.name
     )))
 }
 

@@ -104,7 +104,7 @@ pub(super) fn cluster_member(call: &Call<'_>, cluster: &Cluster, status: Cluster
 }
 
 /// `https://BASE/id/ID`.
-fn issuer(call: &Call<'_>, cluster: &Cluster) -> Option<String> {
+pub(super) fn issuer(call: &Call<'_>, cluster: &Cluster) -> Option<String> {
     call.issuers.map(|issuers| issuers.issuer_url(cluster))
 }
 

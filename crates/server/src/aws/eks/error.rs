@@ -25,6 +25,20 @@ pub(super) fn no_such_association(id: &str) -> ApiError {
     not_found(format!("No pod identity association found for ID: {shown}"))
 }
 
+/// A config that is not there.
+pub(super) fn no_such_config(cluster: &str, name: &str) -> ApiError {
+    let shown: String = name.chars().take(128).collect();
+    not_found(format!(
+        "No config found for cluster: {cluster}, config type: oidc, config name: {shown}"
+    ))
+}
+
+/// An add-on that is not there.
+pub(super) fn no_such_addon(cluster: &str, name: &str) -> ApiError {
+    let shown: String = name.chars().take(128).collect();
+    not_found(format!("No addon: {shown} found in cluster: {cluster}"))
+}
+
 /// A session policy is not in force together with session tags (section 10.2).
 pub(super) fn policy_needs_tags_disabled() -> ApiError {
     invalid("When policy is specified, disableSessionTags must be set to true")
@@ -91,6 +105,19 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
             what: Thing::PodIdentityAssociation,
             name,
         } => in_use(format!("Association already exists: {name}")),
+        DirectoryError::Exists {
+            what: Thing::IdentityProviderConfig,
+            name,
+        } => in_use(format!(
+            "Identity provider config already exists with this name or issuer: {name}"
+        )),
+        DirectoryError::Exists {
+            what: Thing::Addon, ..
+        } => in_use("Addon already exists."),
+        DirectoryError::AddonBusy { addon, update } => in_use(match update {
+            Some(id) => format!("Addon {addon} currently has update in progress: {id}"),
+            None => format!("Addon {addon} is being created or deleted."),
+        }),
         DirectoryError::PolicyNeedsTagsDisabled => policy_needs_tags_disabled(),
         DirectoryError::OwnedByAddon { id, owner } => out_of_state(format!(
             "The pod identity association {id} belongs to the add-on {owner}. Change it with update-addon, or remove it there."

@@ -37,6 +37,8 @@ pub(in crate::aws) fn set_key(
         "eks:principalArn" => input.text("principalArn").map(str::to_owned),
         "eks:username" => input.text("username").map(str::to_owned),
         "eks:policyArn" => input.text("policyArn").map(str::to_owned),
+        "eks:clientId" => in_text("oidc", "clientId").map(str::to_owned),
+        "eks:issuerUrl" => in_text("oidc", "issuerUrl").map(str::to_owned),
         "eks:accessScope" => in_text("accessScope", "type").map(str::to_owned),
         "eks:authenticationMode" => {
             text(in_text("accessConfig", "authenticationMode"), "CONFIG_MAP")

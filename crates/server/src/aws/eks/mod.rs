@@ -1,10 +1,11 @@
-//! Elastic Kubernetes Service: clusters, their updates, access entries, access policies and pod identity
-//! associations (EKS API spec). A family of
-//! operations is one file: a table of rows, and the handlers in them.
+//! Elastic Kubernetes Service: clusters, their updates, access entries, access policies, pod identity associations, identity
+//! provider configs and add-ons (EKS API spec). A family of operations is one file: a table of rows, and the handlers in them.
 
 mod absent;
 mod access_entries;
 mod access_policies;
+mod addon_catalogue;
+mod addons;
 mod change;
 mod clusters;
 mod describe;
@@ -17,6 +18,7 @@ mod options;
 mod pod_advice;
 mod pod_identity;
 pub(in crate::aws) mod pod_trust;
+mod provider_configs;
 mod settings;
 mod tags;
 mod updates;
@@ -40,6 +42,8 @@ pub(super) const FAMILIES: &[&[Operation]] = &[
     access_entries::OPERATIONS,
     access_policies::OPERATIONS,
     pod_identity::OPERATIONS,
+    provider_configs::OPERATIONS,
+    addons::OPERATIONS,
     tags::OPERATIONS,
     absent::OPERATIONS,
     not_offered::OPERATIONS,

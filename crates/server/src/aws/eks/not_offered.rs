@@ -20,16 +20,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/clusters/{name}/encryption-config/associate",
     ),
     row(
-        "AssociateIdentityProviderConfig",
-        "POST",
-        "/clusters/{name}/identity-provider-configs/associate",
-    ),
-    row(
         "CancelUpdate",
         "POST",
         "/clusters/{name}/updates/{updateId}/cancel-update",
     ),
-    row("CreateAddon", "POST", "/clusters/{name}/addons"),
     row("CreateCapability", "POST", "/clusters/{name}/capabilities"),
     row(
         "CreateCertificateAuthority",
@@ -58,11 +52,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/cluster-registrations/{name}",
     ),
     row(
-        "DescribeAddonConfiguration",
-        "GET",
-        "/addons/configuration-schemas",
-    ),
-    row(
         "DescribeCertificateAuthority",
         "GET",
         "/clusters/{name}/certificate-authorities/{certificateAuthorityId}",
@@ -85,11 +74,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "StartInsightsRefresh",
         "POST",
         "/clusters/{name}/insights-refresh",
-    ),
-    row(
-        "UpdateAddon",
-        "POST",
-        "/clusters/{name}/addons/{addonName}/update",
     ),
     row(
         "UpdateCapability",

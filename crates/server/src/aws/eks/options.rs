@@ -22,6 +22,9 @@ pub struct EksOptions {
     /// Whether roles of the account may be ones that are not known here, as where AWS is who assumes them. A pod identity
     /// association with such a role is made without a look at its trust policy, and the answer says so.
     pub roles_elsewhere: bool,
+    /// Whether the issuer of an identity provider config is asked for its documents when the config is made, where web
+    /// identities are set up. The default.
+    pub check_issuers: bool,
     /// CA certificates as PEM that clusters without their own are shown with.
     pub certificate_authority: Option<Box<str>>,
 }
@@ -34,6 +37,7 @@ impl Default for EksOptions {
             settling: SignedDuration::ZERO,
             regions: None,
             roles_elsewhere: false,
+            check_issuers: true,
             certificate_authority: None,
         }
     }

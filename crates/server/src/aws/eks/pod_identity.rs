@@ -149,7 +149,7 @@ fn may_tag(call: &Call<'_>) -> Result<(), ApiError> {
 }
 
 /// Whether the caller may hand a role to the service. A role of another account is refused before, whoever asks.
-fn may_pass(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
+pub(super) fn may_pass(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
     ask(call, "iam:PassRole", &by_arn(call, role)?, Some(SERVICE))
 }
 
@@ -362,7 +362,7 @@ fn role_account<'r>(call: &Call<'_>, parameter: &str, text: &'r str) -> Result<&
 ///
 /// # Errors
 /// `AccessDeniedException` for one of another account.
-fn check_own_role(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
+pub(super) fn check_own_role(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
     if role_account(call, "roleArn", role)? == call.account()?.as_str() {
         return Ok(());
     }
@@ -377,7 +377,7 @@ fn check_own_role(call: &Call<'_>, role: &str) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// EKS's text, and what to do.
-fn check_trust<'c>(
+pub(super) fn check_trust<'c>(
     call: &'c Call<'_>,
     role_arn: &str,
 ) -> Result<Option<&'c Arc<RoleEntry>>, ApiError> {

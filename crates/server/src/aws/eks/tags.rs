@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use countersign_arn::Arn;
 use countersign_store::records::PrincipalKind;
-use countersign_store::{AccessEntryEntry, ClusterEntry, PodIdentityAssociationEntry, Taggable};
+use countersign_store::{
+    AccessEntryEntry, AddonEntry, ClusterEntry, IdentityProviderConfigEntry,
+    PodIdentityAssociationEntry, Taggable,
+};
 
 use super::access_entries::as_resource;
 use super::describe::tag_map;
@@ -51,6 +54,8 @@ enum Tagged<'c> {
     Cluster(&'c Arc<ClusterEntry>),
     Entry(&'c Arc<ClusterEntry>, &'c Arc<AccessEntryEntry>),
     Association(&'c Arc<PodIdentityAssociationEntry>),
+    Config(&'c Arc<IdentityProviderConfigEntry>),
+    Addon(&'c Arc<AddonEntry>),
 }
 
 /// What an ARN names, in the caller's account and the region of the call.
@@ -95,6 +100,24 @@ fn find<'c>(call: &'c Call<'_>) -> Result<Option<Tagged<'c>>, ApiError> {
                     .pod_identity_association_by_id(&cluster.record.id, id)
             })
             .map(Tagged::Association),
+        ["identityproviderconfig", name, "oidc", config, _] => cluster(name).and_then(|cluster| {
+            call.snapshot
+                .identity_provider_config(&cluster.record.id, config)
+                .filter(|known| {
+                    known.record.arn(&cluster.record) == text
+                        && known.record.status(call.now).is_some()
+                })
+                .map(Tagged::Config)
+        }),
+        ["addon", name, addon, _] => cluster(name).and_then(|cluster| {
+            call.snapshot
+                .addon(&cluster.record.id, addon)
+                .filter(|known| {
+                    known.record.arn(&cluster.record) == text
+                        && known.record.status(call.now).is_some()
+                })
+                .map(Tagged::Addon)
+        }),
         _ => None,
     })
 }
@@ -108,6 +131,8 @@ fn resource(call: &Call<'_>) -> Result<Resource, ApiError> {
         Some(Tagged::Cluster(cluster)) => Resource::tagged(text, &cluster.record.tags),
         Some(Tagged::Entry(cluster, entry)) => as_resource(cluster, entry),
         Some(Tagged::Association(known)) => Resource::tagged(text, &known.record.tags),
+        Some(Tagged::Config(known)) => Resource::tagged(text, &known.record.tags),
+        Some(Tagged::Addon(known)) => Resource::tagged(text, &known.record.tags),
         None => Resource::named(format!(
             "arn:{}:{}:{}:{}:{}",
             call.partition(),
@@ -161,6 +186,8 @@ fn taggable<'c>(call: &'c Call<'_>, found: &Tagged<'_>) -> Taggable<'c> {
         Tagged::Cluster(_) => Taggable::Cluster(arn),
         Tagged::Entry(..) => Taggable::AccessEntry(arn),
         Tagged::Association(_) => Taggable::PodIdentityAssociation(arn),
+        Tagged::Config(_) => Taggable::IdentityProviderConfig(arn),
+        Tagged::Addon(_) => Taggable::Addon(arn),
     }
 }
 
@@ -169,6 +196,8 @@ fn list_tags_for_resource(call: &Call<'_>) -> Result<Member, ApiError> {
         Tagged::Cluster(cluster) => tag_map(&cluster.record.tags),
         Tagged::Entry(_, entry) => tag_map(&entry.record.tags),
         Tagged::Association(known) => tag_map(&known.record.tags),
+        Tagged::Config(known) => tag_map(&known.record.tags),
+        Tagged::Addon(known) => tag_map(&known.record.tags),
     };
     Ok(Member::Structure(vec![("tags", tags)]))
 }

@@ -1,12 +1,12 @@
 //! Changes of clusters and the records of them (EKS API spec, sections 4.1, 5 and 6).
 
-use countersign_store::Refused;
 use countersign_store::records::{ClusterUpdate, UpdateStatus};
+use countersign_store::{ClusterEntry, Refused};
 
 use super::change::Wanted;
 use super::clusters::{may_pass_node_role, version};
 use super::describe::update_member;
-use super::error::worded;
+use super::error::{no_such_addon, worded};
 use super::idempotency::{answered, kept, once, token};
 use super::{cluster, cluster_resource, not_found, place, settings};
 use crate::aws::ApiError;
@@ -144,27 +144,38 @@ async fn commit(
     answered(outcome.map_err(worded)?, answer)
 }
 
-/// Updates of node groups, add-ons and capabilities are found with the name of what they are of, and there is none of these.
-fn check_subject(call: &Call<'_>) -> Result<(), ApiError> {
+/// What the updates of a call are of: the cluster, or the add-on of this name. Those of node groups and capabilities are
+/// found with their names as well, and there is none of these.
+///
+/// # Errors
+/// `ResourceNotFoundException`.
+fn subject<'c>(call: &'c Call<'_>, cluster: &ClusterEntry) -> Result<Option<&'c str>, ApiError> {
     for (parameter, what) in [
         ("nodegroupName", "node group"),
-        ("addonName", "addon"),
         ("capabilityName", "capability"),
     ] {
         if let Some(name) = call.input.text(parameter) {
             return Err(not_found(format!("No {what} found for name: {name}.")));
         }
     }
-    Ok(())
+    let addon = call.input.text("addonName");
+    if let Some(name) = addon {
+        call.snapshot
+            .addon(&cluster.record.id, name)
+            .filter(|addon| addon.record.status(call.now).is_some())
+            .ok_or_else(|| no_such_addon(&cluster.record.name, name))?;
+    }
+    Ok(addon)
 }
 
 fn describe_update(call: &Call<'_>) -> Result<Member, ApiError> {
     let cluster = cluster(call)?;
-    check_subject(call)?;
+    let subject = subject(call, cluster)?;
     let id = call.input.required("updateId");
     let update = call
         .snapshot
         .cluster_update(&cluster.record.id, id)
+        .filter(|update| update.record.addon.as_deref() == subject)
         .ok_or_else(|| not_found(format!("No update found for ID: {id}")))?;
     Ok(update_member(
         &update.record,
@@ -174,13 +185,14 @@ fn describe_update(call: &Call<'_>) -> Result<Member, ApiError> {
 
 fn list_updates(call: &Call<'_>) -> Result<Member, ApiError> {
     let cluster = cluster(call)?;
-    check_subject(call)?;
+    let subject = subject(call, cluster)?;
     let page = PageRequest::of(call)?;
     let after = page.after().map(str::to_owned);
     let updates = call
         .snapshot
         .cluster_updates(&cluster.record.id)
         .map(|update| &update.record)
+        .filter(|update| update.addon.as_deref() == subject)
         .filter(|update| after.as_ref().is_none_or(|after| place_of(update) > *after));
     let page = page.page(call, updates, |update| place_of(update))?;
     Ok(Member::Structure(page.with_token("updateIds", |update| {

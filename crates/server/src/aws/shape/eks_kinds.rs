@@ -190,6 +190,37 @@ pub(crate) const ACCESS_SCOPE: Kind = Kind::Structure(&[
     optional("namespaces", TEXTS),
 ]);
 
+// === Identity provider configs ===
+
+pub(crate) const OIDC_CONFIG: Kind = Kind::Structure(&[
+    required("identityProviderConfigName", TEXT),
+    required("issuerUrl", TEXT),
+    required("clientId", TEXT),
+    optional("usernameClaim", TEXT),
+    optional("usernamePrefix", TEXT),
+    optional("groupsClaim", TEXT),
+    optional("groupsPrefix", TEXT),
+    optional(
+        "requiredClaims",
+        Kind::Map {
+            least: 0,
+            most: ANY_NUMBER,
+            key: plain(1, 63),
+            value: plain(1, 253),
+        },
+    ),
+]);
+
+// === Add-ons ===
+
+pub(crate) const ROLE_ARN: Kind = Kind::text(1, 255);
+pub(crate) const RESOLVE_CONFLICTS: Kind = Kind::choice(&["OVERWRITE", "NONE", "PRESERVE"]);
+const ADDON_ASSOCIATION: Kind =
+    Kind::Structure(&[required("serviceAccount", TEXT), required("roleArn", TEXT)]);
+pub(crate) const ADDON_ASSOCIATIONS: Kind = Kind::list(0, ANY_NUMBER, &ADDON_ASSOCIATION);
+pub(crate) const NAMESPACE_CONFIG: Kind =
+    Kind::Structure(&[optional("namespace", Kind::text(1, 63))]);
+
 // === What cannot exist ===
 
 pub(crate) const PROVIDER_CONFIG: Kind =

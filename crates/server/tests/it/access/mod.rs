@@ -82,6 +82,7 @@ impl Served {
             verifiers: vec![Verifier::Embedded(Arc::clone(&world.keys))],
             nodes: None,
             directory: Some(world.directory.clone()),
+            people: None,
             store: None,
             principal_binding: PrincipalBinding::FirstUse,
             policies: Arc::clone(&policies),

@@ -2,6 +2,7 @@
 
 mod access_entries;
 mod access_policies;
+mod addons;
 mod clients;
 mod clusters;
 mod dry_run;
@@ -10,6 +11,7 @@ mod permissions;
 mod pod_identity;
 mod pod_identity_clients;
 mod protocol;
+mod provider_configs;
 mod tags;
 mod updates;
 

@@ -376,7 +376,10 @@ async fn versions_go_one_minor_forward() {
     let id = answer["update"]["id"].as_str().unwrap().to_owned();
     for (query, message) in [
         ("", ""),
-        ("?addonName=vpc-cni", "No addon found for name: vpc-cni."),
+        (
+            "?addonName=vpc-cni",
+            "No addon: vpc-cni found in cluster: c1",
+        ),
         ("?nodegroupName=n", "No node group found for name: n."),
     ] {
         let target = format!("/clusters/c1/updates/{id}{query}");
