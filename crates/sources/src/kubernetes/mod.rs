@@ -8,6 +8,7 @@ mod crd;
 pub(crate) mod list_watch;
 mod projection;
 pub(crate) mod status;
+mod workloads;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use crd::{CrdOptions, CrdWatch};
+pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
