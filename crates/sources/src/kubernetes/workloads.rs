@@ -184,7 +184,8 @@ impl Workloads {
             field_manager: Some(MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let patched = api.patch(name, &parameters, &Patch::Merge(patch));
+        let patch = Patch::Merge(patch);
+        let patched = api.patch(name, &parameters, &patch);
         self.runtime.block_on(patched).map_err(failed)?;
         Ok(())
     }
