@@ -22,6 +22,7 @@ mod mfa;
 mod oidc_providers;
 mod open;
 mod outbound;
+mod pod_identity;
 mod races;
 mod requests;
 mod revocations;

@@ -22,13 +22,13 @@ impl Handler for Api {
     }
 }
 
-struct Running {
+pub(super) struct Running {
     url: String,
     keys: Keys,
     _stop: watch::Sender<bool>,
 }
 
-async fn running() -> Running {
+pub(super) async fn running() -> Running {
     let world = World::new().await;
     world
         .directory
@@ -63,7 +63,11 @@ async fn running() -> Running {
 }
 
 impl Running {
-    async fn run(&self, program: &str, args: &[&str], home: &std::path::Path) -> Output {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) async fn run(&self, program: &str, args: &[&str], home: &std::path::Path) -> Output {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars() {
             if name.starts_with("AWS_") || name.to_ascii_lowercase().ends_with("_proxy") {
@@ -85,7 +89,7 @@ impl Running {
     }
 }
 
-fn client(variable: &str) -> Option<String> {
+pub(super) fn client(variable: &str) -> Option<String> {
     let found = std::env::var(variable).ok();
     if found.is_none() {
         eprintln!("SKIPPED: {variable} is not set");
@@ -95,7 +99,7 @@ fn client(variable: &str) -> Option<String> {
 
 /// What a program printed, which ended well.
 #[track_caller]
-fn printed(output: &Output) -> String {
+pub(super) fn printed(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),

@@ -7,6 +7,8 @@ mod clusters;
 mod dry_run;
 mod operations;
 mod permissions;
+mod pod_identity;
+mod pod_identity_clients;
 mod protocol;
 mod tags;
 mod updates;
