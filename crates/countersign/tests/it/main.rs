@@ -27,6 +27,7 @@ mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod people;
+mod pods;
 mod policy;
 mod projection;
 mod saml;

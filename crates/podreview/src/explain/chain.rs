@@ -490,6 +490,11 @@ impl Chain<'_> {
             outcomes.push(self.step(StepName::Issuer, Status::Fail, format!("the cluster {} has no issuer", cluster.name)));
             return None;
         };
+        if cluster.issuer_path().is_none() {
+            let reason = format!("{issuer} is not https, and IAM takes no provider for it");
+            outcomes.push(self.step(StepName::Issuer, Status::Fail, reason));
+            return None;
+        }
         outcomes.push(self.step(StepName::Issuer, Status::Ok, issuer.clone()));
         let arn = cluster.provider_arn(account?)?;
         let facts = self.facts;

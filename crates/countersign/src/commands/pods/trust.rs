@@ -76,8 +76,8 @@ pub(crate) struct TrustArgs {
     /// A trust policy to merge with or to check, in the place of the role's; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["role", "apply"])]
     existing: Option<PathBuf>,
-    /// The issuer of the cluster, where the EKS API is not asked.
-    #[arg(long, value_name = "URL", conflicts_with = "cluster", requires = "account")]
+    /// The issuer of the cluster, where the EKS API is not asked for it.
+    #[arg(long, value_name = "URL", requires = "account")]
     issuer: Option<String>,
     /// The account of the role, with --issuer.
     #[arg(long, value_name = "12 DIGITS")]
