@@ -90,7 +90,9 @@ impl IamAnswer {
         let Some((_, rest)) = self.0.split_once(&format!("<{outer}>")) else {
             return Vec::new();
         };
-        let (inside, _) = rest.split_once(&format!("</{outer}>")).unwrap_or((rest, ""));
+        let (inside, _) = rest
+            .split_once(&format!("</{outer}>"))
+            .unwrap_or((rest, ""));
         let (open, close) = (format!("<{inner}>"), format!("</{inner}>"));
         let mut found = Vec::new();
         for part in inside.split(&close) {

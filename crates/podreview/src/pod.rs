@@ -209,10 +209,7 @@ fn owner(metadata: &Value, labels: &BTreeMap<String, String>) -> Option<Owner> {
         .iter()
         .find(|owner| truth(owner.get("controller")))
         .or_else(|| owners.first())?;
-    let (kind, name) = (
-        text(controller.get("kind"))?,
-        text(controller.get("name"))?,
-    );
+    let (kind, name) = (text(controller.get("kind"))?, text(controller.get("name"))?);
     let deployment = labels
         .get("pod-template-hash")
         .and_then(|hash| name.strip_suffix(hash.as_str())?.strip_suffix('-'))

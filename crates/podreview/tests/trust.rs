@@ -1,6 +1,11 @@
 //! Trust policies: written, merged, judged, checked.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests fail by panicking"
+)]
 
 use std::collections::BTreeMap;
 
@@ -20,7 +25,10 @@ fn web(subjects: &[&str]) -> NewTrust {
     NewTrust::Web(WebIdentityTrust {
         provider_arn: PROVIDER.to_owned(),
         audience: "sts.amazonaws.com".to_owned(),
-        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        subjects: subjects
+            .iter()
+            .map(|subject| (*subject).to_owned())
+            .collect(),
     })
 }
 
@@ -85,7 +93,8 @@ fn written_documents_are_what_people_read() {
   ]
 }"#
     );
-    let pattern: Value = serde_json::from_str(&web(&["system:serviceaccount:shop:*"]).document()).unwrap();
+    let pattern: Value =
+        serde_json::from_str(&web(&["system:serviceaccount:shop:*"]).document()).unwrap();
     assert_eq!(
         pattern["Statement"][0]["Condition"],
         json!({"StringEquals": {"issuer.example/id/1:aud": "sts.amazonaws.com"},
@@ -111,38 +120,74 @@ fn merging_keeps_other_statements_and_is_idempotent() {
     let first = merge(&existing, &cart).unwrap();
     assert_eq!(first.change, Change::Added(1));
     let compact: String = first.document.split_whitespace().collect();
-    assert!(compact.contains(&other.replace(' ', "")), "{}", first.document);
-    assert_eq!(merge(&first.document, &cart).unwrap().change, Change::Unchanged);
+    assert!(
+        compact.contains(&other.replace(' ', "")),
+        "{}",
+        first.document
+    );
+    assert_eq!(
+        merge(&first.document, &cart).unwrap().change,
+        Change::Unchanged
+    );
 
     let second = merge(&first.document, &web(&["system:serviceaccount:shop:pay"])).unwrap();
     assert_eq!(second.change, Change::Extended(1));
     for account in ["cart", "pay"] {
-        assert_eq!(takes(&second.document, "shop", account).verdict, Verdict::Allowed);
+        assert_eq!(
+            takes(&second.document, "shop", account).verdict,
+            Verdict::Allowed
+        );
     }
-    assert_eq!(takes(&second.document, "shop", "other").verdict, Verdict::Denied);
+    assert_eq!(
+        takes(&second.document, "shop", "other").verdict,
+        Verdict::Denied
+    );
 
     // Patterns are a test of another kind, and another statement.
     let third = merge(&second.document, &web(&["system:serviceaccount:till:*"])).unwrap();
     assert_eq!(third.change, Change::Added(2));
-    assert_eq!(takes(&third.document, "till", "any").verdict, Verdict::Allowed);
+    assert_eq!(
+        takes(&third.document, "till", "any").verdict,
+        Verdict::Allowed
+    );
 
     // Statements for associations stand beside one another under ids of their own.
     let one = merge(&existing, &scoped("shop", "cart")).unwrap();
     let two = merge(&one.document, &scoped("shop", "pay")).unwrap();
     let document: Value = serde_json::from_str(&two.document).unwrap();
-    assert_eq!(document["Statement"][2]["Sid"], "AllowEksAuthToAssumeRoleForPodIdentity2");
+    assert_eq!(
+        document["Statement"][2]["Sid"],
+        "AllowEksAuthToAssumeRoleForPodIdentity2"
+    );
 
     // Away again.
-    let gone = without_subject(&second.document, PROVIDER, "system:serviceaccount:shop:cart").unwrap();
+    let gone = without_subject(
+        &second.document,
+        PROVIDER,
+        "system:serviceaccount:shop:cart",
+    )
+    .unwrap();
     assert_eq!(gone.change, Change::Extended(1));
-    assert_eq!(takes(&gone.document, "shop", "cart").verdict, Verdict::Denied);
-    assert_eq!(takes(&gone.document, "shop", "pay").verdict, Verdict::Allowed);
+    assert_eq!(
+        takes(&gone.document, "shop", "cart").verdict,
+        Verdict::Denied
+    );
+    assert_eq!(
+        takes(&gone.document, "shop", "pay").verdict,
+        Verdict::Allowed
+    );
     let gone = without_subject(&gone.document, PROVIDER, "system:serviceaccount:shop:pay").unwrap();
     assert_eq!(gone.change, Change::Removed(1));
     let alone = cart.document();
     let last = without_subject(&alone, PROVIDER, "system:serviceaccount:shop:cart");
     assert!(matches!(last, Err(TrustError::Empty)), "{last:?}");
-    for broken in ["", "{}", "[]", r#"{"Statement": 1}"#, r#"{"Version":"2012-10-17","Statement":[{"Effect":"Maybe"}]}"#] {
+    for broken in [
+        "",
+        "{}",
+        "[]",
+        r#"{"Statement": 1}"#,
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Maybe"}]}"#,
+    ] {
         assert!(merge(broken, &cart).is_err(), "{broken}");
     }
 }
@@ -151,10 +196,17 @@ fn merging_keeps_other_statements_and_is_idempotent() {
 fn decisions_name_the_statement_or_what_is_missing() {
     let exact = web(&["system:serviceaccount:shop:cart"]).document();
     let yes = takes(&exact, "shop", "cart");
-    assert_eq!((yes.verdict, yes.statement.as_deref()), (Verdict::Allowed, Some("Statement[0]")));
+    assert_eq!(
+        (yes.verdict, yes.statement.as_deref()),
+        (Verdict::Allowed, Some("Statement[0]"))
+    );
     let no = takes(&exact, "shop", "pay");
     assert_eq!(no.verdict, Verdict::Denied);
-    assert!(no.reason.contains("system:serviceaccount:shop:pay"), "{}", no.reason);
+    assert!(
+        no.reason.contains("system:serviceaccount:shop:pay"),
+        "{}",
+        no.reason
+    );
 
     // A wildcard under StringEquals is met by nobody.
     let wild = exact.replace("shop:cart", "shop:*");
@@ -170,7 +222,11 @@ fn decisions_name_the_statement_or_what_is_missing() {
     );
     let depends = takes(&address, "shop", "cart");
     assert_eq!(depends.verdict, Verdict::Depends, "{}", depends.reason);
-    assert!(depends.reason.contains("aws:SourceIp"), "{}", depends.reason);
+    assert!(
+        depends.reason.contains("aws:SourceIp"),
+        "{}",
+        depends.reason
+    );
 
     let narrow = scoped("shop", "cart").document();
     let rows = [
@@ -182,12 +238,23 @@ fn decisions_name_the_statement_or_what_is_missing() {
     ];
     for (namespace, account, tags, wanted) in rows {
         let answer = pods(&narrow, namespace, account, tags);
-        assert_eq!(answer.verdict, wanted, "{namespace}/{account} {tags}: {}", answer.reason);
+        assert_eq!(
+            answer.verdict, wanted,
+            "{namespace}/{account} {tags}: {}",
+            answer.reason
+        );
     }
-    let without = narrow.replace("\"sts:AssumeRole\",\n        \"sts:TagSession\"", "\"sts:AssumeRole\"");
+    let without = narrow.replace(
+        "\"sts:AssumeRole\",\n        \"sts:TagSession\"",
+        "\"sts:AssumeRole\"",
+    );
     let answer = pods(&without, "shop", "cart", true);
     assert_eq!(answer.verdict, Verdict::Denied);
-    assert!(answer.reason.contains("sts:TagSession"), "{}", answer.reason);
+    assert!(
+        answer.reason.contains("sts:TagSession"),
+        "{}",
+        answer.reason
+    );
 }
 
 #[test]
@@ -209,26 +276,55 @@ fn every_check_fires_and_is_silent() {
         ("T1", good.replace(&format!("{aud},"), aud).replace(sub, "")),
         ("T2", good.replace(&format!("{aud},"), "")),
         ("T3", good.replace("shop:cart", "shop:*")),
-        ("T4", good.replace("StringEquals", "StringLike").replace("shop:cart", "*:*")),
-        ("T4", good.replace("StringEquals", "StringLike").replace("shop:cart", "*:cart")),
-        ("T5", good.replace("issuer.example/id/1:sub", "issuer.example/id/2:sub")),
-        ("T5", good.replace("issuer.example/id/1:sub", "issuer.example/id/1/:sub")),
-        ("T7", good.replace("StringEquals", "ForAllValues:StringEquals")),
+        (
+            "T4",
+            good.replace("StringEquals", "StringLike")
+                .replace("shop:cart", "*:*"),
+        ),
+        (
+            "T4",
+            good.replace("StringEquals", "StringLike")
+                .replace("shop:cart", "*:cart"),
+        ),
+        (
+            "T5",
+            good.replace("issuer.example/id/1:sub", "issuer.example/id/2:sub"),
+        ),
+        (
+            "T5",
+            good.replace("issuer.example/id/1:sub", "issuer.example/id/1/:sub"),
+        ),
+        (
+            "T7",
+            good.replace("StringEquals", "ForAllValues:StringEquals"),
+        ),
     ];
     for (id, text) in rows {
         let found = ids(&text, &facts);
         assert!(found.iter().any(|own| own == id), "{id}: {found:?}\n{text}");
     }
-    let gone = CheckFacts { providers: Some(Vec::new()), ..facts.clone() };
+    let gone = CheckFacts {
+        providers: Some(Vec::new()),
+        ..facts.clone()
+    };
     assert_eq!(ids(&good, &gone), ["T6"]);
-    let cluster = CheckFacts { service_accounts: Some(vec!["shop:pay".to_owned()]), ..facts.clone() };
+    let cluster = CheckFacts {
+        service_accounts: Some(vec!["shop:pay".to_owned()]),
+        ..facts.clone()
+    };
     assert_eq!(ids(&good, &cluster), ["T8"]);
-    let shared = CheckFacts { users: vec!["shop:pay".to_owned()], ..facts.clone() };
+    let shared = CheckFacts {
+        users: vec!["shop:pay".to_owned()],
+        ..facts.clone()
+    };
     assert_eq!(ids(&good, &shared), ["T9"]);
     // A whole namespace may be what is wanted.
     let namespace = web(&["system:serviceaccount:shop:*"]).document();
     let found = check(&namespace, &facts).unwrap();
-    assert!(found.iter().all(|finding| finding.level == Level::Info), "{found:?}");
+    assert!(
+        found.iter().all(|finding| finding.level == Level::Info),
+        "{found:?}"
+    );
 }
 
 proptest! {

@@ -46,7 +46,11 @@ pub fn explain(facts: &Facts) -> Explanation {
 
 /// One "no" is a "no", then one that is not known; a pod of which every container is skipped has nothing to answer for.
 fn overall(containers: &[ContainerVerdict]) -> Answer {
-    let has = |answer| containers.iter().any(|container| container.answer == answer);
+    let has = |answer| {
+        containers
+            .iter()
+            .any(|container| container.answer == answer)
+    };
     if has(Answer::No) {
         Answer::No
     } else if has(Answer::Unknown) {
@@ -109,7 +113,11 @@ impl Chain<'_> {
     }
 
     fn unread(&mut self, step: StepName, what: &str, reason: &str) -> Outcome {
-        self.step(step, Status::Unknown, format!("{what} could not be read: {reason}"))
+        self.step(
+            step,
+            Status::Unknown,
+            format!("{what} could not be read: {reason}"),
+        )
     }
 
     fn pod(&mut self) {
@@ -118,7 +126,11 @@ impl Chain<'_> {
             Some(node) => format!("on node {node}"),
             None => "not placed on a node yet".to_owned(),
         };
-        let network = if pod.host_network { ", on the node's network" } else { "" };
+        let network = if pod.host_network {
+            ", on the node's network"
+        } else {
+            ""
+        };
         let phase = pod.phase.as_deref().unwrap_or("phase unknown");
         let reason = format!("{phase}, {node}{network}");
         if pod.is_deleted || pod.has_ended() {
@@ -318,7 +330,13 @@ impl Chain<'_> {
         let advice = self.admission.wanted.is_some().then(|| {
             "take AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN out, so that the role is used".to_owned()
         });
-        self.full(StepName::Order, Status::Warn, Some(&container.name), reason, advice)
+        self.full(
+            StepName::Order,
+            Status::Warn,
+            Some(&container.name),
+            reason,
+            advice,
+        )
     }
 
     /// Nothing is in the container.
@@ -340,17 +358,39 @@ impl Chain<'_> {
         }
         let pod = &self.facts.pod;
         let restart = match &pod.owner {
-            Some(owner) if matches!(owner.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet") => {
-                format!("kubectl rollout restart {}/{} -n {}", owner.kind.to_lowercase(), owner.name, pod.namespace)
+            Some(owner)
+                if matches!(
+                    owner.kind.as_str(),
+                    "Deployment" | "StatefulSet" | "DaemonSet"
+                ) =>
+            {
+                format!(
+                    "kubectl rollout restart {}/{} -n {}",
+                    owner.kind.to_lowercase(),
+                    owner.name,
+                    pod.namespace
+                )
             }
-            _ => format!("make the pod again: kubectl delete pod {} -n {}", pod.name, pod.namespace),
+            _ => format!(
+                "make the pod again: kubectl delete pod {} -n {}",
+                pod.name, pod.namespace
+            ),
         };
         if let Some(why) = self.admission.left_alone.clone() {
-            return self.step(StepName::Mutation, Status::Fail, format!("nothing was injected: {why}"));
+            return self.step(
+                StepName::Mutation,
+                Status::Fail,
+                format!("nothing was injected: {why}"),
+            );
         }
         if self.admission.wanted.is_none() {
-            let unknown = self.facts.association.unread().is_some() || self.facts.account.unread().is_some();
-            let status = if unknown { Status::Unknown } else { Status::Fail };
+            let unknown =
+                self.facts.association.unread().is_some() || self.facts.account.unread().is_some();
+            let status = if unknown {
+                Status::Unknown
+            } else {
+                Status::Fail
+            };
             let reason = match unknown {
                 true => "nothing was injected, and whether something should be is not known",
                 false => "nothing was injected, since nothing gives the service account a role",
@@ -360,7 +400,9 @@ impl Chain<'_> {
         if self.admission.missed {
             let reason = match self.is_older_than_association() {
                 true => "the pod is older than its association; admission only looks at new pods",
-                false => "nothing was injected when the pod was made: the webhook was not asked, or did not know the role yet",
+                false => {
+                    "nothing was injected when the pod was made: the webhook was not asked, or did not know the role yet"
+                }
             };
             return self.advise(
                 StepName::Mutation,
@@ -379,12 +421,21 @@ impl Chain<'_> {
     }
 
     fn is_older_than_association(&self) -> bool {
-        let made = self.facts.association.known().and_then(|association| association.created_at);
+        let made = self
+            .facts
+            .association
+            .known()
+            .and_then(|association| association.created_at);
         let pod = self.facts.pod.created.as_deref().and_then(seconds);
         matches!((pod, made), (Some(pod), Some(made)) if pod < made)
     }
 
-    fn irsa(&mut self, container: &ContainerFacts, role: Option<&str>, file: Option<&str>) -> Outcome {
+    fn irsa(
+        &mut self,
+        container: &ContainerFacts,
+        role: Option<&str>,
+        file: Option<&str>,
+    ) -> Outcome {
         let name = Some(container.name.as_str());
         let mutation = match (&self.admission.wanted, role) {
             (Some(Wanted::PodIdentity), _) => self.full(
@@ -422,7 +473,11 @@ impl Chain<'_> {
         let provider = match &cluster {
             Fact::Known(cluster) => self.issuer(cluster, account.as_deref(), &mut outcomes),
             Fact::Missing => {
-                outcomes.push(self.step(StepName::Issuer, Status::Fail, "the EKS API has no such cluster"));
+                outcomes.push(self.step(
+                    StepName::Issuer,
+                    Status::Fail,
+                    "the EKS API has no such cluster",
+                ));
                 None
             }
             Fact::Unread(_) | Fact::Unasked => {
@@ -432,7 +487,12 @@ impl Chain<'_> {
             }
         };
         let audiences = provider.as_ref().map(|(_, audiences)| audiences.clone());
-        let token = self.token(container, file, "AWS_WEB_IDENTITY_TOKEN_FILE", &mut outcomes);
+        let token = self.token(
+            container,
+            file,
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            &mut outcomes,
+        );
         let audience = token.map_or_else(|| STS_AUDIENCE.to_owned(), |token| token.audience);
         if let Some(audiences) = audiences.filter(|audiences| !audiences.contains(&audience)) {
             let all: Vec<&String> = audiences.iter().collect();
@@ -487,7 +547,11 @@ impl Chain<'_> {
         outcomes: &mut Vec<Outcome>,
     ) -> Option<(String, Vec<String>)> {
         let Some(issuer) = &cluster.issuer else {
-            outcomes.push(self.step(StepName::Issuer, Status::Fail, format!("the cluster {} has no issuer", cluster.name)));
+            outcomes.push(self.step(
+                StepName::Issuer,
+                Status::Fail,
+                format!("the cluster {} has no issuer", cluster.name),
+            ));
             return None;
         };
         if cluster.issuer_path().is_none() {
@@ -535,19 +599,28 @@ impl Chain<'_> {
             "it has AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
             None,
         )];
-        let token = self.token(container, file, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &mut outcomes);
+        let token = self.token(
+            container,
+            file,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            &mut outcomes,
+        );
         if let Some(token) = token.filter(|token| token.audience != PODS_SERVICE) {
             outcomes.push(self.full(
                 StepName::Token,
                 Status::Fail,
                 name,
-                format!("the token is for `{}`, and EKS Pod Identity takes {PODS_SERVICE}", token.audience),
+                format!(
+                    "the token is for `{}`, and EKS Pod Identity takes {PODS_SERVICE}",
+                    token.audience
+                ),
                 None,
             ));
         }
         match &facts.association {
             Fact::Known(association) => {
-                if let Some(known) = self.role(StepName::Role, &association.role_arn, &mut outcomes) {
+                if let Some(known) = self.role(StepName::Role, &association.role_arn, &mut outcomes)
+                {
                     match &facts.cluster {
                         Fact::Known(cluster) => {
                             let call = PodCall {
@@ -563,12 +636,18 @@ impl Chain<'_> {
                             let decided = trust::decide_pod_identity(&known.trust, &call);
                             let advice = format!(
                                 "countersign pods trust --role {} --cluster {} --namespace {} --service-account {} --for pod-identity",
-                                association.role_arn, cluster.name, facts.pod.namespace, facts.pod.service_account
+                                association.role_arn,
+                                cluster.name,
+                                facts.pod.namespace,
+                                facts.pod.service_account
                             );
                             outcomes.push(self.trust(StepName::Trust, decided, advice));
                         }
                         other => {
-                            let reason = other.unread().unwrap_or("the EKS API has no such cluster").to_owned();
+                            let reason = other
+                                .unread()
+                                .unwrap_or("the EKS API has no such cluster")
+                                .to_owned();
                             outcomes.push(self.unread(StepName::Trust, "the cluster", &reason));
                         }
                     }
@@ -587,7 +666,10 @@ impl Chain<'_> {
                 ));
             }
             Fact::Unread(_) | Fact::Unasked => {
-                outcomes.push((Status::Unknown, Some("the association could not be read".to_owned())));
+                outcomes.push((
+                    Status::Unknown,
+                    Some("the association could not be read".to_owned()),
+                ));
             }
         }
         outcomes.push(self.agent());
@@ -638,7 +720,9 @@ impl Chain<'_> {
                 false => Status::Fail,
             };
             let reason = match status {
-                Status::Unknown => format!("{variable} is taken from elsewhere, which was not read"),
+                Status::Unknown => {
+                    format!("{variable} is taken from elsewhere, which was not read")
+                }
                 _ => format!("{variable} is not set: the agent refuses requests without a token"),
             };
             outcomes.push(self.full(StepName::Token, status, name, reason, None));
@@ -654,7 +738,10 @@ impl Chain<'_> {
                     StepName::Token,
                     Status::Ok,
                     name,
-                    format!("volume {} holds a token for {}{lifetime}", token.volume, token.audience),
+                    format!(
+                        "volume {} holds a token for {}{lifetime}",
+                        token.volume, token.audience
+                    ),
                     None,
                 ));
                 Some(token)
@@ -679,7 +766,9 @@ impl Chain<'_> {
             None => file.to_owned(),
         };
         container.mounts.iter().find_map(|(volume, path)| {
-            let rest = file.strip_prefix(path.trim_end_matches('/'))?.strip_prefix('/')?;
+            let rest = file
+                .strip_prefix(path.trim_end_matches('/'))?
+                .strip_prefix('/')?;
             let mut tokens = self.facts.pod.tokens.iter();
             tokens
                 .find(|token| token.volume == *volume && token.path == rest)
@@ -688,7 +777,12 @@ impl Chain<'_> {
     }
 
     /// A role that exists.
-    fn role(&mut self, step: StepName, arn: &str, outcomes: &mut Vec<Outcome>) -> Option<crate::RoleFacts> {
+    fn role(
+        &mut self,
+        step: StepName,
+        arn: &str,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Option<crate::RoleFacts> {
         if role_parts(arn).is_none() {
             outcomes.push(self.step(step, Status::Fail, format!("`{arn}` is no role ARN")));
             return None;
@@ -703,7 +797,10 @@ impl Chain<'_> {
                 outcomes.push(self.advise(
                     step,
                     Status::Fail,
-                    format!("{arn} does not exist: the role of this name is {}", role.arn),
+                    format!(
+                        "{arn} does not exist: the role of this name is {}",
+                        role.arn
+                    ),
                     "write the ARN with its path",
                 ));
                 None
@@ -753,7 +850,11 @@ fn seconds(text: &str) -> Option<i64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let number = |text: Option<&str>| text?.parse::<i64>().ok();
     let mut parts = date.split('-');
-    let (year, month, day) = (number(parts.next())?, number(parts.next())?, number(parts.next())?);
+    let (year, month, day) = (
+        number(parts.next())?,
+        number(parts.next())?,
+        number(parts.next())?,
+    );
     let mut parts = time.split(':');
     let (hour, minute) = (number(parts.next())?, number(parts.next())?);
     let second = number(parts.next()?.split('.').next())?;
@@ -761,8 +862,13 @@ fn seconds(text: &str) -> Option<i64> {
         return None;
     }
     // Days since 1970 by the civil calendar, with years that begin in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days =
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 

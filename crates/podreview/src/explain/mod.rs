@@ -45,7 +45,11 @@ impl Facts {
     pub fn wanted_roles(&self) -> Vec<String> {
         let mut roles: Vec<String> = Vec::new();
         let in_pod = self.pod.containers.iter();
-        roles.extend(in_pod.filter_map(|c| c.value("AWS_ROLE_ARN")).map(str::to_owned));
+        roles.extend(
+            in_pod
+                .filter_map(|c| c.value("AWS_ROLE_ARN"))
+                .map(str::to_owned),
+        );
         if let Some(account) = self.account.known() {
             roles.extend(account.role().map(str::to_owned));
         }

@@ -90,7 +90,11 @@ impl fmt::Display for Explanation {
                 None => String::new(),
             };
             let (status, name) = (step.status.as_str(), step.step.as_str());
-            writeln!(f, "{status:8} {name:16} {container}{}", printable(&step.reason))?;
+            writeln!(
+                f,
+                "{status:8} {name:16} {container}{}",
+                printable(&step.reason)
+            )?;
             if let Some(advice) = &step.advice {
                 writeln!(f, "{:25} do: {}", "", printable(advice))?;
             }
@@ -105,9 +109,18 @@ impl fmt::Display for Explanation {
 
 impl ContainerVerdict {
     fn line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.init { "init container" } else { "container" };
+        let kind = if self.init {
+            "init container"
+        } else {
+            "container"
+        };
         let name = printable(&self.container);
-        writeln!(f, "{kind} {name}: {} - {}", self.credentials, self.answer.as_str())?;
+        writeln!(
+            f,
+            "{kind} {name}: {} - {}",
+            self.credentials,
+            self.answer.as_str()
+        )?;
         match &self.reason {
             Some(reason) => writeln!(f, "  because {}", printable(reason)),
             None => Ok(()),

@@ -32,7 +32,10 @@ pub fn associate(
     if role_parts(&wanted.role_arn).is_none_or(|(account, _)| account != cluster.account()) {
         plan.problem(
             &wanted.role_arn,
-            format!("the role is not one of the cluster's account {}", cluster.account()),
+            format!(
+                "the role is not one of the cluster's account {}",
+                cluster.account()
+            ),
             "name a role of that account; one of another account goes with --target-role",
         );
         return plan;
@@ -43,6 +46,13 @@ pub fn associate(
             "a session policy needs sessions without tags",
             "give --disable-session-tags as well",
         );
+        return plan;
+    }
+    let left =
+        existing.filter(|existing| !request.update && change(cluster, wanted, existing).is_some());
+    if let Some(existing) = left {
+        // The trust policy is left alone with it.
+        update(&mut plan, request, cluster, existing);
         return plan;
     }
     let trusted = trust(
@@ -69,21 +79,17 @@ fn update(
     cluster: &ClusterFacts,
     existing: &AssociationFacts,
 ) {
-    let wanted = &request.association;
-    let before = of_facts(cluster, existing);
-    let after = Association {
-        disable_session_tags: wanted.disable_session_tags.or(before.disable_session_tags),
-        ..wanted.clone()
+    let Some((before, after)) = change(cluster, &request.association, existing) else {
+        let note = Some(existing.id.clone());
+        let there = of_facts(cluster, existing);
+        return plan.noted(State::There, Action::CreateAssociation(there), note);
     };
     let action = Action::UpdateAssociation {
         id: existing.id.clone(),
-        before: before.clone(),
-        after: after.clone(),
+        before,
+        after,
     };
-    if before == after {
-        let note = Some("as it is".to_owned());
-        plan.noted(State::There, Action::CreateAssociation(after), note);
-    } else if let Some(owner) = &existing.owner_arn {
+    if let Some(owner) = &existing.owner_arn {
         plan.problem(
             &existing.id,
             format!("the association belongs to {owner}"),
@@ -98,6 +104,21 @@ fn update(
             Some("give --update to change it".to_owned()),
         );
     }
+}
+
+/// The association as it is and as it is wanted, where these differ. What is not asked for stays: the switch of tags is off only where
+/// it was never on.
+fn change(
+    cluster: &ClusterFacts,
+    wanted: &Association,
+    existing: &AssociationFacts,
+) -> Option<(Association, Association)> {
+    let before = of_facts(cluster, existing);
+    let after = Association {
+        disable_session_tags: wanted.disable_session_tags.or(before.disable_session_tags),
+        ..wanted.clone()
+    };
+    (before != after).then_some((before, after))
 }
 
 /// An association as a plan sees it. What was never said and what was said to be no are one.
@@ -160,14 +181,21 @@ pub(super) fn trust(
     match decision.verdict {
         Verdict::Allowed => return true,
         Verdict::Depends => {
-            plan.notes.push(format!("trust policy of {arn}: {}", decision.reason));
+            plan.notes
+                .push(format!("trust policy of {arn}: {}", decision.reason));
             return true;
         }
         Verdict::Denied => {}
     }
     let new = pod_trust(cluster, association);
     match (create, merge(&current, &new)) {
-        (true, Ok(merged)) => put_trust(plan, arn, current, merged, "lets in EKS Pod Identity for the service account"),
+        (true, Ok(merged)) => put_trust(
+            plan,
+            arn,
+            current,
+            merged,
+            "lets in EKS Pod Identity for the service account",
+        ),
         (_, Err(error)) => {
             plan.problem(arn, error.to_string(), "correct the trust policy first");
             false
@@ -201,12 +229,15 @@ pub(super) fn put_trust(
             merged.size
         ));
     }
-    let known = plan.steps.iter_mut().find_map(|step| match &mut step.action {
-        Action::UpdateTrust {
-            role_arn, after, ..
-        } if role_arn == arn => Some(after),
-        _ => None,
-    });
+    let known = plan
+        .steps
+        .iter_mut()
+        .find_map(|step| match &mut step.action {
+            Action::UpdateTrust {
+                role_arn, after, ..
+            } if role_arn == arn => Some(after),
+            _ => None,
+        });
     if let Some(after) = known {
         *after = merged.document;
         return true;

@@ -17,7 +17,10 @@ pub(super) fn role_of(
     base: Option<&str>,
 ) -> Option<String> {
     let role = annotations.get(ROLE).filter(|role| !role.is_empty())?;
-    if role.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("arn:")) {
+    if role
+        .get(..4)
+        .is_some_and(|head| head.eq_ignore_ascii_case("arn:"))
+    {
         return Some(role.clone());
     }
     let role = role.trim_start_matches('/');
@@ -54,7 +57,9 @@ pub(super) fn kube2iam(namespace: &BTreeMap<String, String>, role: &str, base: &
         return Permitted::Yes;
     };
     let Ok(list) = serde_json::from_str::<Vec<String>>(text) else {
-        return Permitted::No(format!("{ALLOWED} of the namespace is no JSON list of texts"));
+        return Permitted::No(format!(
+            "{ALLOWED} of the namespace is no JSON list of texts"
+        ));
     };
     let matches = list.iter().any(|pattern| {
         let full = match pattern.starts_with("arn:") {
@@ -72,7 +77,9 @@ pub(super) fn kube2iam(namespace: &BTreeMap<String, String>, role: &str, base: &
 /// kiam: a required expression, anchored. Plain names and `.*` are judged here; others are not.
 pub(super) fn kiam(namespace: &BTreeMap<String, String>, role: &str) -> Permitted {
     let Some(text) = namespace.get(PERMITTED).filter(|text| !text.is_empty()) else {
-        return Permitted::No(format!("the namespace has no {PERMITTED}, so kiam gave no role"));
+        return Permitted::No(format!(
+            "the namespace has no {PERMITTED}, so kiam gave no role"
+        ));
     };
     let plain = text.trim_start_matches('^').trim_end_matches('$');
     let name = role.rsplit('/').next().unwrap_or(role);
@@ -91,7 +98,8 @@ pub(super) fn kiam(namespace: &BTreeMap<String, String>, role: &str) -> Permitte
 
 /// `*` and `?`, anchored.
 fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while let Some(c) = text.get(t) {

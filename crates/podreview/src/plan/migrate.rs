@@ -98,9 +98,12 @@ pub fn wanted_roles(
         }
         From::Kube2iam | From::Kiam => {
             let base = options.base_role_arn.as_deref();
-            roles.extend(inventory.pods.iter().filter_map(|pod| {
-                legacy::role_of(&pod.annotations, &inventory.cluster, base)
-            }));
+            roles.extend(
+                inventory
+                    .pods
+                    .iter()
+                    .filter_map(|pod| legacy::role_of(&pod.annotations, &inventory.cluster, base)),
+            );
         }
     }
     roles.into_iter().collect()
@@ -284,7 +287,13 @@ fn of_pods(
     let cluster = &inventory.cluster;
     let base = options.base_role_arn.as_deref();
     let full_base = base.map_or_else(
-        || format!("arn:{}:iam::{}:role/", cluster.partition(), cluster.account()),
+        || {
+            format!(
+                "arn:{}:iam::{}:role/",
+                cluster.partition(),
+                cluster.account()
+            )
+        },
         str::to_owned,
     );
     // Roles, and the pods without one, by account.
@@ -327,7 +336,10 @@ fn of_pods(
             );
             continue;
         }
-        if let Some(id) = pods.iter().find_map(|pod| legacy::external_id(&pod.annotations)) {
+        if let Some(id) = pods
+            .iter()
+            .find_map(|pod| legacy::external_id(&pod.annotations))
+        {
             plan.problem(
                 &name,
                 format!("{role} is assumed with the external id `{id}`, which EKS Pod Identity does not send to the first role"),
@@ -454,7 +466,9 @@ fn to_web_trust(plan: &mut Plan, inventory: &Inventory, one: &Move) -> bool {
             return false;
         }
         other => {
-            let reason = other.and_then(Fact::unread).unwrap_or("it was not asked for");
+            let reason = other
+                .and_then(Fact::unread)
+                .unwrap_or("it was not asked for");
             plan.problem(
                 &one.role,
                 format!("the role could not be read: {reason}"),
@@ -523,7 +537,11 @@ pub(super) fn web_trust(plan: &mut Plan, role: &RoleFacts, provider_arn: &str, s
         Ok(decision) if decision.verdict != Verdict::Denied => return true,
         Ok(_) => {}
         Err(error) => {
-            plan.problem(&role.arn, error.to_string(), "correct the trust policy first");
+            plan.problem(
+                &role.arn,
+                error.to_string(),
+                "correct the trust policy first",
+            );
             return false;
         }
     }
@@ -535,7 +553,11 @@ pub(super) fn web_trust(plan: &mut Plan, role: &RoleFacts, provider_arn: &str, s
     match merge(&current, &new) {
         Ok(merged) => put_trust(plan, &role.arn, current, merged, &format!("lets in {sub}")),
         Err(error) => {
-            plan.problem(&role.arn, error.to_string(), "correct the trust policy first");
+            plan.problem(
+                &role.arn,
+                error.to_string(),
+                "correct the trust policy first",
+            );
             false
         }
     }
@@ -591,7 +613,11 @@ fn restarts(
         pod.namespace == one.namespace && pod.service_account == one.account && !pod.has_ended()
     });
     for pod in pods {
-        if pod.containers.iter().any(|container| container.has(variable)) {
+        if pod
+            .containers
+            .iter()
+            .any(|container| container.has(variable))
+        {
             continue;
         }
         let Some(owner) = pod.owner.clone() else {
@@ -660,7 +686,13 @@ fn remove_old(plan: &mut Plan, inventory: &Inventory, ready: &[&Move], options: 
         let sub = subject(&one.namespace, &one.account);
         match without_subject(&current, &provider, &sub) {
             Ok(merged) if merged.change != crate::trust::Change::Unchanged => {
-                put_trust(plan, &role.arn, current, merged, &format!("no longer lets in {sub}"));
+                put_trust(
+                    plan,
+                    &role.arn,
+                    current,
+                    merged,
+                    &format!("no longer lets in {sub}"),
+                );
             }
             Ok(_) => {}
             Err(error) => plan.problem(&role.arn, error.to_string(), "change it yourself"),

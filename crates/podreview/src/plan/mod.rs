@@ -78,7 +78,11 @@ pub enum State {
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "action")]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    tag = "action"
+)]
 pub enum Action {
     /// Make an OpenID Connect provider.
     CreateProvider {
@@ -290,7 +294,9 @@ impl Action {
                 kind,
                 name,
             } => format!("{namespace}/{} {name}", kind.to_lowercase()),
-            Self::WaitReady { namespace, name, .. } => format!("{namespace}/daemonset {name}"),
+            Self::WaitReady {
+                namespace, name, ..
+            } => format!("{namespace}/daemonset {name}"),
         }
     }
 
@@ -311,7 +317,9 @@ impl Action {
                 format!("{id}: {} -> {}", before.detail(), after.detail())
             }
             Self::DeleteAssociation { id, before } => format!("{id}: {}", before.detail()),
-            Self::Annotate { key, value, before, .. } => match (value, before) {
+            Self::Annotate {
+                key, value, before, ..
+            } => match (value, before) {
                 (Some(value), _) => format!("{key}={value}"),
                 (None, Some(before)) => format!("{key} (was {before})"),
                 (None, None) => key.clone(),
@@ -336,7 +344,10 @@ impl Action {
                 shell(audience)
             )],
             Self::CreateRole { role_arn, .. } => {
-                vec![format!("aws iam delete-role --role-name {}", name(role_arn))]
+                vec![format!(
+                    "aws iam delete-role --role-name {}",
+                    name(role_arn)
+                )]
             }
             Self::UpdateTrust {
                 role_arn, before, ..
@@ -386,7 +397,11 @@ impl Action {
                         _ => " --no-disable-session-tags",
                     });
                 }
-                if let Some(policy) = before.policy.as_ref().filter(|_| before.policy != after.policy) {
+                if let Some(policy) = before
+                    .policy
+                    .as_ref()
+                    .filter(|_| before.policy != after.policy)
+                {
                     command.push_str(&format!(" --policy {}", shell(policy)));
                 }
                 vec![command]
@@ -492,7 +507,7 @@ impl fmt::Display for Plan {
             }
         }
         let [state, verb, target] = widths;
-        if rows.is_empty() {
+        if rows.is_empty() && self.problems.is_empty() {
             writeln!(f, "nothing to do")?;
         }
         for (at, [a, b, c, d]) in rows.iter().enumerate() {
@@ -500,7 +515,12 @@ impl fmt::Display for Plan {
         }
         for step in &self.steps {
             let (role, document) = match (&step.action, step.state) {
-                (Action::UpdateTrust { role_arn, after, .. }, State::Planned) => (role_arn, after),
+                (
+                    Action::UpdateTrust {
+                        role_arn, after, ..
+                    },
+                    State::Planned,
+                ) => (role_arn, after),
                 (Action::CreateRole { role_arn, trust }, State::Planned) => (role_arn, trust),
                 _ => continue,
             };
@@ -510,10 +530,16 @@ impl fmt::Display for Plan {
             }
         }
         if !self.problems.is_empty() {
-            writeln!(f, "\nleft out:")?;
+            let gap = if rows.is_empty() { "" } else { "\n" };
+            writeln!(f, "{gap}left out:")?;
         }
         for problem in &self.problems {
-            writeln!(f, "  {}: {}", printable(&problem.subject), printable(&problem.reason))?;
+            writeln!(
+                f,
+                "  {}: {}",
+                printable(&problem.subject),
+                printable(&problem.reason)
+            )?;
             writeln!(f, "    do: {}", printable(&problem.advice))?;
         }
         for note in &self.notes {

@@ -99,7 +99,8 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
                     id: "T6".to_owned(),
                     level: Level::Medium,
                     message: format!("the account has no provider `{name}`"),
-                    fix: "create the provider, or take the statement of a deleted cluster out".to_owned(),
+                    fix: "create the provider, or take the statement of a deleted cluster out"
+                        .to_owned(),
                     path: format!("Statement[{index}].Principal.Federated"),
                 });
             }
@@ -125,7 +126,10 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
         }
     }
     if let Some(known) = &facts.service_accounts {
-        for subject in subjects.iter().filter(|subject| !subject.contains(['*', '?'])) {
+        for subject in subjects
+            .iter()
+            .filter(|subject| !subject.contains(['*', '?']))
+        {
             if !known.iter().any(|own| own == subject) {
                 findings.push(TrustFinding {
                     id: "T8".to_owned(),
@@ -143,12 +147,17 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
         findings.push(TrustFinding {
             id: "T9".to_owned(),
             level: Level::Info,
-            message: format!("more than one service account uses the role: {}", enumerate(&named)),
+            message: format!(
+                "more than one service account uses the role: {}",
+                enumerate(&named)
+            ),
             fix: "give each application a role of its own".to_owned(),
             path: "$".to_owned(),
         });
     }
-    findings.sort_by(|left, right| (left.level, &left.id, &left.path).cmp(&(right.level, &right.id, &right.path)));
+    findings.sort_by(|left, right| {
+        (left.level, &left.id, &left.path).cmp(&(right.level, &right.id, &right.path))
+    });
     Ok(findings)
 }
 
@@ -172,7 +181,9 @@ fn wildcard(subject: &str, path: &str) -> Option<TrustFinding> {
         Some((namespace, name)) if !namespace.contains(['*', '?']) => {
             let reach = match name.trim_matches('*').is_empty() {
                 true => format!("every service account of the namespace {namespace}"),
-                false => format!("every service account of the namespace {namespace} with such a name"),
+                false => {
+                    format!("every service account of the namespace {namespace} with such a name")
+                }
             };
             (Level::Info, "IRSA_SUB_WILDCARD", reach)
         }
@@ -181,13 +192,18 @@ fn wildcard(subject: &str, path: &str) -> Option<TrustFinding> {
             "T4",
             "whoever may create a namespace with such an account in it".to_owned(),
         ),
-        _ => (Level::High, "T4", "every service account of the cluster".to_owned()),
+        _ => (
+            Level::High,
+            "T4",
+            "every service account of the cluster".to_owned(),
+        ),
     };
     Some(TrustFinding {
         id: id.to_owned(),
         level,
         message: format!("`{subject}` lets in {reach}"),
-        fix: "name the service account: StringEquals with system:serviceaccount:NAMESPACE:NAME".to_owned(),
+        fix: "name the service account: StringEquals with system:serviceaccount:NAMESPACE:NAME"
+            .to_owned(),
         path: path.to_owned(),
     })
 }

@@ -5,7 +5,9 @@ mod decide;
 mod write;
 
 pub use check::{CheckFacts, Level, TrustFinding, check};
-pub use decide::{PodCall, TrustDecision, Verdict, WebCall, decide_pod_identity, decide_web_identity};
+pub use decide::{
+    PodCall, TrustDecision, Verdict, WebCall, decide_pod_identity, decide_web_identity,
+};
 pub use write::{
     Change, MAX_TRUST_POLICY, Merged, NewTrust, PodIdentityTrust, TrustError, WebIdentityTrust,
     merge, without_subject,

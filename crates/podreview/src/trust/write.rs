@@ -91,14 +91,18 @@ impl NewTrust {
     #[must_use]
     pub fn statement(&self, sid: Option<&str>) -> String {
         let mut members = Vec::new();
-        let mut member = |name: &str, value: String| members.push(format!("{}:{value}", json!(name)));
+        let mut member =
+            |name: &str, value: String| members.push(format!("{}:{value}", json!(name)));
         if let Some(sid) = sid {
             member("Sid", json!(sid).to_string());
         }
         member("Effect", json!("Allow").to_string());
         match self {
             Self::Web(web) => {
-                member("Principal", json!({"Federated": web.provider_arn}).to_string());
+                member(
+                    "Principal",
+                    json!({"Federated": web.provider_arn}).to_string(),
+                );
                 member("Action", json!(WEB_ACTION).to_string());
                 let prefix = web.prefix();
                 let (aud, sub) = (format!("{prefix}:aud"), format!("{prefix}:sub"));
@@ -117,7 +121,10 @@ impl NewTrust {
             }
             Self::Pods(pods) => {
                 member("Principal", json!({"Service": PODS_SERVICE}).to_string());
-                member("Action", json!(["sts:AssumeRole", "sts:TagSession"]).to_string());
+                member(
+                    "Action",
+                    json!(["sts:AssumeRole", "sts:TagSession"]).to_string(),
+                );
                 if let Some(condition) = pods.condition() {
                     member("Condition", condition.to_string());
                 }
@@ -152,7 +159,9 @@ impl WebIdentityTrust {
     }
 
     fn has_patterns(&self) -> bool {
-        self.subjects.iter().any(|subject| subject.contains(['*', '?']))
+        self.subjects
+            .iter()
+            .any(|subject| subject.contains(['*', '?']))
     }
 }
 
@@ -245,7 +254,12 @@ pub fn merge(existing: &str, new: &NewTrust) -> Result<Merged, TrustError> {
             continue;
         };
         let mut all = subjects.clone();
-        all.extend(web.subjects.iter().filter(|subject| !subjects.contains(subject)).cloned());
+        all.extend(
+            web.subjects
+                .iter()
+                .filter(|subject| !subjects.contains(subject))
+                .cloned(),
+        );
         if all.len() == subjects.len() {
             return Ok(parts.write(&statements, Change::Unchanged));
         }
@@ -367,7 +381,8 @@ fn normal(statement: &Value) -> Value {
         Value::Array(items) => match items.as_slice() {
             [one] => normal(one),
             many => {
-                let mut texts: Vec<String> = many.iter().map(|item| normal(item).to_string()).collect();
+                let mut texts: Vec<String> =
+                    many.iter().map(|item| normal(item).to_string()).collect();
                 texts.sort();
                 texts.dedup();
                 json!(texts)

@@ -18,10 +18,10 @@ use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use crd::{CrdOptions, CrdWatch};
-pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
+pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 
 /// Who reports events and writes statuses.
 pub(crate) const CONTROLLER: &str = "countersign.io/mappings";

@@ -102,7 +102,10 @@ impl Workloads {
     ///
     /// # Errors
     /// When the kubeconfig cannot be used, or there is no way to a cluster.
-    pub fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, WorkloadError> {
+    pub fn connect(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+    ) -> Result<Self, WorkloadError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -119,7 +122,12 @@ impl Workloads {
     ///
     /// # Errors
     /// When the API server refuses or does not answer.
-    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, WorkloadError> {
+    pub fn get(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, WorkloadError> {
         let api = self.api(kind, Some(namespace));
         let object = self.runtime.block_on(api.get_opt(name)).map_err(failed)?;
         Ok(object.map(|object| value(&object)))
@@ -172,13 +180,25 @@ impl Workloads {
     ///
     /// # Errors
     /// When the API server refuses or does not answer.
-    pub fn restart(&self, kind: Kind, namespace: &str, name: &str, at: &str) -> Result<(), WorkloadError> {
+    pub fn restart(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        at: &str,
+    ) -> Result<(), WorkloadError> {
         let annotations = json!({"kubectl.kubernetes.io/restartedAt": at});
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         self.patch(kind, namespace, name, &patch)
     }
 
-    fn patch(&self, kind: Kind, namespace: &str, name: &str, patch: &Value) -> Result<(), WorkloadError> {
+    fn patch(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), WorkloadError> {
         let api = self.api(kind, Some(namespace));
         let parameters = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
@@ -201,7 +221,8 @@ impl Workloads {
 
 /// An object as JSON.
 fn value(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_else(|_| json!({"metadata": {"name": object.name_any()}}))
+    serde_json::to_value(object)
+        .unwrap_or_else(|_| json!({"metadata": {"name": object.name_any()}}))
 }
 
 fn failed(error: kube::Error) -> WorkloadError {

@@ -107,7 +107,9 @@ pub(super) fn run(
 
 pub(super) fn check_names(namespace: &str, account: &str) -> Result<(), Failure> {
     if !is_namespace(namespace) {
-        return Err(Failure::usage(anyhow!("`{namespace}` cannot be a namespace")));
+        return Err(Failure::usage(anyhow!(
+            "`{namespace}` cannot be a namespace"
+        )));
     }
     if !is_account_name(account) {
         return Err(Failure::usage(anyhow!(

@@ -3,9 +3,7 @@
 use anyhow::anyhow;
 use countersign_client::eks::{EksError, EksOptions, EksReader};
 use countersign_client::{Io, Process};
-use countersign_podreview::{
-    AssociationFacts, ClusterFacts, Fact, ProviderFacts, RoleFacts,
-};
+use countersign_podreview::{AssociationFacts, ClusterFacts, Fact, ProviderFacts, RoleFacts};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -192,7 +190,9 @@ impl Aws<'_> {
                 let value = answer.get_mut("association").map(Value::take);
                 match serde_json::from_value::<Association>(value.unwrap_or_default()) {
                     Ok(association) => Fact::Known(association.into()),
-                    Err(error) => Fact::Unread(format!("the EKS API gave no usable association: {error}")),
+                    Err(error) => {
+                        Fact::Unread(format!("the EKS API gave no usable association: {error}"))
+                    }
                 }
             }
             Err(error) => failed(&error),

@@ -78,7 +78,9 @@ pub(super) fn run(
             Fact::Missing => return Err(Failure::usage(anyhow!("{node_role} does not exist"))),
             other => {
                 let reason = other.unread().unwrap_or_default().to_owned();
-                return Err(Failure::unknown(anyhow!("{node_role} could not be read: {reason}")));
+                return Err(Failure::unknown(anyhow!(
+                    "{node_role} could not be read: {reason}"
+                )));
             }
         }
     }

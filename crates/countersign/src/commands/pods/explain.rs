@@ -93,8 +93,11 @@ fn facts(object: Value) -> Result<Facts, Failure> {
 fn live(workloads: &Workloads, namespace: &str, name: &str) -> Result<Facts, Failure> {
     let found = workloads.get(WorkloadKind::Pod, namespace, name);
     let Some(object) = found.map_err(Failure::unknown)? else {
-        return Err(Failure::no(anyhow!("there is no pod {namespace}/{name}"))
-            .hint(format!("`kubectl get pods -n {namespace}` shows those there are")));
+        return Err(
+            Failure::no(anyhow!("there is no pod {namespace}/{name}")).hint(format!(
+                "`kubectl get pods -n {namespace}` shows those there are"
+            )),
+        );
     };
     let mut facts = facts(object)?;
     facts.account = cluster::account(workloads, namespace, &facts.pod.service_account);
@@ -141,7 +144,10 @@ fn aws(facts: &mut Facts, args: &ExplainArgs, process: &Process<'_>, io: &mut Io
         Fact::Missing => Fact::Unread(format!("the EKS API has no cluster `{name}`")),
         _ => api.association(name, &facts.pod.namespace, &facts.pod.service_account),
     };
-    let own = facts.cluster.known().map(|cluster| cluster.account().to_owned());
+    let own = facts
+        .cluster
+        .known()
+        .map(|cluster| cluster.account().to_owned());
     for role in facts.wanted_roles() {
         let known = api.role(&role, own.as_deref());
         facts.roles.insert(role, known);

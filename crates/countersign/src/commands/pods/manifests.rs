@@ -107,9 +107,15 @@ impl Manifests {
         if let Some(pod) = self.find("Pod", namespace, name) {
             return Some(pod.clone());
         }
-        let workload = ["Deployment", "StatefulSet", "DaemonSet", "Job", "ReplicaSet"]
-            .into_iter()
-            .find_map(|kind| self.find(kind, namespace, name))?;
+        let workload = [
+            "Deployment",
+            "StatefulSet",
+            "DaemonSet",
+            "Job",
+            "ReplicaSet",
+        ]
+        .into_iter()
+        .find_map(|kind| self.find(kind, namespace, name))?;
         let template = workload.pointer("/spec/template")?;
         let of_template = |name: &str| template.pointer(&format!("/metadata/{name}")).cloned();
         Some(json!({

@@ -101,7 +101,9 @@ pub(super) fn run(
         return Err(Failure::usage(anyhow!("--from and --to are the same")));
     }
     if let Some(namespace) = args.namespace.as_deref().filter(|name| !is_namespace(name)) {
-        return Err(Failure::usage(anyhow!("`{namespace}` cannot be a namespace")));
+        return Err(Failure::usage(anyhow!(
+            "`{namespace}` cannot be a namespace"
+        )));
     }
     let name = args.aws.required()?;
     let workloads = args.kubernetes.connect()?;

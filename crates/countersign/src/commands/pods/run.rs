@@ -1,6 +1,6 @@
 //! Plans: shown, or carried out step by step.
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::thread;
 use std::time::Duration;
 
@@ -81,9 +81,10 @@ pub(super) fn finish(
     })?;
     let has = |state| plan.steps.iter().any(|step| step.state == state);
     // A restart that is left to a person is no refusal; a change that is left is.
-    let left = plan.steps.iter().any(|step| {
-        step.state == State::Left && !matches!(step.action, Action::Restart { .. })
-    });
+    let left = plan
+        .steps
+        .iter()
+        .any(|step| step.state == State::Left && !matches!(step.action, Action::Restart { .. }));
     Ok(if has(State::Failed) {
         Exit::Unknown
     } else if waiting > 0 || left || !plan.problems.is_empty() {
@@ -96,6 +97,7 @@ pub(super) fn finish(
 /// Every planned step, until one fails.
 fn carry_out(plan: &mut Plan, runner: &Runner<'_, '_>, undo: &mut Vec<String>, io: &mut Io<'_>) {
     let mut failed = false;
+    let tell = std::io::stderr().is_terminal();
     for step in &mut plan.steps {
         if step.state != State::Planned {
             continue;
@@ -104,9 +106,11 @@ fn carry_out(plan: &mut Plan, runner: &Runner<'_, '_>, undo: &mut Vec<String>, i
             step.state = State::NotReached;
             continue;
         }
-        let (verb, target) = (step.action.verb(), step.action.target());
-        // Progress is for people; nothing is lost when nobody reads it.
-        let _ = writeln!(io.stderr, "{verb} {}", printable(&target));
+        if tell {
+            let (verb, target) = (step.action.verb(), step.action.target());
+            // Nothing is lost when nobody reads it.
+            let _ = writeln!(io.stderr, "{verb} {}", printable(&target));
+        }
         match runner.run(&step.action) {
             Ok(created) => {
                 step.state = State::Done;
@@ -135,7 +139,10 @@ impl Runner<'_, '_> {
                 self.iam("CreateOpenIDConnectProvider", &parameters)
             }
             Action::AddAudience { arn, audience } => {
-                let parameters = [("OpenIDConnectProviderArn", arn.as_str()), ("ClientID", audience)];
+                let parameters = [
+                    ("OpenIDConnectProviderArn", arn.as_str()),
+                    ("ClientID", audience),
+                ];
                 self.iam("AddClientIDToOpenIDConnectProvider", &parameters)
             }
             Action::CreateRole { role_arn, trust } => {
@@ -187,7 +194,11 @@ impl Runner<'_, '_> {
                 let path = ["clusters", &after.cluster, "pod-identity-associations", id];
                 let body = changes(before, after);
                 let operation = "UpdatePodIdentityAssociation";
-                self.trusted(|| self.aws.api.send("POST", operation, &path, &[], Some(&body)))?;
+                self.trusted(|| {
+                    self.aws
+                        .api
+                        .send("POST", operation, &path, &[], Some(&body))
+                })?;
                 Ok(None)
             }
             Action::DeleteAssociation { id, before } => {
@@ -247,7 +258,11 @@ impl Runner<'_, '_> {
     }
 
     fn associate(&self, association: &Association) -> Result<Option<String>, Failure> {
-        let path = ["clusters", &association.cluster, "pod-identity-associations"];
+        let path = [
+            "clusters",
+            &association.cluster,
+            "pod-identity-associations",
+        ];
         let mut body = Map::new();
         let mut member = |name: &str, value: Value| body.insert(name.to_owned(), value);
         member("namespace", json!(association.namespace));
@@ -266,8 +281,11 @@ impl Runner<'_, '_> {
         }
         let body = Value::Object(body);
         let operation = "CreatePodIdentityAssociation";
-        let answer =
-            self.trusted(|| self.aws.api.send("POST", operation, &path, &[], Some(&body)))?;
+        let answer = self.trusted(|| {
+            self.aws
+                .api
+                .send("POST", operation, &path, &[], Some(&body))
+        })?;
         let id = answer.pointer("/association/associationId");
         Ok(id.and_then(Value::as_str).map(str::to_owned))
     }

@@ -62,13 +62,23 @@ enum Scope {
     Exit codes: 0 printed or written, nothing to write, no findings; 1 findings, or --apply without --yes; 2 usage; 3 could not find out.")]
 pub(crate) struct TrustArgs {
     /// Which way the pods take.
-    #[arg(long = "for", value_enum, value_name = "WAY", required_unless_present = "check")]
+    #[arg(
+        long = "for",
+        value_enum,
+        value_name = "WAY",
+        required_unless_present = "check"
+    )]
     way: Option<Way>,
     /// The namespace.
     #[arg(short, long, value_name = "NS", required_unless_present = "check")]
     namespace: Option<String>,
     /// The service account; may be given again with --for irsa.
-    #[arg(short, long = "service-account", value_name = "NAME", required_unless_present = "check")]
+    #[arg(
+        short,
+        long = "service-account",
+        value_name = "NAME",
+        required_unless_present = "check"
+    )]
     service_accounts: Vec<String>,
     /// The role whose trust policy is merged with, changed or checked.
     #[arg(long, value_name = "ARN")]
@@ -122,7 +132,11 @@ pub(super) fn run(
     let cluster = match (&aws, &args.issuer, &args.account) {
         (_, Some(issuer), Some(account)) => of_issuer(issuer, account)?,
         (Some(aws), ..) => aws.required_cluster(args.aws.required()?)?,
-        _ => return Err(Failure::usage(anyhow!("neither --cluster nor --issuer is given"))),
+        _ => {
+            return Err(Failure::usage(anyhow!(
+                "neither --cluster nor --issuer is given"
+            )));
+        }
     };
     let new = new_trust(args, &cluster)?;
     let role = match (&aws, &args.role) {
@@ -195,7 +209,9 @@ fn required_role(aws: &Aws<'_>, arn: &str) -> Result<RoleFacts, Failure> {
         Fact::Missing => Err(Failure::no(anyhow!("{arn} does not exist"))),
         other => {
             let reason = other.unread().unwrap_or_default().to_owned();
-            Err(Failure::unknown(anyhow!("{arn} could not be read: {reason}")))
+            Err(Failure::unknown(anyhow!(
+                "{arn} could not be read: {reason}"
+            )))
         }
     }
 }
@@ -227,7 +243,9 @@ fn new_trust(args: &TrustArgs, cluster: &ClusterFacts) -> Result<NewTrust, Failu
     // A pattern has to be a name once its wildcards are letters.
     let named = |text: &str| text.replace(['*', '?'], "x");
     if !is_namespace(&named(namespace)) {
-        return Err(Failure::usage(anyhow!("`{namespace}` cannot be a namespace")));
+        return Err(Failure::usage(anyhow!(
+            "`{namespace}` cannot be a namespace"
+        )));
     }
     for account in &args.service_accounts {
         if !is_account_name(&named(account)) {
@@ -247,7 +265,9 @@ fn new_trust(args: &TrustArgs, cluster: &ClusterFacts) -> Result<NewTrust, Failu
             Ok(NewTrust::Web(WebIdentityTrust {
                 provider_arn,
                 audience: args.audience.clone(),
-                subjects: accounts.map(|account| subject(namespace, account)).collect(),
+                subjects: accounts
+                    .map(|account| subject(namespace, account))
+                    .collect(),
             }))
         }
         Some(Way::PodIdentity) => {

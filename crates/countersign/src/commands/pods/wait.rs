@@ -60,7 +60,9 @@ fn state(
     };
     let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
     if number("/status/observedGeneration") < number("/metadata/generation") {
-        return Ok(Some("the restart was not yet seen by the controller".to_owned()));
+        return Ok(Some(
+            "the restart was not yet seen by the controller".to_owned(),
+        ));
     }
     let wanted = number("/status/desiredNumberScheduled");
     if wanted == 0 {
@@ -71,7 +73,9 @@ fn state(
         number("/status/numberReady"),
     );
     if updated < wanted || ready < wanted {
-        return Ok(Some(format!("{updated} of {wanted} pods are new and {ready} ready")));
+        return Ok(Some(format!(
+            "{updated} of {wanted} pods are new and {ready} ready"
+        )));
     }
     let labels = object.pointer("/spec/selector/matchLabels");
     let labels: Vec<String> = labels
