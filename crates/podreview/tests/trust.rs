@@ -228,13 +228,34 @@ fn decisions_name_the_statement_or_what_is_missing() {
         depends.reason
     );
 
+    // Both at once, and as a denial; a claim of another issuer is no such thing, since no call has it.
+    let rows = [
+        (
+            address.replace("192.0.2.0/24\"}", "192.0.2.0/24\"}, \"StringLike\": {\"sts:RoleSessionName\": \"a*\"}"),
+            Verdict::Depends,
+        ),
+        (
+            exact.replace(
+                "\"Statement\": [",
+                "\"Statement\": [{\"Effect\": \"Deny\", \"Principal\": \"*\", \"Action\": \"sts:*\", \"Condition\": {\"NotIpAddress\": {\"aws:SourceIp\": \"192.0.2.0/24\"}}},",
+            ),
+            Verdict::Depends,
+        ),
+        (exact.replace("id/1:sub", "id/2:sub"), Verdict::Denied),
+        (address.replace("shop:cart", "shop:pay"), Verdict::Denied),
+    ];
+    for (text, wanted) in rows {
+        let answer = takes(&text, "shop", "cart");
+        assert_eq!(answer.verdict, wanted, "{}\n{text}", answer.reason);
+    }
+
     let narrow = scoped("shop", "cart").document();
     let rows = [
         ("shop", "cart", true, Verdict::Allowed),
         ("shop", "pay", true, Verdict::Denied),
         ("till", "cart", true, Verdict::Denied),
         // Sessions without tags never meet a test of tags.
-        ("shop", "cart", false, Verdict::Depends),
+        ("shop", "cart", false, Verdict::Denied),
     ];
     for (namespace, account, tags, wanted) in rows {
         let answer = pods(&narrow, namespace, account, tags);

@@ -660,7 +660,6 @@ fn cluster_pods_are_explained_migrated_and_the_cni_gets_its_own_role() {
 
 /// The VPC CNI from the nodes' role to its own.
 fn add_on(lab: &Lab, cluster: &Cluster, dir: &Path, ready: &Value) {
-    let attach = ["iam", "attach-role-policy"];
     let script = format!(
         "import boto3; boto3.client('iam').attach_role_policy(RoleName='node', PolicyArn='{CNI}')"
     );

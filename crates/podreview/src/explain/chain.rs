@@ -213,7 +213,8 @@ impl Chain<'_> {
                     Status::Fail,
                     "neither an association nor an annotation gives the service account a role",
                     format!(
-                        "countersign pods associate --cluster CLUSTER --namespace {} --service-account {} --role ARN",
+                        "countersign pods associate --cluster {} --namespace {} --service-account {} --role ARN",
+                        cluster_name(&facts.cluster),
                         facts.pod.namespace, facts.pod.service_account
                     ),
                 );
@@ -522,8 +523,10 @@ impl Chain<'_> {
                 };
                 let decided = trust::decide_web_identity(&known.trust, &call);
                 let advice = format!(
-                    "countersign pods trust --role {role} --cluster CLUSTER --namespace {} --service-account {} --for irsa",
-                    facts.pod.namespace, facts.pod.service_account
+                    "countersign pods trust --role {role} --cluster {} --namespace {} --service-account {} --for irsa",
+                    cluster_name(&facts.cluster),
+                    facts.pod.namespace,
+                    facts.pod.service_account
                 );
                 outcomes.push(self.trust(StepName::Trust, decided, advice));
             }
@@ -629,7 +632,7 @@ impl Chain<'_> {
                                 cluster_name: &cluster.name,
                                 namespace: &facts.pod.namespace,
                                 service_account: &facts.pod.service_account,
-                                pod: Some((&facts.pod.name, "")),
+                                pod: Some(&facts.pod.name),
                                 tags: !association.disable_session_tags,
                                 role_tags: &known.tags,
                             };
@@ -832,6 +835,10 @@ impl Chain<'_> {
             },
         }
     }
+}
+
+fn cluster_name(cluster: &Fact<ClusterFacts>) -> &str {
+    cluster.known().map_or("CLUSTER", |cluster| &cluster.name)
 }
 
 /// The worst of several outcomes, the first of equals.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_policy::explain::{Explanation, explain};
+use countersign_policy::explain::{ConditionTrace, Explanation, StatementTrace, explain};
 use countersign_policy::{
-    Action, Attached, Context, Layers, Outcome, Policy, PolicyKind, Principal, Request,
+    Action, Attached, Context, Effect, Layers, Outcome, Policy, PolicyKind, Principal, Request,
 };
 use serde::Serialize;
 
@@ -39,8 +39,8 @@ pub struct PodCall<'a> {
     pub namespace: &'a str,
     /// The service account.
     pub service_account: &'a str,
-    /// Name and uid of the pod, where one is asked about.
-    pub pod: Option<(&'a str, &'a str)>,
+    /// Name of the pod, where one is asked about.
+    pub pod: Option<&'a str>,
     /// Whether the session carries tags.
     pub tags: bool,
     /// Tags of the role.
@@ -109,9 +109,7 @@ pub fn decide_pod_identity(trust: &str, call: &PodCall<'_>) -> Result<TrustDecis
         ("kubernetes-namespace", call.namespace),
         ("kubernetes-service-account", call.service_account),
     ];
-    if let Some((name, uid)) = call.pod {
-        tags.extend([("kubernetes-pod-name", name), ("kubernetes-pod-uid", uid)]);
-    }
+    tags.extend(call.pod.map(|name| ("kubernetes-pod-name", name)));
     if call.tags {
         for (key, value) in &tags {
             context.set_tag("aws:RequestTag/", key, *value);
@@ -214,7 +212,25 @@ impl Question<'_> {
 }
 
 fn refused(action: &str, explanation: &Explanation) -> TrustDecision {
+    let near: Vec<String> = explanation
+        .near_misses
+        .iter()
+        .map(|miss| format!("{}: {}", place(&miss.statement), miss.detail))
+        .collect();
+    let depends = |key: &str| TrustDecision {
+        verdict: Verdict::Depends,
+        statement: None,
+        reason: format!("{action} depends on `{key}`, which only the call itself has"),
+        near: near.clone(),
+    };
     if let Some(denial) = explanation.denied_by.first() {
+        let mut traces = explanation.statements.iter();
+        let open = traces
+            .find(|trace| trace.at == *denial)
+            .and_then(|trace| trace.conditions.iter().find(|condition| is_open(condition)));
+        if let Some(condition) = open {
+            return depends(&condition.key);
+        }
         let statement = place(denial);
         return TrustDecision {
             verdict: Verdict::Denied,
@@ -223,21 +239,8 @@ fn refused(action: &str, explanation: &Explanation) -> TrustDecision {
             near: Vec::new(),
         };
     }
-    let near: Vec<String> = explanation
-        .near_misses
-        .iter()
-        .map(|miss| format!("{}: {}", place(&miss.statement), miss.detail))
-        .collect();
-    if let Some(flip) = explanation.conditional.first() {
-        return TrustDecision {
-            verdict: Verdict::Depends,
-            statement: None,
-            reason: format!(
-                "{action} depends on `{}`, which only the call itself has",
-                flip.key
-            ),
-            near,
-        };
+    if let Some(key) = explanation.statements.iter().find_map(open_key) {
+        return depends(key);
     }
     TrustDecision {
         verdict: Verdict::Denied,
@@ -248,6 +251,46 @@ fn refused(action: &str, explanation: &Explanation) -> TrustDecision {
         },
         near,
     }
+}
+
+/// The first key that an Allow statement asks for and only the call has, where nothing else is against the statement.
+fn open_key(trace: &StatementTrace) -> Option<&str> {
+    let names_us = trace
+        .principal
+        .as_ref()
+        .is_none_or(|principal| principal.matched);
+    if trace.effect != Effect::Allow || !trace.resource.matched || !names_us {
+        return None;
+    }
+    let mut failing = trace.conditions.iter().filter(|condition| !condition.holds);
+    if !failing.clone().all(is_open) {
+        return None;
+    }
+    failing.next().map(|condition| condition.key.as_str())
+}
+
+/// Whether a condition is about something that is not known beforehand. All other keys that are missing here are missing in the call.
+fn is_open(condition: &ConditionTrace) -> bool {
+    const OPEN: [&str; 16] = [
+        "aws:sourceip",
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:useragent",
+        "aws:referer",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+        "aws:vpcsourceip",
+        "aws:requestedregion",
+        "aws:sourceorgid",
+        "aws:sourceorgpaths",
+        "aws:resourceorgid",
+        "aws:resourceorgpaths",
+        "sts:rolesessionname",
+        "aws:requesttag/kubernetes-pod-name",
+        "aws:requesttag/kubernetes-pod-uid",
+    ];
+    let key = condition.key.to_ascii_lowercase();
+    condition.request.is_none() && OPEN.contains(&key.as_str())
 }
 
 fn place(at: &countersign_policy::explain::StatementRef) -> String {

@@ -59,6 +59,7 @@ pub(super) fn finish(
     if approved {
         carry_out(&mut plan, runner, &mut undo, io);
         undo.reverse();
+        restart_again(&plan, &mut undo);
     }
     let report = Report {
         plan: &plan,
@@ -92,6 +93,29 @@ pub(super) fn finish(
     } else {
         Exit::Fine
     })
+}
+
+/// Pods have to be made anew once more when what mutates them is undone, and before the roles they have lose their rights.
+fn restart_again(plan: &Plan, undo: &mut Vec<String>) {
+    let mutates = |command: &String| {
+        command.starts_with("kubectl annotate") || command.contains("pod-identity-association")
+    };
+    let at = undo.iter().rposition(mutates).map_or(0, |last| last + 1);
+    let done = plan.steps.iter().filter(|step| step.state == State::Done);
+    let restarts: Vec<String> = done
+        .filter_map(|step| match &step.action {
+            Action::Restart {
+                namespace,
+                kind,
+                name,
+            } => Some(format!(
+                "kubectl rollout restart {}/{name} -n {namespace}",
+                kind.to_lowercase()
+            )),
+            _ => None,
+        })
+        .collect();
+    undo.splice(at..at, restarts);
 }
 
 /// Every planned step, until one fails.
