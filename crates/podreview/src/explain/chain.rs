@@ -170,6 +170,17 @@ impl Chain<'_> {
         }
     }
 
+    /// Without its account a pod has no good token for long.
+    fn account_lives(&self) -> Outcome {
+        match self.facts.account {
+            Fact::Missing => (
+                Status::Fail,
+                Some("the service account does not exist: tokens of the pod are refused and not renewed".to_owned()),
+            ),
+            _ => FINE,
+        }
+    }
+
     fn source(&mut self) {
         let facts = self.facts;
         let annotated = facts.account.known().and_then(|account| account.role());
@@ -458,7 +469,7 @@ impl Chain<'_> {
             }
             _ => self.full(StepName::Mutation, Status::Ok, name, "it has AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE", None),
         };
-        let mut outcomes = vec![mutation];
+        let mut outcomes = vec![mutation, self.account_lives()];
         let Some(role) = role else {
             outcomes.push(self.full(
                 StepName::Role,
@@ -602,6 +613,7 @@ impl Chain<'_> {
             "it has AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
             None,
         )];
+        outcomes.push(self.account_lives());
         let token = self.token(
             container,
             file,
