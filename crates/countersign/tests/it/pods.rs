@@ -666,11 +666,11 @@ fn add_on(lab: &Lab, cluster: &Cluster, dir: &Path, ready: &Value) {
     let Some(python) = python("add_on") else {
         return;
     };
+    let attached = client(&python, &["-c", &script], &lab.environment);
     assert!(
-        client(&python, &["-c", &script], &lab.environment)
-            .status
-            .success(),
-        "{attach:?}"
+        attached.status.success(),
+        "{}",
+        String::from_utf8_lossy(&attached.stderr)
     );
     let template = json!({"metadata": {"labels": {"k8s-app": "aws-node"}}, "spec": {"serviceAccountName": "aws-node",
         "containers": [{"name": "aws-node", "image": "example/cni"}]}});
