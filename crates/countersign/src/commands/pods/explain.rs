@@ -59,10 +59,12 @@ pub(super) fn run(
         (None, namespace) => (namespace.as_deref(), args.pod.as_str()),
     };
     let mut facts = if args.manifests.is_empty() {
-        let workloads = args.kubernetes.connect().map_err(|error| {
-            Failure::unknown(error).hint(
+        let named = args.kubernetes.kubeconfig.is_some() || args.kubernetes.context.is_some();
+        let workloads = args.kubernetes.connect().map_err(|error| match named {
+            true => Failure::usage(error),
+            false => Failure::unknown(error).hint(
                 "name the cluster with `--kubeconfig` and `--context`, or give `--manifests PATH`",
-            )
+            ),
         })?;
         let namespace = namespace.unwrap_or(&workloads.namespace).to_owned();
         live(&workloads, &namespace, name)?
