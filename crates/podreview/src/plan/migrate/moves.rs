@@ -8,6 +8,8 @@ use super::{Direction, From, Inventory, MigrateOptions, Move};
 use crate::fact::role_parts;
 use crate::pod::PodFacts;
 
+type PodsByRole<'i> = BTreeMap<String, Vec<&'i PodFacts>>;
+
 pub(super) fn moves(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -120,8 +122,7 @@ fn of_pods(
         str::to_owned,
     );
     // Roles, and the pods without one, by account.
-    let mut by_account: BTreeMap<(&str, &str), (BTreeMap<String, Vec<&PodFacts>>, usize)> =
-        BTreeMap::new();
+    let mut by_account: BTreeMap<(&str, &str), (PodsByRole<'_>, usize)> = BTreeMap::new();
     for pod in inventory.pods.iter().filter(|pod| !pod.has_ended()) {
         let key = (pod.namespace.as_str(), pod.service_account.as_str());
         let (roles, without) = by_account.entry(key).or_default();
