@@ -30,6 +30,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("oidc.token", countersign_oidc::fuzz::token),
     ("server.admin_request", countersign_server::fuzz::admin_request),
     ("server.assume_role", countersign_server::fuzz::assume_role),
+    ("podreview.pod", countersign_podreview::fuzz::pod),
+    ("podreview.trust", countersign_podreview::fuzz::trust),
     ("pods.flags", countersign_pods::fuzz::flags),
     ("pods.review", countersign_pods::fuzz::review),
     ("pods.sources", countersign_pods::fuzz::sources),

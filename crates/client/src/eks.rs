@@ -1,4 +1,4 @@
-//! Reading the EKS API, AWS's or any other that speaks like it: one signed GET at a time.
+//! The EKS API and IAM, AWS's or any other that speaks like them: one signed request at a time.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -56,10 +56,11 @@ pub enum EksError {
     TooLong(&'static str),
 }
 
-/// A client that reads.
+/// A client of the EKS API, and of IAM with the same credentials.
 pub struct EksReader<'p> {
     http: HttpClient,
     endpoint: Endpoint,
+    iam: Endpoint,
     credentials: Credentials,
     clock: &'p dyn Fn() -> Timestamp,
 }
@@ -69,6 +70,58 @@ impl std::fmt::Debug for EksReader<'_> {
         f.debug_struct("EksReader")
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
+    }
+}
+
+/// What IAM answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IamAnswer(String);
+
+impl IamAnswer {
+    /// The text of the first element of this name; `None` if there is none, or it is empty.
+    #[must_use]
+    pub fn text(&self, element: &str) -> Option<String> {
+        sts::element(&self.0, element)
+    }
+
+    /// The texts of all `inner` elements inside of the first `outer` element.
+    #[must_use]
+    pub fn texts(&self, outer: &str, inner: &str) -> Vec<String> {
+        let Some((_, rest)) = self.0.split_once(&format!("<{outer}>")) else {
+            return Vec::new();
+        };
+        let (inside, _) = rest
+            .split_once(&format!("</{outer}>"))
+            .unwrap_or((rest, ""));
+        let (open, close) = (format!("<{inner}>"), format!("</{inner}>"));
+        let mut found = Vec::new();
+        for part in inside.split(&close) {
+            let Some((_, text)) = part.rsplit_once(&open) else {
+                continue;
+            };
+            found.extend(sts::element(&format!("{open}{text}{close}"), inner));
+        }
+        found
+    }
+}
+
+impl EksError {
+    /// The code of a refusal.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Api(StsError::Refused { code, .. }) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether what was asked for is known not to be there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self.code(),
+            Some("ResourceNotFoundException" | "NoSuchEntity" | "NoSuchEntityException")
+        )
     }
 }
 
@@ -94,13 +147,14 @@ impl<'p> EksReader<'p> {
         let region = named
             .or(resolved.region_of_machine)
             .ok_or(EksError::NoRegion)?;
-        let endpoint = match options.endpoint_url {
-            Some(url) => Endpoint::at(url, &region)?,
-            None => Endpoint::resolve(Service::Eks, &region, session.env, &session.profile())?,
+        let at = |service: Service| match options.endpoint_url {
+            Some(url) => Endpoint::at(url, service.signing_region(&region)),
+            None => Endpoint::resolve(service, &region, session.env, &session.profile()),
         };
         Ok(Self {
             http: HttpClient::new(session.env, &session.profile())?,
-            endpoint,
+            endpoint: at(Service::Eks)?,
+            iam: at(Service::Iam)?,
             credentials: resolved.credentials,
             clock: process.clock,
         })
@@ -116,6 +170,22 @@ impl<'p> EksReader<'p> {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Value, EksError> {
+        self.send("GET", operation, path, query, None)
+    }
+
+    /// One answer to a request with any method, and with a JSON body where one is given. A POST that was not answered is sent again
+    /// as it is: give a request token where the operation takes one.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn send(
+        &self,
+        method: &str,
+        operation: &'static str,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, EksError> {
         let mut target = self.endpoint.path().trim_end_matches('/').to_owned();
         for element in path {
             target.push('/');
@@ -127,12 +197,13 @@ impl<'p> EksReader<'p> {
             target.push('=');
             percent_encode(value, &mut target);
         }
-        let answer = sts::send_signed(
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let answer = sts::send_signed_as(
             &self.http,
             &self.endpoint,
             Service::Eks,
             &self.credentials,
-            ("GET", &target, ""),
+            (method, &target, &body, "application/json"),
             (self.clock)(),
         )?;
         let unusable = || StsError::Answer {
@@ -160,6 +231,48 @@ impl<'p> EksReader<'p> {
             .into());
         }
         Ok(serde_json::from_slice(&answer.body).map_err(|_| unusable())?)
+    }
+
+    /// One answer of IAM: the XML text.
+    ///
+    /// # Errors
+    /// When IAM refuses, or gives no answer; see [`EksError`].
+    pub fn iam(
+        &self,
+        operation: &'static str,
+        parameters: &[(&str, &str)],
+    ) -> Result<IamAnswer, EksError> {
+        let mut form = format!("Action={operation}&Version=2010-05-08");
+        for (name, value) in parameters {
+            form.push('&');
+            form.push_str(name);
+            form.push('=');
+            percent_encode(value, &mut form);
+        }
+        let answer = sts::send_signed(
+            &self.http,
+            &self.iam,
+            Service::Iam,
+            &self.credentials,
+            ("POST", self.iam.path(), &form),
+            (self.clock)(),
+        )?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        match (answer.status, sts::element(&text, "Code")) {
+            (200, _) => Ok(IamAnswer(text)),
+            (_, Some(code)) => Err(StsError::Refused {
+                operation,
+                code: printable(&code),
+                message: printable(&sts::element(&text, "Message").unwrap_or_default()),
+            }
+            .into()),
+            (status, None) => Err(StsError::Answer {
+                endpoint: self.iam.to_string(),
+                operation,
+                status,
+            }
+            .into()),
+        }
     }
 
     /// All items of a list, page by page.

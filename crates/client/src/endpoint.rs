@@ -35,6 +35,8 @@ pub enum Service {
     Sts,
     /// Amazon EKS.
     Eks,
+    /// AWS IAM.
+    Iam,
 }
 
 impl Service {
@@ -44,6 +46,21 @@ impl Service {
         match self {
             Self::Sts => "sts",
             Self::Eks => "eks",
+            Self::Iam => "iam",
+        }
+    }
+
+    /// The region to sign for: IAM has one for each partition.
+    #[must_use]
+    pub fn signing_region(self, region: &str) -> &str {
+        if self != Self::Iam {
+            return region;
+        }
+        match Partition::of_region(region).unwrap_or_default() {
+            Partition::Aws => "us-east-1",
+            Partition::China => "cn-north-1",
+            Partition::GovCloud => "us-gov-west-1",
+            _ => region,
         }
     }
 
@@ -51,6 +68,7 @@ impl Service {
         match self {
             Self::Sts => "AWS_ENDPOINT_URL_STS",
             Self::Eks => "AWS_ENDPOINT_URL_EKS",
+            Self::Iam => "AWS_ENDPOINT_URL_IAM",
         }
     }
 }
@@ -118,7 +136,7 @@ impl Endpoint {
                     return Err(EndpointError::Variant(name));
                 }
             }
-            return Self::at(&url, region);
+            return Self::at(&url, service.signing_region(region));
         }
         let legacy = env
             .get("AWS_STS_REGIONAL_ENDPOINTS")
@@ -143,6 +161,10 @@ impl Endpoint {
             Service::Eks => Self::at(
                 &format!("https://{}", eks_host(region, fips, dual_stack)),
                 region,
+            ),
+            Service::Iam => Self::at(
+                &format!("https://{}", iam_host(region, fips, dual_stack)),
+                service.signing_region(region),
             ),
         }
     }
@@ -259,6 +281,23 @@ fn eks_host(region: &str, fips: bool, dual_stack: bool) -> String {
         (true, false, Partition::Aws) => format!("fips.eks.{region}.{domain}"),
         (true, false, _) => format!("eks-fips.{region}.{domain}"),
         (false, ..) => format!("eks.{region}.{domain}"),
+    }
+}
+
+/// IAM is global in a partition; beyond the three that are public each region has the partition's own name for it.
+fn iam_host(region: &str, fips: bool, dual_stack: bool) -> String {
+    let partition = Partition::of_region(region).unwrap_or_default();
+    let service = if fips { "iam-fips" } else { "iam" };
+    match (partition, dual_stack) {
+        (Partition::Aws, true) => format!("{service}.global.{}", domain(partition, true)),
+        (Partition::Aws, false) => format!("{service}.{}", domain(partition, false)),
+        (Partition::GovCloud, false) => format!("iam.us-gov.{}", domain(partition, false)),
+        (Partition::GovCloud, true) => format!("iam.us-gov.{}", domain(partition, true)),
+        _ => format!(
+            "{service}.{}.{}",
+            Service::Iam.signing_region(region),
+            domain(partition, dual_stack)
+        ),
     }
 }
 

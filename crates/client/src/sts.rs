@@ -164,6 +164,8 @@ impl Sts<'_> {
     }
 }
 
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
 /// Signs and sends one request: method, path and form body (empty for none).
 pub(crate) fn send_signed(
     http: &HttpClient,
@@ -173,10 +175,22 @@ pub(crate) fn send_signed(
     (method, path, body): (&str, &str, &str),
     now: Timestamp,
 ) -> Result<Answer, StsError> {
-    const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+    let request = (method, path, body, FORM);
+    send_signed_as(http, endpoint, service, credentials, request, now)
+}
+
+/// The same with a content type for the body.
+pub(crate) fn send_signed_as(
+    http: &HttpClient,
+    endpoint: &Endpoint,
+    service: Service,
+    credentials: &Credentials,
+    (method, path, body, content_type): (&str, &str, &str, &str),
+    now: Timestamp,
+) -> Result<Answer, StsError> {
     let mut headers = vec![("host", endpoint.host_header().as_bytes())];
     if !body.is_empty() {
-        headers.push(("content-type", FORM.as_bytes()));
+        headers.push(("content-type", content_type.as_bytes()));
     }
     let mut request = Request::new(method, path.as_bytes());
     request.headers = &headers;

@@ -66,6 +66,9 @@ enum Command {
     /// Who enters a cluster, what they may do there, and why: entries, aws-auth, access policies and RBAC together.
     #[command(subcommand)]
     Access(commands::access::AccessCommand),
+    /// Credentials of pods: why a pod has them or not, associations, trust policies, migrations.
+    #[command(subcommand)]
+    Pods(commands::pods::PodsCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -122,6 +125,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Access(command) => {
             commands::access::run(&command, &process, &mut io).map(Into::into)
         }
+        Command::Pods(command) => commands::pods::run(&command, &process, &mut io).map(Into::into),
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
         }

@@ -29,6 +29,7 @@ mod identity_provider;
 mod irsa;
 mod identity_providers;
 mod people;
+mod pods;
 mod policy;
 mod projection;
 mod saml;

@@ -9,6 +9,7 @@ pub(crate) mod list_watch;
 mod projection;
 pub(crate) mod status;
 mod tokens;
+mod workloads;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
 pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
+pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 
 /// Who reports events and writes statuses.
 pub(crate) const CONTROLLER: &str = "countersign.io/mappings";
