@@ -14,7 +14,7 @@ use crate::account::parse_bool;
 use crate::options::{FailureMode, NodeSelector, Options, OptionsError, PatchStyle};
 use crate::role::{Composition, partition_of_region};
 use crate::text::value;
-use duration::parse_duration;
+pub use duration::parse_duration;
 
 /// A command line that was understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod access;
 mod collect;
+mod mutate;
 mod projection;
 mod store;
 
@@ -21,9 +22,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use mutate::{MutateMetrics, Mutated};
+
 use crate::access_policies::AccessPolicies;
 use crate::projection::ProjectedCluster;
 use crate::store_health::StoreHealth;
+use crate::webhook::mutate::ClusterMutator;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -131,6 +135,7 @@ pub struct Metrics {
     events_lost: Counter,
     aws_requests: Family<AwsLabel, Counter>,
     aws_throttled: Family<LimitLabel, Counter>,
+    mutate: Arc<MutateMetrics>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -215,8 +220,10 @@ impl Metrics {
             "Calls of STS over a limit: of an account, a key, or an address",
             aws_throttled.clone(),
         );
+        let mutate = Arc::new(MutateMetrics::new(&mut registry));
         Self {
             registry,
+            mutate,
             latency,
             authorize,
             denials,
@@ -273,6 +280,18 @@ impl Metrics {
         if let Some(histogram) = self.authorize.get(result as usize) {
             histogram.observe(took.as_secs_f64());
         }
+    }
+
+    /// What the admission webhook counts.
+    #[must_use]
+    pub fn mutate(&self) -> &Arc<MutateMetrics> {
+        &self.mutate
+    }
+
+    /// Adds the numbers of what the admission webhook knows of its clusters.
+    pub fn register_mutators(&mut self, clusters: Vec<Arc<ClusterMutator>>) {
+        self.registry
+            .register_collector(Box::new(mutate::MutateSources(clusters)));
     }
 
     /// Adds the numbers of the store.
