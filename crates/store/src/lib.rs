@@ -44,10 +44,10 @@ pub use directory::{
     AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterPlace, CreatedAccessKey,
     CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies,
     LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup, NewInstanceProfile,
-    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once,
-    OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState, Quotas,
-    ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
-    check_password, password_state, totp_code,
+    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation, NewRole,
+    NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata, PasswordFault,
+    PasswordState, PodIdentityAssociationChange, Quotas, ROOT_USER_NAME, Refused, RoleChanges,
+    Taggable, Thing, UpdateParams, UserChange, check_password, password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;
@@ -66,9 +66,9 @@ pub use snapshot::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
     DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
-    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
-    UnusableRecord, UserEntry, Versioned,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
+    PodIdentityAssociationEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

@@ -45,7 +45,9 @@ pub enum Thing {
     AccessEntry,
     /// An access policy of an access entry, by ARN.
     PolicyAssociation,
-    /// A cluster or an access entry whose tags were asked for, by ARN.
+    /// A pod identity association: by id, also the one that is there already.
+    PodIdentityAssociation,
+    /// A cluster, or something that hangs on one, whose tags were asked for, by ARN.
     Resource,
 }
 
@@ -67,6 +69,7 @@ impl std::fmt::Display for Thing {
             Self::Job => "job",
             Self::AccessEntry => "access entry for",
             Self::PolicyAssociation => "associated access policy",
+            Self::PodIdentityAssociation => "pod identity association",
             Self::Resource => "resource",
         })
     }
@@ -179,6 +182,17 @@ pub enum DirectoryError {
         principal_arn: Box<str>,
         /// The unique id of the principal that it is bound to.
         bound_to: Box<str>,
+    },
+    /// A session policy would not be in force together with session tags (EKS API spec, section 10.2).
+    #[error("an association with a session policy must have session tags disabled")]
+    PolicyNeedsTagsDisabled,
+    /// An add-on made it, and it changes through the add-on only.
+    #[error("the pod identity association `{id}` belongs to the add-on `{owner}`")]
+    OwnedByAddon {
+        /// The association.
+        id: Box<str>,
+        /// ARN of the add-on.
+        owner: Box<str>,
     },
     /// The request token was used for a request with other parameters.
     #[error("the request token was used before, with other parameters")]

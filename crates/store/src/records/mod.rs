@@ -22,6 +22,7 @@
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
+//! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
 //! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
 //! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
@@ -45,6 +46,7 @@ mod mfa_device;
 mod names;
 mod outbound;
 mod plain;
+mod pod_identity;
 mod provider;
 mod request_token;
 mod revocation;
@@ -74,11 +76,12 @@ pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
     check_eks_tags, check_group_name, check_instance_profile_name, check_max_session_duration,
-    check_mfa_device_name, check_organization_id, check_path, check_policy_name, check_policy_path,
-    check_policy_tags, check_policy_text, check_region, check_role_name, check_tags,
-    check_user_name, fold_name,
+    check_mfa_device_name, check_namespace, check_organization_id, check_path, check_policy_name,
+    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
+    check_service_account, check_tags, check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
+pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};
 pub use self::request_token::{AnsweredRequest, REQUEST_TOKEN_LIFETIME, RequestToken};
 pub use self::revocation::Revocation;
@@ -138,6 +141,8 @@ pub enum AnyRecord {
     Cluster(Box<Cluster>),
     /// `access-entry/…`
     AccessEntry(AccessEntry),
+    /// `pod-identity-association/…`
+    PodIdentityAssociation(Box<PodIdentityAssociation>),
     /// `cluster-update/…`
     ClusterUpdate(ClusterUpdate),
     /// `request-token/…`
@@ -219,6 +224,13 @@ impl AnyRecord {
             RecordKey::AccessEntry { account, .. } => {
                 Self::AccessEntry(AccessEntry::decode(account, below_account(key), value)?)
             }
+            RecordKey::PodIdentityAssociation { account, .. } => {
+                Self::PodIdentityAssociation(Box::new(PodIdentityAssociation::decode(
+                    account,
+                    below_account(key),
+                    value,
+                )?))
+            }
             RecordKey::ClusterUpdate { account, .. } => {
                 Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
             }
@@ -255,6 +267,7 @@ impl AnyRecord {
             Self::Cluster(record) => record.encode(),
             Self::Restore(record) => record.encode(),
             Self::AccessEntry(record) => record.encode(),
+            Self::PodIdentityAssociation(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),
             Self::AnsweredRequest(record) => record.encode(),
             Self::Revocation(record) => record.encode(),

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::records::{
     AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterUpdate,
-    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider, Role,
-    SamlProvider, User,
+    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider,
+    PodIdentityAssociation, Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -45,6 +45,8 @@ pub struct Versioned<T> {
 
 /// An access entry; [`AccessEntry::arn`] makes its ARN.
 pub type AccessEntryEntry = Versioned<AccessEntry>;
+/// A pod identity association; [`PodIdentityAssociation::arn`] makes its ARN.
+pub type PodIdentityAssociationEntry = Versioned<PodIdentityAssociation>;
 /// An update of a cluster.
 pub type ClusterUpdateEntry = Versioned<ClusterUpdate>;
 /// A request that was answered.

@@ -264,6 +264,9 @@ impl DirectorySnapshot {
             | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
             AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
+            AnyRecord::PodIdentityAssociation(record) => {
+                self.add_pod_identity_association(*record, modified);
+            }
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
             AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
@@ -467,6 +470,12 @@ impl DirectorySnapshot {
                 principal,
                 ..
             }) => self.remove_access_entry(cluster_id, principal),
+            Ok(RecordKey::PodIdentityAssociation {
+                cluster_id,
+                namespace,
+                service_account,
+                ..
+            }) => self.remove_pod_identity_association(cluster_id, namespace, service_account),
             Ok(RecordKey::ClusterUpdate { cluster_id, id, .. }) => {
                 self.remove_cluster_update(cluster_id, id);
             }

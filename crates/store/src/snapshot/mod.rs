@@ -6,6 +6,7 @@ mod clusters;
 mod entry;
 mod fold;
 mod iam;
+mod pod_identity;
 mod policy_ref;
 mod revocations;
 #[cfg(test)]
@@ -25,8 +26,9 @@ pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
     AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
     EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
-    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PodIdentityAssociationEntry, PolicyRef,
+    PolicyUser, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord,
+    UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;
