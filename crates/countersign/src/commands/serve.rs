@@ -22,7 +22,7 @@ use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, registration, settings, upstream};
+use super::{bootstrap, pod_webhook, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -348,6 +348,8 @@ async fn start_mappings(
     keeps_records: bool,
 ) -> Result<Vec<ClusterSetup>, Failure> {
     let config = &loaded.config;
+    let pods = pod_webhook::settings(&config.countersign)?;
+    let ca_file = state_dir.join("webhook-ca.pem");
     let authority = if embedded {
         Authority::Embedded
     } else {
@@ -386,8 +388,16 @@ async fn start_mappings(
         may_be_own: true,
     })
     .await?;
+    let setting = pod_webhook::Setting {
+        name: &name,
+        kubeconfig: sources.kubeconfig,
+        master: sources.master,
+        is_default: true,
+        ca_file: &ca_file,
+    };
     all.push(ClusterSetup {
         projecting,
+        pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -426,8 +436,16 @@ async fn start_mappings(
             may_be_own: false,
         })
         .await?;
+        let setting = pod_webhook::Setting {
+            name,
+            kubeconfig: sources.kubeconfig,
+            master: None,
+            is_default: false,
+            ca_file: &ca_file,
+        };
         all.push(ClusterSetup {
             projecting,
+            pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

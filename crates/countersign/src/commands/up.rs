@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{bootstrap, settings, storage, upstream};
+use super::{bootstrap, pod_webhook, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -224,6 +224,15 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         may_be_own: true,
     })
     .await?;
+    let pod_settings = pod_webhook::settings(own)?;
+    let pods = pod_webhook::Setting {
+        name: &args.cluster,
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        is_default: true,
+        ca_file: &certificate.ca_file,
+    };
+    let pods = pod_webhook::prepare(pod_settings.as_ref(), pods).await?;
     let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
     let mut metrics = Metrics::new();
     metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
@@ -255,6 +264,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
+            pods,
         }],
         metrics,
     })?;

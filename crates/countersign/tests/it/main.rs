@@ -25,6 +25,8 @@ mod harness;
 mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
+mod mutate;
+mod mutate_lab;
 mod people;
 mod policy;
 mod projection;

@@ -283,6 +283,11 @@ struct Pending {
 }
 
 impl Flags {
+    /// The names of all flags but those of the log library, without `--`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SWITCHES.iter().chain(VALUES).copied()
+    }
+
     /// Reads arguments, without the program's name, as the reference's flag library does: `--name=value` or
     /// `--name value`; a switch takes its value only with `=`. Of a flag given twice the last one counts, except those
     /// that collect. The result is usable: its options were validated.

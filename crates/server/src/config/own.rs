@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::pods::PodWebhookConfig;
 use super::store::StoreOption;
 use crate::StsLimits;
 use crate::audit::AuditOptions;
@@ -121,6 +122,12 @@ pub struct OwnConfig {
     /// Tokens of OpenID Connect issuers and our own, embedded mode only.
     #[serde(rename = "webidentity")]
     pub web_identity: WebIdentityConfig,
+    /// The admission webhook; when it is there, service accounts of the clusters are read.
+    #[serde(
+        rename = "podidentitywebhook",
+        deserialize_with = "super::pods::section"
+    )]
+    pub pod_identity_webhook: Option<PodWebhookConfig>,
     /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
 }

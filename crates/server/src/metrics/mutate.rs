@@ -238,6 +238,13 @@ impl MutateMetrics {
         }
     }
 
+    /// When the serving certificate of the webhooks ends, seconds since the epoch.
+    #[must_use]
+    pub fn certificate_ends_at(&self) -> Option<i64> {
+        let ends = self.numbers.certificate_ends.load(Ordering::Relaxed);
+        (ends != 0).then_some(ends)
+    }
+
     /// Tells when the serving certificate ends, and how long the one before was in use.
     pub(crate) fn certificate(&self, ends_at: i64, before: Option<Duration>) {
         self.numbers

@@ -6,6 +6,7 @@
 //! `iamidentitymappings`, `patch` on `iamidentitymappings/status`, `create` on `events` in the group `events.k8s.io`.
 
 mod aws_auth;
+mod ca_bundle;
 mod crd;
 pub(crate) mod list_watch;
 mod pods;
@@ -22,6 +23,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
+pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};
 pub use pods::{Eviction, PodOwner, PodSweep, SweptPod};
 pub use role_map::{RoleMapOptions, RoleMapState, RoleMapWatch};

@@ -414,8 +414,8 @@ impl Admission {
                     peer: peer.address.to_string(),
                     micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
                 };
-                if let Ok(text) = serde_json::to_string(&event) {
-                    events.send(text);
+                if let Ok(line) = serde_json::to_vec(&event) {
+                    events.send(line);
                 }
             }
             let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_REQUEST);
