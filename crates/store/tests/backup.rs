@@ -88,6 +88,20 @@ async fn filled() -> (Arc<RedbStore>, String) {
         .set_authentication_mode(place, mode, SignedDuration::ZERO, Some(&once), now())
         .await
         .unwrap();
+    let new = NewPodIdentityAssociation {
+        namespace: "orchard".into(),
+        service_account: "picker".into(),
+        role_arn: "arn:aws:iam::111122223333:role/picker".into(),
+        target_role_arn: None,
+        disable_session_tags: Some(true),
+        policy: Some("{}".into()),
+        owner_arn: None,
+        tags: Vec::new(),
+    };
+    directory
+        .create_pod_identity_association(place, new, None, now())
+        .await
+        .unwrap();
     (store, key.secret.expose().to_owned())
 }
 
@@ -164,7 +178,14 @@ async fn two_restores_of_one_backup_export_the_same_bytes() {
         let entry = snapshot.access_entry_of_principal(id, "111122223333");
         assert_eq!(entry.unwrap().record.associations.len(), 1);
         assert_eq!(snapshot.cluster_updates(id).count(), 1);
-        for kind in ["access-entry/", "cluster-update/", "request-token/"] {
+        let association = snapshot.pod_identity_association(id, "orchard", "picker");
+        assert_eq!(association.unwrap().record.policy.as_deref(), Some("{}"));
+        for kind in [
+            "access-entry/",
+            "cluster-update/",
+            "request-token/",
+            "pod-identity-association/",
+        ] {
             assert!(readable.contains(kind), "{kind}");
         }
     }

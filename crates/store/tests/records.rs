@@ -13,7 +13,8 @@ use countersign_arn::Tag;
 use countersign_store::records::{
     AnyRecord, AuthenticationMode, ClusterSettings, ClusterStatus, IpFamily, LogType, RecordKey,
     ScalingTier, SupportType, UnknownWord, check_account_alias, check_cluster_name,
-    check_organization_id, check_path, check_region, check_tags, check_user_name,
+    check_namespace, check_organization_id, check_path, check_region, check_service_account,
+    check_tags, check_user_name,
 };
 use countersign_store::{Key, fuzz, limits};
 use serde::Deserialize;
@@ -210,6 +211,38 @@ fn names() {
         &format!("o-{}", long(33)),
     ] {
         assert!(check_organization_id(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn names_of_kubernetes() {
+    let long = |n: usize| "a".repeat(n);
+    for (text, namespace, service_account) in [
+        ("a", true, true),
+        ("0", true, true),
+        ("kube-system", true, true),
+        ("a--b", true, true),
+        ("a.b", false, true),
+        ("a.b-c.0", false, true),
+        (&*long(63), true, true),
+        (&*long(64), false, true),
+        (&*long(253), false, true),
+        (&*long(254), false, false),
+        ("", false, false),
+        ("-a", false, false),
+        ("a-", false, false),
+        ("A", false, false),
+        ("a_b", false, false),
+        ("a/b", false, false),
+        ("a.", false, false),
+        (".a", false, false),
+        ("a..b", false, false),
+        ("a.-b", false, false),
+        ("ä", false, false),
+        ("a\n", false, false),
+    ] {
+        assert_eq!(check_namespace(text).is_ok(), namespace, "{text:?}");
+        assert_eq!(check_service_account(text).is_ok(), service_account, "{text:?}");
     }
 }
 

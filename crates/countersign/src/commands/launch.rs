@@ -294,6 +294,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 .with_web_identity(web_identity)
                 .with_eks(EksOptions {
                     policies: Arc::clone(&policies),
+                    roles_elsewhere: !launch.embedded_tokens,
                     ..EksOptions::default()
                 });
                 match store {

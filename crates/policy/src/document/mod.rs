@@ -4,6 +4,7 @@
 //! or an effect other than `Allow` and `Deny` makes the whole document unusable. What IAM would refuse on write for other reasons
 //! (a bad ARN, an unknown operator) can still be read, so that it can be explained and reported; see [`crate::validate`].
 
+mod at_most;
 mod parse;
 mod principals;
 

@@ -267,6 +267,7 @@ fn of_session(facts: ContextFacts, keys: &mut policy::Context<'static>) {
     }
 }
 
-fn instant(at: Timestamp) -> String {
+/// A moment as policies compare it.
+pub(crate) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

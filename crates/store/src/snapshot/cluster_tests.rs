@@ -10,7 +10,8 @@ use super::tests::account;
 use super::*;
 use crate::records::{
     AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterSettings,
-    ClusterUpdate, Creator, EntryPrincipal, PolicyAssociation, Role, TrustPolicy, UpdateStatus,
+    ClusterUpdate, Creator, EntryPrincipal, PodIdentityAssociation, PolicyAssociation, Role,
+    TrustPolicy, UpdateStatus,
 };
 use crate::{RedbStore, RootKey, Transaction, Value};
 
@@ -40,6 +41,13 @@ enum Step {
     },
     Root {
         cluster: (u8, u8),
+        there: bool,
+    },
+    Association {
+        cluster: (u8, u8),
+        namespace: u8,
+        account: u8,
+        generation: u8,
         there: bool,
     },
     Update {
@@ -101,6 +109,15 @@ fn step() -> impl Strategy<Value = Step> {
                 there
             }),
         1 => (cluster(), there()).prop_map(|(cluster, there)| Step::Root { cluster, there }),
+        4 => (cluster(), few(), few(), few(), there()).prop_map(
+            |(cluster, namespace, account, generation, there)| Step::Association {
+                cluster,
+                namespace,
+                account,
+                generation,
+                there
+            }
+        ),
         2 => (cluster(), 0..3_u8, few(), there()).prop_map(|(cluster, id, minute, there)| {
             Step::Update {
                 cluster,
@@ -143,6 +160,31 @@ fn entry(cluster: (u8, u8), arn: String, bound_to: Option<Box<str>>, minute: u8)
         associations: Vec::new(),
         created: time(minute),
         modified: time(minute),
+    }
+}
+
+/// Names whose order changes when a separator is put between them that some name has.
+fn association(
+    cluster: (u8, u8),
+    namespace: u8,
+    account: u8,
+    generation: u8,
+) -> PodIdentityAssociation {
+    let name = |n: u8| if n == 0 { "a" } else { "a-0" };
+    PodIdentityAssociation {
+        account: super::tests::account(0),
+        cluster_id: cluster_id(cluster),
+        id: format!("a-{namespace}{account}{generation}").into(),
+        namespace: name(namespace).into(),
+        service_account: name(account).into(),
+        role_arn: "arn".into(),
+        target_role_arn: None,
+        disable_session_tags: None,
+        policy: None,
+        owner_arn: None,
+        tags: Vec::new(),
+        created: time(generation),
+        modified: time(generation),
     }
 }
 
@@ -248,6 +290,17 @@ fn write(step: &Step) -> (Key, Option<Value>) {
         Step::Root { cluster, there } => {
             let arn = format!("arn:aws:iam::{id}:root");
             of_entry(&entry(cluster, arn, Some(id.as_str().into()), 0), there)
+        }
+        Step::Association {
+            cluster,
+            namespace,
+            account,
+            generation,
+            there,
+        } => {
+            let record = association(cluster, namespace, account, generation);
+            let key = record.key().to_key().unwrap();
+            (key.as_str().to_owned(), there.then(|| record.encode()))
         }
         Step::Update {
             cluster,
@@ -375,6 +428,23 @@ fn check(snapshot: &DirectorySnapshot) {
                     (found.record.created, &found.record.uuid) <= (record.created, &record.uuid)
                 );
             }
+        }
+        let associations: Vec<_> = snapshot.pod_identity_associations(&id, None).collect();
+        assert!(open || associations.is_empty());
+        assert_eq!(snapshot.pod_identity_association_count(&id), associations.len());
+        let names = |at: &PodIdentityAssociation| (at.namespace.clone(), at.service_account.clone());
+        assert!(associations.is_sorted_by_key(|known| names(&known.record)));
+        for (at, known) in associations.iter().enumerate() {
+            let (namespace, account) = names(&known.record);
+            let by_subject = snapshot.pod_identity_association(&id, &namespace, &account);
+            assert!(Arc::ptr_eq(by_subject.unwrap(), known));
+            let by_id = snapshot.pod_identity_association_by_id(&id, &known.record.id);
+            assert!(Arc::ptr_eq(by_id.unwrap(), known));
+            let rest = snapshot.pod_identity_associations(&id, Some((&namespace, &account)));
+            assert_eq!(rest.count(), associations.len() - at - 1);
+        }
+        for (namespace, account) in [("a", "a-0-"), ("a-", "0"), ("", ""), ("a\0a", "")] {
+            assert!(snapshot.pod_identity_association(&id, namespace, account).is_none());
         }
         let updates: Vec<_> = snapshot.cluster_updates(&id).collect();
         assert!(updates.is_sorted_by_key(|update| update.record.created));

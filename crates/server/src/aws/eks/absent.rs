@@ -1,5 +1,5 @@
 //! Things of EKS that no cluster here has: node groups, Fargate profiles, add-ons, capabilities, and, until they are offered,
-//! associations of pods and identity provider configs.
+//! identity provider configs.
 //!
 //! Lists of them are truthfully empty and single ones are not found, once the cluster is known to be there: tools that ask
 //! before they change something, or wait until something is gone, get the answer they need.
@@ -19,7 +19,6 @@ use crate::aws::target::{Resource, Target};
 const CLUSTER: Parameter = label("clusterName", "name", TEXT);
 const NODEGROUP: Parameter = label("nodegroupName", "nodegroupName", TEXT);
 const FARGATE_PROFILE: Parameter = label("fargateProfileName", "fargateProfileName", TEXT);
-const ASSOCIATION: Parameter = label("associationId", "associationId", TEXT);
 const CAPABILITY: Parameter = label("capabilityName", "capabilityName", TEXT);
 const SUBSCRIPTION: Parameter = label("id", "id", TEXT);
 
@@ -119,39 +118,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
         on(Target::Any),
         Answer::Read(|call| none(call, "addons")),
-    ),
-    eks(
-        "ListPodIdentityAssociations",
-        ("GET", "/clusters/{name}/pod-identity-associations"),
-        &[
-            CLUSTER,
-            in_query("namespace", TEXT),
-            in_query("serviceAccount", TEXT),
-            MAX_RESULTS,
-            NEXT_TOKEN,
-        ],
-        on(Target::Custom(cluster_resource)),
-        Answer::Read(|call| none_in_cluster(call, "associations")),
-    ),
-    eks(
-        "DescribePodIdentityAssociation",
-        (
-            "GET",
-            "/clusters/{name}/pod-identity-associations/{associationId}",
-        ),
-        &[CLUSTER, ASSOCIATION],
-        on(Target::Custom(association)),
-        Answer::Read(no_association),
-    ),
-    eks(
-        "DeletePodIdentityAssociation",
-        (
-            "DELETE",
-            "/clusters/{name}/pod-identity-associations/{associationId}",
-        ),
-        &[CLUSTER, ASSOCIATION],
-        on(Target::Custom(association)),
-        Answer::Read(no_association),
     ),
     eks(
         "ListIdentityProviderConfigs",
@@ -284,22 +250,6 @@ fn no_addon(call: &Call<'_>) -> Result<Member, ApiError> {
     Err(not_found(format!(
         "No addon: {name} found in cluster: {}",
         cluster.record.name
-    )))
-}
-
-fn association(call: &Call<'_>) -> Result<Resource, ApiError> {
-    in_cluster(
-        call,
-        "podidentityassociation",
-        call.input.required("associationId"),
-    )
-}
-
-fn no_association(call: &Call<'_>) -> Result<Member, ApiError> {
-    cluster(call)?;
-    let id = call.input.required("associationId");
-    Err(not_found(format!(
-        "No pod identity association found for ID: {id}"
     )))
 }
 

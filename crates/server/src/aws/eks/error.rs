@@ -19,6 +19,17 @@ pub(super) fn not_associated() -> ApiError {
     )
 }
 
+/// An association that is not there.
+pub(super) fn no_such_association(id: &str) -> ApiError {
+    let shown: String = id.chars().take(64).collect();
+    not_found(format!("No pod identity association found for ID: {shown}"))
+}
+
+/// A session policy is not in force together with session tags (section 10.2).
+pub(super) fn policy_needs_tags_disabled() -> ApiError {
+    invalid("When policy is specified, disableSessionTags must be set to true")
+}
+
 /// The cluster has no access entries in its mode (section 4.3).
 pub(super) fn mode_gate() -> ApiError {
     out_of_state(
@@ -72,6 +83,18 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
             what: Thing::AccessEntry,
             ..
         } => in_use("The specified access entry resource is already in use on this cluster."),
+        DirectoryError::NoSuch {
+            what: Thing::PodIdentityAssociation,
+            name,
+        } => no_such_association(&name),
+        DirectoryError::Exists {
+            what: Thing::PodIdentityAssociation,
+            name,
+        } => in_use(format!("Association already exists: {name}")),
+        DirectoryError::PolicyNeedsTagsDisabled => policy_needs_tags_disabled(),
+        DirectoryError::OwnedByAddon { id, owner } => out_of_state(format!(
+            "The pod identity association {id} belongs to the add-on {owner}. Change it with update-addon, or remove it there."
+        )),
         DirectoryError::TokenReused => {
             invalid("clientRequestToken was already used with different parameters")
         }
@@ -89,6 +112,9 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
                 }
                 "AccessEntriesPerCluster" => {
                     format!("Access entry limit exceeded for cluster: at most {limit}.")
+                }
+                "PodIdentityAssociationsPerCluster" => {
+                    format!("Pod identity association limit exceeded for cluster: at most {limit}.")
                 }
                 _ => format!("The limit {quota} of {limit} is exceeded."),
             },

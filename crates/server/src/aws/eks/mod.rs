@@ -1,4 +1,5 @@
-//! Elastic Kubernetes Service: clusters, their updates, access entries and access policies (EKS API spec). A family of
+//! Elastic Kubernetes Service: clusters, their updates, access entries, access policies and pod identity
+//! associations (EKS API spec). A family of
 //! operations is one file: a table of rows, and the handlers in them.
 
 mod absent;
@@ -13,6 +14,9 @@ mod keys;
 mod networks;
 mod not_offered;
 mod options;
+mod pod_advice;
+mod pod_identity;
+pub(in crate::aws) mod pod_trust;
 mod settings;
 mod tags;
 mod updates;
@@ -35,6 +39,7 @@ pub(super) const FAMILIES: &[&[Operation]] = &[
     updates::OPERATIONS,
     access_entries::OPERATIONS,
     access_policies::OPERATIONS,
+    pod_identity::OPERATIONS,
     tags::OPERATIONS,
     absent::OPERATIONS,
     not_offered::OPERATIONS,
@@ -114,15 +119,24 @@ fn cluster_resource(call: &Call<'_>) -> Result<Resource, ApiError> {
     })
 }
 
+/// The cluster of a call, for what hangs on it: it is not being deleted.
+///
+/// # Errors
+/// `ResourceNotFoundException`, `InvalidRequestException`.
+fn open_cluster<'c>(call: &'c Call<'_>) -> Result<&'c Arc<ClusterEntry>, ApiError> {
+    let cluster = cluster(call)?;
+    if cluster.record.deleting.is_some() {
+        return Err(error::deleting(&cluster.record.name));
+    }
+    Ok(cluster)
+}
+
 /// The cluster of a call, for its access entries: it is not being deleted, and its mode has entries (section 4.3).
 ///
 /// # Errors
 /// `ResourceNotFoundException`, `InvalidRequestException`.
 fn cluster_with_entries<'c>(call: &'c Call<'_>) -> Result<&'c Arc<ClusterEntry>, ApiError> {
-    let cluster = cluster(call)?;
-    if cluster.record.deleting.is_some() {
-        return Err(error::deleting(&cluster.record.name));
-    }
+    let cluster = open_cluster(call)?;
     if cluster.record.authentication_mode == AuthenticationMode::ConfigMap {
         return Err(error::mode_gate());
     }

@@ -48,11 +48,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
     row("CreateNodegroup", "POST", "/clusters/{name}/node-groups"),
     row(
-        "CreatePodIdentityAssociation",
-        "POST",
-        "/clusters/{name}/pod-identity-associations",
-    ),
-    row(
         "DeleteCertificateAuthority",
         "DELETE",
         "/clusters/{name}/certificate-authorities/{certificateAuthorityId}",
@@ -115,10 +110,5 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "UpdateNodegroupVersion",
         "POST",
         "/clusters/{name}/node-groups/{nodegroupName}/update-version",
-    ),
-    row(
-        "UpdatePodIdentityAssociation",
-        "POST",
-        "/clusters/{name}/pod-identity-associations/{associationId}",
     ),
 ];

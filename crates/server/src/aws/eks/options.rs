@@ -19,6 +19,9 @@ pub struct EksOptions {
     /// The regions that are answered for; `None`, the default, for any. A call signed for another region has no good
     /// signature.
     pub regions: Option<Vec<String>>,
+    /// Whether roles of the account may be ones that are not known here, as where AWS is who assumes them. A pod identity
+    /// association with such a role is made without a look at its trust policy, and the answer says so.
+    pub roles_elsewhere: bool,
     /// CA certificates as PEM that clusters without their own are shown with.
     pub certificate_authority: Option<Box<str>>,
 }
@@ -30,6 +33,7 @@ impl Default for EksOptions {
             limits: Limits::default(),
             settling: SignedDuration::ZERO,
             regions: None,
+            roles_elsewhere: false,
             certificate_authority: None,
         }
     }

@@ -1,11 +1,11 @@
-//! Tags of clusters and access entries (EKS API spec, section 13). Errors have codes of their own, which
+//! Tags of clusters, access entries and pod identity associations (EKS API spec, section 13). Errors have codes of their own, which
 //! [`worded`](crate::aws::rest::worded) gives them.
 
 use std::sync::Arc;
 
 use countersign_arn::Arn;
 use countersign_store::records::PrincipalKind;
-use countersign_store::{AccessEntryEntry, ClusterEntry, Taggable};
+use countersign_store::{AccessEntryEntry, ClusterEntry, PodIdentityAssociationEntry, Taggable};
 
 use super::access_entries::as_resource;
 use super::describe::tag_map;
@@ -50,6 +50,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
 enum Tagged<'c> {
     Cluster(&'c Arc<ClusterEntry>),
     Entry(&'c Arc<ClusterEntry>, &'c Arc<AccessEntryEntry>),
+    Association(&'c Arc<PodIdentityAssociationEntry>),
 }
 
 /// What an ARN names, in the caller's account and the region of the call.
@@ -88,6 +89,12 @@ fn find<'c>(call: &'c Call<'_>) -> Result<Option<Tagged<'c>>, ApiError> {
             };
             found()
         }
+        ["podidentityassociation", name, id] => cluster(name)
+            .and_then(|cluster| {
+                call.snapshot
+                    .pod_identity_association_by_id(&cluster.record.id, id)
+            })
+            .map(Tagged::Association),
         _ => None,
     })
 }
@@ -100,6 +107,7 @@ fn resource(call: &Call<'_>) -> Result<Resource, ApiError> {
     Ok(match find(call)? {
         Some(Tagged::Cluster(cluster)) => Resource::tagged(text, &cluster.record.tags),
         Some(Tagged::Entry(cluster, entry)) => as_resource(cluster, entry),
+        Some(Tagged::Association(known)) => Resource::tagged(text, &known.record.tags),
         None => Resource::named(format!(
             "arn:{}:{}:{}:{}:{}",
             call.partition(),
@@ -152,6 +160,7 @@ fn taggable<'c>(call: &'c Call<'_>, found: &Tagged<'_>) -> Taggable<'c> {
     match found {
         Tagged::Cluster(_) => Taggable::Cluster(arn),
         Tagged::Entry(..) => Taggable::AccessEntry(arn),
+        Tagged::Association(_) => Taggable::PodIdentityAssociation(arn),
     }
 }
 
@@ -159,6 +168,7 @@ fn list_tags_for_resource(call: &Call<'_>) -> Result<Member, ApiError> {
     let tags = match existing(call)? {
         Tagged::Cluster(cluster) => tag_map(&cluster.record.tags),
         Tagged::Entry(_, entry) => tag_map(&entry.record.tags),
+        Tagged::Association(known) => tag_map(&known.record.tags),
     };
     Ok(Member::Structure(vec![("tags", tags)]))
 }

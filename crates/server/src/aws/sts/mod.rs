@@ -28,6 +28,7 @@ use super::shape::kinds::{
 use super::shape::{Input, Parameter, Style, optional, required};
 use super::target::{Resource, Target};
 
+pub(super) use role_session::{find_role, minified};
 pub(super) use saml_trust::SamlTrust;
 
 const ASSUME_ROLE: &[Parameter] = &[

@@ -88,7 +88,7 @@ impl NewSession<'_> {
 }
 
 /// The role whose ARN this is, path and case included.
-pub(super) fn find_role<'s>(
+pub(in crate::aws) fn find_role<'s>(
     snapshot: &'s DirectorySnapshot,
     arn: &str,
 ) -> Option<&'s Arc<RoleEntry>> {
@@ -150,7 +150,7 @@ pub(super) fn policies_in(
 }
 
 /// JSON without the white space outside its texts.
-fn minified(text: &str) -> String {
+pub(in crate::aws) fn minified(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut escaped) = (false, false);
     for c in text.chars() {
