@@ -87,9 +87,9 @@ async fn lists_pages_follows_changes_and_survives_breaks() {
         .await
         .answer(200, &list(9, "", &[account("lichen", "x", 3, Some("b"))]));
     let feed = server.expect(&watch(9)).await.watch();
-    let known = |namespace, name| accounts.known(namespace, name);
     let role_of = |namespace: &str, name: &str| {
-        known(namespace, name).map(|settings| settings.role_arn.as_deref().unwrap_or("-").to_owned())
+        let settings = accounts.known(namespace, name)?;
+        Some(settings.role_arn.as_deref().unwrap_or("-").to_owned())
     };
     assert_eq!(role_of("orchard", "picker").as_deref(), Some("a"));
     assert_eq!(role_of("orchard", "default").as_deref(), Some("-"));

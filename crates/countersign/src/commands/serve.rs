@@ -253,7 +253,12 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     };
     let nodes = upstream::nodes(config, partition).await?;
 
-    let certificate = settings::ensure_certificate(&state_dir, &address, &hostname)?;
+    let names = settings::CertificateNames {
+        address: address.clone(),
+        hostname: hostname.clone(),
+        service: pod_webhook::settings(own)?.and_then(|settings| settings.service()),
+    };
+    let certificate = settings::ensure_certificate(&state_dir, &names)?;
     let port = webhook.local_addr()?.port();
     let kubeconfig = server
         .generate_kubeconfig
@@ -309,7 +314,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         clusters,
         metrics,
     })?;
-    settings::keep_certificate(&state_dir, &address, &hostname, &certificate);
+    settings::keep_certificate(&state_dir, names, &certificate);
     tokio::spawn(upstream::flush_on_hangup(sts));
     if let Some(path) = &args.ready_file {
         let host = if address

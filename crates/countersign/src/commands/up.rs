@@ -9,7 +9,7 @@ use countersign_arn::{AccountId, Partition};
 use countersign_client::api_server::{self, ApiServerFiles};
 use countersign_client::webhook_kubeconfig;
 use countersign_mapping::Authority;
-use countersign_server::config::TlsFiles;
+use countersign_server::config::{PodWebhookSettings, TlsFiles};
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
@@ -185,7 +185,15 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let endpoint_url = format!("{scheme}://{}", aws.local_addr()?);
     let webhook_url = format!("https://{webhook_address}");
     let address = webhook_address.ip().to_string();
-    let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
+    let pod_settings = pod_webhook::settings(own)?;
+    let names = settings::CertificateNames {
+        address: address.clone(),
+        hostname: "localhost".to_owned(),
+        service: pod_settings
+            .as_ref()
+            .and_then(PodWebhookSettings::service),
+    };
+    let certificate = settings::ensure_certificate(&data_dir, &names)?;
     let files = write_api_server_files(
         &data_dir,
         &address,
@@ -224,7 +232,6 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         may_be_own: true,
     })
     .await?;
-    let pod_settings = pod_webhook::settings(own)?;
     let pods = pod_webhook::Setting {
         name: &args.cluster,
         kubeconfig: server.kubeconfig.as_deref(),
@@ -268,7 +275,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         }],
         metrics,
     })?;
-    settings::keep_certificate(&data_dir, &address, "localhost", &certificate);
+    settings::keep_certificate(&data_dir, names, &certificate);
 
     if let Some(path) = &args.ready_file {
         let ready = Ready {

@@ -26,6 +26,7 @@ mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod mutate;
+mod mutate_api;
 mod mutate_lab;
 mod people;
 mod policy;

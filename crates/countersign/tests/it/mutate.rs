@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
 use crate::harness::{Running, aws_cli, client};
-use crate::mutate_lab::{Api, Caller, ROLE, patch, pod, review};
+use crate::mutate_api::{Api, ROLE, pod, review};
+use crate::mutate_lab::{Caller, patch};
 
 /// `up` with the webhook section and the Kubernetes API of a test.
 fn up(api: &Api, section: &str, args: &[&str]) -> Running {

@@ -23,8 +23,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("tls-cert", "the webhooks serve with `cert.pem` in `server.stateDir`"),
     ("tls-key", "the webhooks serve with `key.pem` in `server.stateDir`"),
-    ("service-name", "`server.hostname` is the name in the certificate"),
     ("v", "`logVerbosity` is the level of the log"),
+    (
+        "tls-secret",
+        "replicas share the certificate that is mounted at `server.stateDir`",
+    ),
     ("association-refresh", "associations of our own EKS API are followed"),
 ];
 /// Flags that may be given several times.
@@ -52,8 +55,8 @@ pub struct PodWebhookSettings {
     pub restart_unmutated: bool,
     /// `webhookConfiguration`: the MutatingWebhookConfiguration whose `caBundle` is kept up to date.
     pub webhook_configuration: Option<String>,
-    /// `tlsSecret`: the Secret in which replicas share their certificate; only when it is written.
-    pub tls_secret: Option<String>,
+    /// Whether `serviceName` is written: then the certificate is also for that Service.
+    pub names_service: bool,
     /// Settings that have no effect here, and where to set instead.
     pub elsewhere: Vec<(&'static str, &'static str)>,
 }
@@ -99,7 +102,7 @@ impl PodWebhookConfig {
             reconcile: true,
             restart_unmutated: false,
             webhook_configuration: None,
-            tls_secret: None,
+            names_service: false,
             elsewhere: Vec::new(),
         };
         let mut seen = BTreeSet::new();
@@ -124,9 +127,7 @@ impl PodWebhookConfig {
                     if let Some(told) = ELSEWHERE.iter().find(|(flag, _)| *flag == name) {
                         settings.elsewhere.push(*told);
                     }
-                    if name == "tls-secret" {
-                        settings.tls_secret = Some(value.one(key)?.to_owned());
-                    }
+                    settings.names_service |= name == "service-name";
                     value.arguments(key, name, &mut arguments)?;
                 }
             }
@@ -138,6 +139,14 @@ impl PodWebhookConfig {
 }
 
 impl PodWebhookSettings {
+    /// Name and namespace of the Service in front of the webhook, if `serviceName` says one: the serving certificate is for it too.
+    #[must_use]
+    pub fn service(&self) -> Option<(String, String)> {
+        let serving = &self.flags.serving;
+        self.names_service
+            .then(|| (serving.service_name.clone(), serving.namespace.clone()))
+    }
+
     fn check(
         &mut self,
         account: Option<countersign_arn::AccountId>,
@@ -331,7 +340,10 @@ mod tests {
         assert!(settings.restart_unmutated && settings.reconcile);
         assert_eq!(settings.webhook_configuration.as_deref(), Some("x"));
         assert_eq!(settings.elsewhere[0].0, "port");
-        assert_eq!(settings.tls_secret, None);
+        assert_eq!(settings.service(), None);
+        let settings = read("{serviceName: countersign, namespace: iam}").unwrap();
+        let service = settings.service().unwrap();
+        assert_eq!(service, ("countersign".to_owned(), "iam".to_owned()));
     }
 
     #[test]
