@@ -137,9 +137,17 @@ mod tests {
             (url(), FailurePolicy::Ignore, None),
             (url(), FailurePolicy::Fail, Some(r#"["kube-system"]"#)),
             (service("kube-system"), FailurePolicy::Ignore, None),
-            (service("kube-system"), FailurePolicy::Fail, Some(r#"["kube-system"]"#)),
+            (
+                service("kube-system"),
+                FailurePolicy::Fail,
+                Some(r#"["kube-system"]"#),
+            ),
             (service("iam"), FailurePolicy::Ignore, Some(r#"["iam"]"#)),
-            (service("iam"), FailurePolicy::Fail, Some(r#"["iam", "kube-system"]"#)),
+            (
+                service("iam"),
+                FailurePolicy::Fail,
+                Some(r#"["iam", "kube-system"]"#),
+            ),
         ];
         for (reached_by, failure_policy, expected) in cases {
             let registration = Registration {
@@ -148,7 +156,9 @@ mod tests {
                 failure_policy,
             };
             let text = registration.render();
-            let found = text.lines().find_map(|line| line.split_once("NotIn, values: "));
+            let found = text
+                .lines()
+                .find_map(|line| line.split_once("NotIn, values: "));
             let found = found.map(|(_, values)| values.trim_end_matches('}'));
             assert_eq!(found, expected, "{registration:?}");
             assert!(text.ends_with("caBundle: eA==\n"));

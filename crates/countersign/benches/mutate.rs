@@ -58,7 +58,11 @@ async fn main() {
     let api = Api::start(Duration::ZERO);
     for n in 0..ACCOUNTS {
         // One in ten has a role, as in a cluster that uses IRSA a lot.
-        api.account("lab-a", &format!("account-{n}"), (n % 10 == 0).then_some(ROLE));
+        api.account(
+            "lab-a",
+            &format!("account-{n}"),
+            (n % 10 == 0).then_some(ROLE),
+        );
     }
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
@@ -75,7 +79,10 @@ async fn main() {
     let mut buffer = Vec::new();
     let first = exchange(&mut *stream, &requests[0], &mut buffer, PATCHED).await;
     assert!(first, "{}", String::from_utf8_lossy(&buffer));
-    println!("memory with {ACCOUNTS} service accounts: {:.1} MiB (wanted: 20)", server.memory_mib());
+    println!(
+        "memory with {ACCOUNTS} service accounts: {:.1} MiB (wanted: 20)",
+        server.memory_mib()
+    );
 
     let nothing = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec();
     let baseline = saturate(|| server.cpu(), &target, 16, time, &[nothing], b"ok").await;

@@ -72,7 +72,10 @@ async fn role_map_replaced_broken_and_deleted() {
         feed.send("MODIFIED", &config_map(version, Some("{")));
     }
     let event = server.next().await;
-    assert_eq!(event.line, "POST /apis/events.k8s.io/v1/namespaces/eks/events?");
+    assert_eq!(
+        event.line,
+        "POST /apis/events.k8s.io/v1/namespaces/eks/events?"
+    );
     assert_eq!(event.body["reason"], "RoleMapInvalid");
     assert_eq!(event.body["regarding"]["name"], "pod-identity-webhook");
     event.refuse(403, "Forbidden");
@@ -83,11 +86,21 @@ async fn role_map_replaced_broken_and_deleted() {
     // A key that is none is left out, and told.
     feed.send(
         "MODIFIED",
-        &config_map(13, Some(r#"{"orchard/picker":{"RoleARN":"c"},"noslash":{"RoleARN":"x"}}"#)),
+        &config_map(
+            13,
+            Some(r#"{"orchard/picker":{"RoleARN":"c"},"noslash":{"RoleARN":"x"}}"#),
+        ),
     );
     let event = server.next().await;
-    assert!(event.body["note"].as_str().unwrap().contains("`noslash`"), "{}", event.body);
-    event.answer(201, &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}));
+    assert!(
+        event.body["note"].as_str().unwrap().contains("`noslash`"),
+        "{}",
+        event.body
+    );
+    event.answer(
+        201,
+        &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}),
+    );
     assert_eq!(role().as_deref(), Some("c"));
     assert_eq!(map.errors_total(), 3);
     // Without the key there are no roles; without the ConfigMap neither.
@@ -186,10 +199,13 @@ async fn pods_are_shown_told_about_and_evicted() {
             pod("b", json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), json!({})),
         ]}),
     );
-    server.expect("GET /api/v1/pods?limit=100&continue=c").await.answer(
-        200,
-        &json!({"metadata": {}, "items": [pod("c", json!({}), json!({"phase": "Succeeded"}))]}),
-    );
+    server
+        .expect("GET /api/v1/pods?limit=100&continue=c")
+        .await
+        .answer(
+            200,
+            &json!({"metadata": {}, "items": [pod("c", json!({}), json!({"phase": "Succeeded"}))]}),
+        );
     let (seen, looked) = looking.await.unwrap();
     assert_eq!(looked, Ok(()));
     assert_eq!(
@@ -211,21 +227,32 @@ async fn pods_are_shown_told_about_and_evicted() {
         let sweep = sweep.clone();
         async move {
             let pod = ("orchard", "a", "uid-a");
-            sweep.tell(pod, Some(&owner), "Reason", "note", Timestamp::now()).await
+            sweep
+                .tell(pod, Some(&owner), "Reason", "note", Timestamp::now())
+                .await
         }
     });
     let call = server.next().await;
-    assert_eq!(call.line, "POST /apis/events.k8s.io/v1/namespaces/orchard/events?");
+    assert_eq!(
+        call.line,
+        "POST /apis/events.k8s.io/v1/namespaces/orchard/events?"
+    );
     assert_eq!(call.body["regarding"]["kind"], "ReplicaSet");
     assert_eq!(call.body["related"]["uid"], "uid-a");
-    call.answer(201, &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}));
+    call.answer(
+        201,
+        &json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}),
+    );
     assert_eq!(telling.await.unwrap(), Ok(()));
 
     for (status, expected) in [
         (201, Eviction::Done),
         (429, Eviction::NotNow),
         (404, Eviction::NotNow),
-        (403, Eviction::Failed("the API server answers 403 Reason".into())),
+        (
+            403,
+            Eviction::Failed("the API server answers 403 Reason".into()),
+        ),
     ] {
         let evicting = tokio::spawn({
             let sweep = sweep.clone();
@@ -250,9 +277,8 @@ async fn pods_are_shown_told_about_and_evicted() {
 #[tokio::test]
 async fn ca_bundle_gets_the_new_certificate_and_keeps_the_old() {
     use base64_text::{decode, encode};
-    let block = |name: &str| {
-        format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n")
-    };
+    let block =
+        |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     std::fs::write(&file, block("NEW")).unwrap();

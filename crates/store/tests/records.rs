@@ -242,7 +242,11 @@ fn names_of_kubernetes() {
         ("a\n", false, false),
     ] {
         assert_eq!(check_namespace(text).is_ok(), namespace, "{text:?}");
-        assert_eq!(check_service_account(text).is_ok(), service_account, "{text:?}");
+        assert_eq!(
+            check_service_account(text).is_ok(),
+            service_account,
+            "{text:?}"
+        );
     }
 }
 

@@ -88,7 +88,10 @@ pub(super) async fn prepare(
     };
     let serving = &settings.flags.serving;
     for (flag, told) in settings.elsewhere.iter().filter(|_| setting.is_default) {
-        tracing::warn!(setting = flag, "`podIdentityWebhook` setting has no effect: {told}");
+        tracing::warn!(
+            setting = flag,
+            "`podIdentityWebhook` setting has no effect: {told}"
+        );
     }
     if let (true, Some(path)) = (setting.is_default, &serving.identities_file) {
         let (file, identities) = IdentitiesFile::load(path);
@@ -197,9 +200,7 @@ pub(super) fn start(
             });
             if let Some(sweep) = prepared.sweep {
                 let options = ReconcilerOptions {
-                    every: serving
-                        .resync_period
-                        .max(std::time::Duration::from_secs(1)),
+                    every: serving.resync_period.max(std::time::Duration::from_secs(1)),
                     restart: settings.is_some_and(|settings| settings.restart_unmutated),
                 };
                 let reconciler = Reconciler::new(Arc::clone(&mutator), sweep, options, found);

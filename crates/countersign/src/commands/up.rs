@@ -189,9 +189,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let names = settings::CertificateNames {
         address: address.clone(),
         hostname: "localhost".to_owned(),
-        service: pod_settings
-            .as_ref()
-            .and_then(PodWebhookSettings::service),
+        service: pod_settings.as_ref().and_then(PodWebhookSettings::service),
     };
     let certificate = settings::ensure_certificate(&data_dir, &names)?;
     let files = write_api_server_files(

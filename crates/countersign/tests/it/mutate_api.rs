@@ -179,9 +179,15 @@ impl Api {
         if method != "GET" {
             let body = serde_json::from_slice(body).unwrap_or(Value::Null);
             state.written.push_back((format!("{method} {path}"), body));
-            return (201, json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}));
+            return (
+                201,
+                json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}}),
+            );
         }
-        if let Some(list) = [ACCOUNTS, CONFIG_MAPS, PODS, AWS_AUTH].into_iter().find(|l| *l == path) {
+        if let Some(list) = [ACCOUNTS, CONFIG_MAPS, PODS, AWS_AUTH]
+            .into_iter()
+            .find(|l| *l == path)
+        {
             let items: Vec<Value> = state
                 .objects
                 .get(list)
@@ -194,7 +200,16 @@ impl Api {
             );
         }
         let parts: Vec<&str> = path.split('/').collect();
-        if let ["", "api", "v1", "namespaces", namespace, "serviceaccounts", name] = parts[..] {
+        if let [
+            "",
+            "api",
+            "v1",
+            "namespaces",
+            namespace,
+            "serviceaccounts",
+            name,
+        ] = parts[..]
+        {
             state.reads += 1;
             let found = state.objects.get(ACCOUNTS);
             if let Some(object) = found.and_then(|all| all.get(&format!("{namespace}/{name}"))) {

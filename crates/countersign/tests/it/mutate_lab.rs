@@ -53,7 +53,21 @@ impl Caller {
         self.try_post(path, body)
     }
 
-    fn try_post(&mut self, path: &str, body: &[u8]) -> std::io::Result<(u16, Value)> {
+    /// Announces a body of that length, and sends none of it; the status of the answer.
+    pub fn announce(&mut self, path: &str, length: usize) -> std::io::Result<u16> {
+        self.connect()?;
+        let stream = self.stream.as_mut().unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        self.stream = None;
+        Ok(line.split(' ').nth(1).unwrap().parse().unwrap())
+    }
+
+    fn connect(&mut self) -> std::io::Result<()> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(&self.address)?;
             stream.set_nodelay(true)?;
@@ -64,6 +78,11 @@ impl Caller {
             let stream = rustls::StreamOwned::new(connection, stream);
             self.stream = Some(BufReader::new(stream));
         }
+        Ok(())
+    }
+
+    fn try_post(&mut self, path: &str, body: &[u8]) -> std::io::Result<(u16, Value)> {
+        self.connect()?;
         let stream = self.stream.as_mut().unwrap();
         let mut request = format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -21,14 +21,23 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "in-cluster",
         "`server.kubeconfig` names the cluster, and without it the pod's own account is used",
     ),
-    ("tls-cert", "the webhooks serve with `cert.pem` in `server.stateDir`"),
-    ("tls-key", "the webhooks serve with `key.pem` in `server.stateDir`"),
+    (
+        "tls-cert",
+        "the webhooks serve with `cert.pem` in `server.stateDir`",
+    ),
+    (
+        "tls-key",
+        "the webhooks serve with `key.pem` in `server.stateDir`",
+    ),
     ("v", "`logVerbosity` is the level of the log"),
     (
         "tls-secret",
         "replicas share the certificate that is mounted at `server.stateDir`",
     ),
-    ("association-refresh", "associations of our own EKS API are followed"),
+    (
+        "association-refresh",
+        "associations of our own EKS API are followed",
+    ),
 ];
 /// Flags that may be given several times.
 const COLLECTING: &[&str] = &["extra-env", "exclude-namespaces", "no-agent-node-selectors"];
@@ -194,12 +203,10 @@ impl SettingValue {
     }
 
     fn as_bool(&self, key: &str) -> Result<bool, PodSettingsError> {
-        self.one(key)?
-            .parse()
-            .map_err(|_| PodSettingsError::Value {
-                key: key.to_owned(),
-                expected: "`true` or `false`",
-            })
+        self.one(key)?.parse().map_err(|_| PodSettingsError::Value {
+            key: key.to_owned(),
+            expected: "`true` or `false`",
+        })
     }
 
     fn arguments(
@@ -356,7 +363,10 @@ mod tests {
     #[test]
     fn what_cannot_be_meant() {
         for (section, message) in [
-            ("{tokenAudiences: a}", "unknown key `countersign.podIdentityWebhook.tokenAudiences`"),
+            (
+                "{tokenAudiences: a}",
+                "unknown key `countersign.podIdentityWebhook.tokenAudiences`",
+            ),
             ("{tokenAudience: a, token-audience: b}", "twice"),
             ("{tokenAudience: [a, b]}", "not one value"),
             ("{reconcile: maybe}", "`true` or `false`"),

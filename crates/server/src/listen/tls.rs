@@ -73,7 +73,9 @@ impl ServingCertificate {
     #[must_use]
     pub fn ends_at(&self) -> i64 {
         let leaf = self.leaf();
-        let parsed = leaf.as_ref().map(|leaf| x509_parser::parse_x509_certificate(leaf));
+        let parsed = leaf
+            .as_ref()
+            .map(|leaf| x509_parser::parse_x509_certificate(leaf));
         match parsed {
             Some(Ok((_, parsed))) => parsed.validity().not_after.timestamp(),
             Some(Err(_)) | None => 0,
@@ -134,7 +136,9 @@ impl TlsOptions {
     #[must_use]
     pub fn knows(name: &str) -> bool {
         let all = aws_lc_rs::default_provider().cipher_suites;
-        let name_13 = name.strip_prefix("TLS_").map(|rest| format!("TLS13_{rest}"));
+        let name_13 = name
+            .strip_prefix("TLS_")
+            .map(|rest| format!("TLS13_{rest}"));
         all.iter().any(|suite| {
             let known = suite.suite().as_str();
             known == Some(name) || known == name_13.as_deref()

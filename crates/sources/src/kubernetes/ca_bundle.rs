@@ -68,10 +68,16 @@ impl CaBundle {
                 match &outcome {
                     Ok(BundleOutcome::UpToDate) => {}
                     Ok(BundleOutcome::Patched) => {
-                        tracing::info!(name = self.name, "caBundle of the registration is up to date");
+                        tracing::info!(
+                            name = self.name,
+                            "caBundle of the registration is up to date"
+                        );
                     }
                     Ok(BundleOutcome::NotThere) => {
-                        tracing::warn!(name = self.name, "there is no such MutatingWebhookConfiguration");
+                        tracing::warn!(
+                            name = self.name,
+                            "there is no such MutatingWebhookConfiguration"
+                        );
                     }
                     Err(problem) => {
                         tracing::error!(
@@ -125,9 +131,13 @@ impl CaBundle {
             "metadata": {"resourceVersion": found.metadata.resource_version},
             "webhooks": changed,
         });
-        api.patch(&self.name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-            .map_err(told)?;
+        api.patch(
+            &self.name,
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await
+        .map_err(told)?;
         Ok(BundleOutcome::Patched)
     }
 }

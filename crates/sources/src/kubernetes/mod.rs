@@ -26,12 +26,12 @@ pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};
 pub use pods::{Eviction, PodOwner, PodSweep, SweptPod};
+pub use projection::{
+    OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
+};
 pub use role_map::{RoleMapOptions, RoleMapState, RoleMapWatch};
 pub use service_accounts::{
     AccountLookup, AccountReads, AccountsHealth, ServiceAccountOptions, ServiceAccounts,
-};
-pub use projection::{
-    OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
 
 /// Who reports events and writes statuses.

@@ -94,9 +94,8 @@ impl RoleMapWatch {
         let events: Api<Event> = Api::namespaced(client, &self.options.namespace);
         let field = format!("metadata.name={ROLE_MAP_CONFIG_MAP}");
         let mut watch = ListWatch::new(api, Some(&field));
-        let is_ours = |object: &ConfigMap| {
-            object.metadata.name.as_deref() == Some(ROLE_MAP_CONFIG_MAP)
-        };
+        let is_ours =
+            |object: &ConfigMap| object.metadata.name.as_deref() == Some(ROLE_MAP_CONFIG_MAP);
         loop {
             let taken = match watch.next().await {
                 Ok(Step::Listed { objects, .. }) => objects.into_iter().find(&is_ours),
@@ -190,7 +189,10 @@ impl RoleMapWatch {
         if before.as_ref() == Some(&problem) {
             return None;
         }
-        tracing::error!(problem, "ConfigMap {ROLE_MAP_CONFIG_MAP} is not usable as it is");
+        tracing::error!(
+            problem,
+            "ConfigMap {ROLE_MAP_CONFIG_MAP} is not usable as it is"
+        );
         Some(self.event(object, problem, now))
     }
 

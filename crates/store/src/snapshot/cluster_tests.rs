@@ -431,8 +431,12 @@ fn check(snapshot: &DirectorySnapshot) {
         }
         let associations: Vec<_> = snapshot.pod_identity_associations(&id, None).collect();
         assert!(open || associations.is_empty());
-        assert_eq!(snapshot.pod_identity_association_count(&id), associations.len());
-        let names = |at: &PodIdentityAssociation| (at.namespace.clone(), at.service_account.clone());
+        assert_eq!(
+            snapshot.pod_identity_association_count(&id),
+            associations.len()
+        );
+        let names =
+            |at: &PodIdentityAssociation| (at.namespace.clone(), at.service_account.clone());
         assert!(associations.is_sorted_by_key(|known| names(&known.record)));
         for (at, known) in associations.iter().enumerate() {
             let (namespace, account) = names(&known.record);
@@ -444,7 +448,11 @@ fn check(snapshot: &DirectorySnapshot) {
             assert_eq!(rest.count(), associations.len() - at - 1);
         }
         for (namespace, account) in [("a", "a-0-"), ("a-", "0"), ("", ""), ("a\0a", "")] {
-            assert!(snapshot.pod_identity_association(&id, namespace, account).is_none());
+            assert!(
+                snapshot
+                    .pod_identity_association(&id, namespace, account)
+                    .is_none()
+            );
         }
         let updates: Vec<_> = snapshot.cluster_updates(&id).collect();
         assert!(updates.is_sorted_by_key(|update| update.record.created));

@@ -32,11 +32,8 @@ impl AssociationSource for StoredAssociations {
     fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation> {
         let snapshot = self.directory.feed().load();
         let cluster = self.cluster.find(&snapshot)?;
-        let entry = snapshot.pod_identity_association(
-            &cluster.record.id,
-            namespace,
-            service_account,
-        )?;
+        let entry =
+            snapshot.pod_identity_association(&cluster.record.id, namespace, service_account)?;
         Some(FoundAssociation {
             id: Some(entry.record.id.clone()),
         })

@@ -166,7 +166,13 @@ impl Reconciler {
             let target = (&*pod.namespace, &*pod.name, &*pod.uid);
             let told = self
                 .sweep
-                .tell(target, pod.owner.as_ref(), "CredentialsNotInjected", &note, now)
+                .tell(
+                    target,
+                    pod.owner.as_ref(),
+                    "CredentialsNotInjected",
+                    &note,
+                    now,
+                )
                 .await;
             if let Err(problem) = told {
                 tracing::warn!(

@@ -271,8 +271,7 @@ impl ServiceAccounts {
         let listing = self.0.table.begin_listing();
         let mut next = String::new();
         loop {
-            let page: raw::Page<Account> =
-                raw::page(&self.0.client.0, PATH, PAGE, &next).await?;
+            let page: raw::Page<Account> = raw::page(&self.0.client.0, PATH, PAGE, &next).await?;
             for account in &page.items {
                 self.keep(account);
             }

@@ -127,8 +127,7 @@ impl ServiceAccounts {
         let deadline = Instant::now() + budget;
         // So that a first call that hangs leaves time for the second.
         let first = Instant::now() + budget * 3 / 5;
-        let Ok(Ok(_permit)) = tokio::time::timeout_at(deadline, reads.calls.acquire()).await
-        else {
+        let Ok(Ok(_permit)) = tokio::time::timeout_at(deadline, reads.calls.acquire()).await else {
             count(&reads.refused);
             return AccountLookup::Unread;
         };
