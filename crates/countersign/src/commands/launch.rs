@@ -11,6 +11,7 @@ use countersign_access::caller::Delegated;
 use countersign_arn::Partition;
 use countersign_server::access_policies::AccessPolicies;
 use countersign_server::admin::AdminSocket;
+use countersign_server::aggregation::{AggregatedCluster, Aggregation};
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::audit::Audit;
 use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
@@ -32,6 +33,7 @@ use countersign_server::webhook::entries::{PrincipalBinding, Registered};
 use countersign_server::webhook::mutate::Admission;
 use countersign_server::webhook::{Clusters, Readiness, RegisteredClusters, Webhook};
 use countersign_sources::Mappings;
+use countersign_sources::kubernetes::KubernetesAccess;
 use countersign_store::Directory;
 use countersign_token::Rules;
 use countersign_upstream::ec2::InstanceLookup;
@@ -53,6 +55,8 @@ pub(super) struct ClusterSetup {
     pub(super) projecting: Option<Projecting>,
     /// What is known of its pods.
     pub(super) pods: pod_webhook::Prepared,
+    /// How its ClusterRoles can be read, if they can.
+    pub(super) roles: Option<KubernetesAccess>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -148,13 +152,22 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         })
         .collect();
     let mut projected = Vec::new();
+    let mut aggregated = Vec::new();
     for cluster in &mut clusters {
+        let roles = cluster.roles.take().zip(cluster.registered.clone());
+        let roles = roles.map(|(access, registered)| {
+            let roles = AggregatedCluster::new(&cluster.name, registered);
+            tokio::spawn(Arc::clone(&roles).follow(access, Arc::clone(&policies)));
+            roles
+        });
+        aggregated.extend(roles.clone());
         if let Some(projecting) = cluster.projecting.take() {
             projected.push(projecting.start(
                 &cluster.name,
                 cluster.registered.as_ref(),
                 launch.directory.as_ref(),
                 &policies,
+                roles.as_ref(),
             ));
         }
     }
@@ -246,6 +259,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.upstream.clone(),
         Arc::clone(&policies),
         projected,
+        aggregated.clone(),
         audit.clone(),
         admission
             .clone()
@@ -255,6 +269,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         directory: launch.directory.clone(),
         store: store.clone(),
         policies: Arc::clone(&policies),
+        aggregation: Aggregation::new(aggregated),
         delegated,
     });
     let webhook = Webhook::new(
@@ -462,6 +477,7 @@ fn readiness(
     upstream: Option<StsVerifier>,
     policies: Arc<AccessPolicies>,
     projected: Vec<ProjectedCluster>,
+    aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
     admission: Option<(Arc<Admission>, Arc<Metrics>)>,
 ) -> Readiness {
@@ -501,6 +517,9 @@ fn readiness(
         policies.report(&mut report);
         for cluster in &projected {
             cluster.report(&mut report);
+        }
+        for cluster in &aggregated {
+            cluster.report(&policies, &mut report);
         }
         if let Some(sts) = &upstream {
             let numbers = sts.snapshot();

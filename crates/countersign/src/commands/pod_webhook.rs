@@ -98,25 +98,24 @@ pub(super) async fn prepare(
         tokio::spawn(file.run(POLL_INTERVAL));
         prepared.identities = Some(identities);
     }
-    let flagged = |yes: bool| yes && setting.is_default;
+    // The flags of the reference name one cluster.
+    let named = Some(serving).filter(|_| setting.is_default);
     let access = KubernetesAccess {
-        kubeconfig: serving
-            .kubeconfig
-            .clone()
-            .filter(|_| flagged(true))
+        kubeconfig: named
+            .and_then(|serving| serving.kubeconfig.clone())
             .or_else(|| setting.kubeconfig.map(Into::into)),
-        master: serving
-            .kube_api
-            .clone()
-            .filter(|_| flagged(true))
+        master: named
+            .and_then(|serving| serving.kube_api.clone())
             .or_else(|| setting.master.map(Into::into)),
     };
     let has_way = access.kubeconfig.is_some() || access.master.is_some();
+    if !has_way && !setting.is_default {
+        return Ok(prepared);
+    }
     let needs_it = serving.watch_config_map || settings.webhook_configuration.is_some();
     let client = match access.client().await {
-        _ if !has_way && !setting.is_default => return Ok(prepared),
         Ok(client) => client,
-        Err(error) if has_way || flagged(needs_it) => {
+        Err(error) if has_way || needs_it => {
             return Err(Failure::usage(error).hint(
                 "`podIdentityWebhook` reads service accounts: set `server.kubeconfig`, or run in a pod with a service account",
             ));

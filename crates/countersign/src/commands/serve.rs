@@ -400,8 +400,10 @@ async fn start_mappings(
         is_default: true,
         ca_file: &ca_file,
     };
+    let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
+        roles,
         pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
@@ -451,6 +453,7 @@ async fn start_mappings(
         all.push(ClusterSetup {
             projecting,
             pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
+            roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

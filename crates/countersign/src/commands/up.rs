@@ -270,6 +270,11 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
             }),
             projecting,
             pods,
+            roles: projection::cluster_roles(
+                server.kubeconfig.as_deref(),
+                server.master.as_deref(),
+                true,
+            ),
         }],
         metrics,
     })?;

@@ -13,6 +13,7 @@
 
 mod access;
 mod admin;
+mod aggregation;
 mod assume_role;
 mod audit;
 mod authorizer;
@@ -27,6 +28,7 @@ mod iam_policies;
 mod identity_provider;
 mod mutate;
 mod mutate_api;
+mod mutate_cluster;
 mod mutate_lab;
 mod people;
 mod policy;

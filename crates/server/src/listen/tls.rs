@@ -309,3 +309,37 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     }
     Ok(chain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_chosen_by_their_names() {
+        let names = |options: &TlsOptions| -> Vec<String> {
+            let suites = options.suites();
+            let suites = suites.iter().filter(|suite| suite.tls13().is_none());
+            suites
+                .map(|suite| suite.suite().as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert!(names(&TlsOptions::default()).len() > 3);
+        let chosen = TlsOptions {
+            only_1_3: false,
+            cipher_suites: vec![
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                "TLS_RSA_WITH_RC4_128_SHA",
+            ],
+        };
+        assert_eq!(names(&chosen), ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]);
+        assert!(TlsOptions::knows("TLS_AES_128_GCM_SHA256"));
+        assert!(!TlsOptions::knows("TLS_RSA_WITH_RC4_128_SHA"));
+        let none = TlsOptions {
+            only_1_3: false,
+            cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA"],
+        };
+        assert!(names(&none).is_empty());
+        // Those of TLS 1.3 are always spoken.
+        assert!(none.suites().len() >= 3);
+    }
+}

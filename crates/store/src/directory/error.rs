@@ -5,7 +5,7 @@ use countersign_arn::AccountId;
 use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
 use jiff::Timestamp;
 
-use super::{PasswordFault, Refused};
+use super::{ClusterKeysRefused, PasswordFault, Refused};
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
@@ -253,6 +253,9 @@ pub enum DirectoryError {
     /// The keys of tokens for outside services.
     #[error("the signing keys of outbound tokens could not be made")]
     OutboundKeys,
+    /// The keys of a cluster.
+    #[error(transparent)]
+    ClusterKeys(#[from] ClusterKeysRefused),
     /// No session has the name that is to be revoked.
     #[error(transparent)]
     RevocationTarget(#[from] InvalidRevocationTarget),

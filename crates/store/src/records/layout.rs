@@ -134,6 +134,13 @@ pub enum RecordKey<'a> {
         /// The update's id.
         id: &'a str,
     },
+    /// `cluster-keys/ACCOUNT/CLUSTER`
+    ClusterKeys {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+    },
     /// `request-token/ACCOUNT/REGION/OPERATION/TOKEN`
     RequestToken {
         /// The account of the caller.
@@ -280,6 +287,13 @@ impl<'a> RecordKey<'a> {
                     id: part(id)?,
                 }
             }
+            "cluster-keys" => {
+                let (account, cluster_id) = in_account(rest)?;
+                Self::ClusterKeys {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                }
+            }
             "request-token" => {
                 let (account, rest) = in_account(rest)?;
                 let (region, rest) = rest.split_once('/').ok_or(DecodeError::Key)?;
@@ -350,6 +364,10 @@ impl<'a> RecordKey<'a> {
                 cluster_id,
                 id,
             } => format!("cluster-update/{account}/{cluster_id}/{id}"),
+            Self::ClusterKeys {
+                account,
+                cluster_id,
+            } => format!("cluster-keys/{account}/{cluster_id}"),
             Self::RequestToken {
                 account,
                 region,

@@ -24,6 +24,7 @@
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
 //! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
+//! | `cluster-keys/ACCOUNT/CLUSTER` | [`ClusterKeys`]; `CLUSTER` is the cluster's id | a cluster has one issuer |
 //! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
 //! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
@@ -35,6 +36,7 @@ mod access_entry;
 mod access_key;
 mod account;
 mod cluster;
+mod cluster_keys;
 mod cluster_settings;
 mod cluster_update;
 mod deployment;
@@ -62,6 +64,7 @@ pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolic
 pub use self::cluster::{
     AuthenticationMode, Cluster, ClusterStatus, Creator, LatestUpdate, UnknownAuthenticationMode,
 };
+pub use self::cluster_keys::{CLUSTER_SIGNING_KEYS_FIELD, ClusterKeySource, ClusterKeys};
 pub use self::cluster_settings::{
     ClusterSettings, ComputeConfig, EncryptionConfig, IpFamily, KubernetesNetworkConfig, LogType,
     OutpostConfig, RemoteNetworkConfig, ScalingTier, SupportType, UnknownWord, VpcConfig,
@@ -145,6 +148,8 @@ pub enum AnyRecord {
     PodIdentityAssociation(Box<PodIdentityAssociation>),
     /// `cluster-update/…`
     ClusterUpdate(ClusterUpdate),
+    /// `cluster-keys/…`
+    ClusterKeys(ClusterKeys),
     /// `request-token/…`
     AnsweredRequest(AnsweredRequest),
     /// `revocation/…`
@@ -234,6 +239,9 @@ impl AnyRecord {
             RecordKey::ClusterUpdate { account, .. } => {
                 Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
             }
+            RecordKey::ClusterKeys { account, .. } => {
+                Self::ClusterKeys(ClusterKeys::decode(account, below_account(key), value)?)
+            }
             RecordKey::RequestToken { account, .. } => {
                 Self::AnsweredRequest(AnsweredRequest::decode(account, below_account(key), value)?)
             }
@@ -269,6 +277,7 @@ impl AnyRecord {
             Self::AccessEntry(record) => record.encode(),
             Self::PodIdentityAssociation(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),
+            Self::ClusterKeys(record) => record.encode(),
             Self::AnsweredRequest(record) => record.encode(),
             Self::Revocation(record) => record.encode(),
         }

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use super::pod_identity::PodIdentities;
 use super::{
-    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterUpdateEntry,
-    DirectorySnapshot, Principal, behind,
+    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterKeysEntry,
+    ClusterUpdateEntry, DirectorySnapshot, Principal, behind,
 };
 use crate::records::{
-    AccessEntry, AnsweredRequest, ClusterUpdate, EntryPrincipal, PrincipalKind,
+    AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,
     REQUEST_TOKEN_LIFETIME, RecordKey,
 };
 use crate::{Key, Revision};
@@ -37,6 +37,7 @@ pub(super) struct ClusterSlot {
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
     pub(super) pod_identities: PodIdentities,
+    keys: Option<Arc<ClusterKeysEntry>>,
 }
 
 impl ClusterSlot {
@@ -45,6 +46,7 @@ impl ClusterSlot {
             && self.entries.is_empty()
             && self.updates.is_empty()
             && self.pod_identities.is_empty()
+            && self.keys.is_none()
     }
 
     fn bound_to(&self, id: &str) -> &[Arc<AccessEntryEntry>] {
@@ -61,7 +63,7 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
@@ -69,12 +71,14 @@ impl ClusterSlot {
             self.updates,
             sorted(self.update_times.keys().collect()),
             self.pod_identities.text(),
+            self.keys.as_ref().map(|keys| &keys.record),
         )
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.updates.len() + self.pod_identities.len()
+        let keys = usize::from(self.keys.is_some());
+        self.entries.len() + self.updates.len() + self.pod_identities.len() + keys
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -252,6 +256,12 @@ impl DirectorySnapshot {
         slot.updates.get(&(*created, Arc::clone(id)))
     }
 
+    /// The keys of the service account tokens of a cluster; none of one that is not there or is being deleted. O(1).
+    #[must_use]
+    pub fn cluster_keys(&self, cluster_id: &str) -> Option<&Arc<ClusterKeysEntry>> {
+        self.open_slot(cluster_id)?.keys.as_ref()
+    }
+
     pub(crate) fn answered_request(&self, key: &Key) -> Option<&Arc<AnsweredRequestEntry>> {
         self.requests.by_key.get(key)
     }
@@ -313,7 +323,19 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                let entries = entries.chain(updates);
+                let keys = slot.keys.iter().map(|keys| {
+                    let ClusterKeys {
+                        account,
+                        cluster_id,
+                        ..
+                    } = &keys.record;
+                    let key = RecordKey::ClusterKeys {
+                        account: *account,
+                        cluster_id,
+                    };
+                    (*account, key.to_key(), keys.modified)
+                });
+                let entries = entries.chain(updates).chain(keys);
                 let entries =
                     entries.filter_map(|(account, key, at)| Some((account, key.ok()?, at)));
                 entries.chain(slot.pod_identities.keys())
@@ -452,6 +474,15 @@ impl DirectorySnapshot {
                 slot.updates.remove(&(created, Arc::from(id)));
             }
         });
+    }
+
+    pub(super) fn add_cluster_keys(&mut self, entry: ClusterKeysEntry) {
+        let cluster_id = entry.record.cluster_id.clone();
+        self.change_cluster_slot(&cluster_id, |slot| slot.keys = Some(Arc::new(entry)));
+    }
+
+    pub(super) fn remove_cluster_keys(&mut self, cluster_id: &str) {
+        self.change_cluster_slot(cluster_id, |slot| slot.keys = None);
     }
 
     pub(super) fn add_answered_request(
