@@ -413,7 +413,7 @@ fn restart_of_one_of_two_replicas_under_load() {
     let stop = AtomicBool::new(false);
     let calls = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let mut replicas: Vec<_> = replicas.into_iter().map(Some).collect();
-    std::thread::scope(|scope| {
+    let held = std::thread::scope(|scope| {
         for worker in 0..4_usize {
             let (endpoints, stop, calls, urls, cas) =
                 (Arc::clone(&endpoints), &stop, &calls, &urls, &cas);
@@ -475,9 +475,10 @@ fn restart_of_one_of_two_replicas_under_load() {
             }
         });
         stop.store(true, Ordering::Relaxed);
-        drop(again);
-        drop(first);
+        // They answer until the last call has ended.
+        (first, again)
     });
+    drop(held);
     assert!(calls[1].load(Ordering::Relaxed) > 100);
 }
 
