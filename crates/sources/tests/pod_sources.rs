@@ -1,6 +1,7 @@
 //! The role map, the identities file, and the look through the pods (webhook spec, sections 3.2, 3.3 and 8.2).
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     missing_docs,
     reason = "tests fail by panicking"

@@ -1,6 +1,7 @@
 //! Service accounts: list, watch, and the one read on a miss (webhook spec, section 9).
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     missing_docs,
     reason = "tests fail by panicking"
@@ -307,6 +308,5 @@ async fn a_hundred_thousand_accounts_fit() {
     let health = accounts.health();
     assert_eq!((health.accounts, health.annotated), (100_000, 25_000));
     let grown = resident() - before;
-    println!("{grown} MiB");
     assert!(grown <= 60, "{grown} MiB");
 }
