@@ -6,6 +6,7 @@ use crate::api_server::{self, ApiServerFiles, JwtIssuer};
 use crate::files::{self, Mode};
 use crate::get_token::Process;
 use crate::http::chain as causes;
+use crate::mutating_webhook::{FailurePolicy, ReachedBy, Registration};
 use crate::pki::{self, Names, Outcome, PkiError};
 use crate::session::Io;
 use crate::webhook_kubeconfig;
@@ -44,6 +45,15 @@ pub struct InitArgs {
     /// Write everything, and a configuration file, into this directory, to be copied to the nodes
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Also write the registration of the admission webhook, which gives pods AWS credentials
+    #[arg(long)]
+    pub pod_identity_webhook: bool,
+    /// Service in front of the webhook; without it kube-apiserver is told its URL
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "pod_identity_webhook")]
+    pub service: Option<String>,
+    /// What becomes of pods that the webhook is not asked about in time [default: Ignore]
+    #[arg(long, value_name = "POLICY", requires = "pod_identity_webhook")]
+    pub failure_policy: Option<FailurePolicy>,
     /// OpenID Connect issuer whose users kube-apiserver verifies itself
     #[arg(long, value_name = "URL", requires = "oidc_client_id")]
     pub oidc_issuer: Option<String>,
@@ -102,6 +112,9 @@ pub enum InitError {
         /// What it has to be.
         reason: &'static str,
     },
+    /// Not a namespace and a name.
+    #[error("`--service` is {0:?}: it is NAMESPACE/NAME")]
+    Service(String),
     /// Certificates could not be made.
     #[error("could not load/generate a certificate")]
     Pki(#[from] PkiError),
@@ -192,7 +205,11 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
         Some(out) => out.join("aws-iam-authenticator.kubeconfig"),
         None => settings.kubeconfig.clone(),
     };
-    let names = Names::new(&settings.address, &settings.hostname)?;
+    let mut names = Names::new(&settings.address, &settings.hostname)?;
+    let service = args.service.as_deref().map(service).transpose()?;
+    if let Some((namespace, name)) = service {
+        names = names.and_service(name, namespace)?;
+    }
     let serving = pki::ensure(state_dir, &names, (process.clock)())?;
     let url = webhook_kubeconfig::server_url(&settings.hostname, settings.port);
     let text = webhook_kubeconfig::render(&url, &serving.ca_bundle_pem);
@@ -232,6 +249,28 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
         }
         kept.push((path, there(name)));
     }
+    if args.pod_identity_webhook {
+        let registration = Registration {
+            reached_by: match service {
+                None => ReachedBy::Url(webhook_kubeconfig::admission_url(
+                    &settings.hostname,
+                    settings.port,
+                )),
+                Some((namespace, name)) => ReachedBy::Service {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    port: settings.port,
+                },
+            },
+            ca_bundle_pem: serving.ca_bundle_pem.clone(),
+            failure_policy: args.failure_policy.unwrap_or_default(),
+        };
+        let path = beside(&kubeconfig, MUTATING_WEBHOOK);
+        files::write_atomically(&path, registration.render().as_bytes(), Mode::Public)
+            .map_err(written(&path))?;
+        // For `kubectl apply`, from wherever that is.
+        files.push((path.clone(), path));
+    }
     files.push((kubeconfig, settings.kubeconfig.clone()));
     files.push((authz, authz_there.clone()));
     files.extend(kept);
@@ -268,6 +307,15 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
 const AUTHORIZER: &str = "countersign-authz.kubeconfig";
 const AUTHORIZATION: &str = "authorization.yaml";
 const AUTHENTICATION: &str = "authentication.yaml";
+const MUTATING_WEBHOOK: &str = "mutating-webhook.yaml";
+
+/// Namespace and name.
+fn service(text: &str) -> Result<(&str, &str), InitError> {
+    let parts = text.split_once('/');
+    parts
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+        .ok_or_else(|| InitError::Service(text.chars().take(256).collect()))
+}
 
 /// The issuer of the flags, with the defaults of `--oidc-username-prefix` that EKS has (authentication spec, section 9.1).
 fn oidc_issuers(args: &InitArgs) -> Result<Vec<JwtIssuer>, InitError> {

@@ -26,6 +26,7 @@ mod http;
 pub mod ini;
 pub mod init;
 pub mod kubeconfig;
+pub mod mutating_webhook;
 pub mod output;
 pub mod pki;
 mod presign;

@@ -15,6 +15,12 @@ pub fn server_url(hostname: &str, port: u16) -> String {
     format!("{}/authenticate", origin(hostname, port))
 }
 
+/// The URL of the admission webhook of the default cluster.
+#[must_use]
+pub fn admission_url(hostname: &str, port: u16) -> String {
+    format!("{}/mutate", origin(hostname, port))
+}
+
 /// The URL of the authorization webhook of the default cluster.
 #[must_use]
 pub fn authorizer_url(hostname: &str, port: u16) -> String {

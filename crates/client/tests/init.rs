@@ -10,6 +10,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use common::{Output, Shell, mode, parse};
 use countersign_client::init::{self, InitArgs};
 use countersign_client::pki::{self, Names, Outcome, PkiError, Serving};
@@ -538,4 +539,56 @@ fn init_refuses_what_it_cannot_use() {
         assert!(out.stderr.contains(error), "{}", out.stderr);
     }
     assert!(!shell.path("out").exists());
+}
+
+#[test]
+fn init_writes_the_registration_of_the_admission_webhook() {
+    let cases: [(&[&str], &str, &str, Option<&str>); 3] = [
+        (
+            &[],
+            "url: \"https://localhost:21362/mutate\"",
+            "failurePolicy: Ignore",
+            None,
+        ),
+        (
+            &["--service", "iam/countersign"],
+            "service: {namespace: \"iam\", name: \"countersign\", port: 21362, path: /mutate}",
+            "values: [\"iam\"]",
+            Some("countersign.iam.svc"),
+        ),
+        (
+            &["--failure-policy", "Fail", "--hostname", "10.0.0.9"],
+            "url: \"https://10.0.0.9:21362/mutate\"",
+            "failurePolicy: Fail",
+            None,
+        ),
+    ];
+    for (flags, reached_by, besides, name) in cases {
+        let shell = Shell::new();
+        let out_dir = shell.path("out");
+        let mut line = vec!["-i", "demo", "--out", out_dir.to_str().unwrap()];
+        line.push("--pod-identity-webhook");
+        line.extend(flags);
+        let out = run(&shell, &line);
+        assert_eq!(out.code, 0, "{out:?}");
+        assert!(out.stderr.contains("mutating-webhook.yaml"), "{out:?}");
+        let read = |file: &str| std::fs::read_to_string(out_dir.join(file)).unwrap();
+        let registration = read("mutating-webhook.yaml");
+        assert!(registration.contains(reached_by), "{registration}");
+        assert!(registration.contains(besides), "{registration}");
+        let bundle = base64::engine::general_purpose::STANDARD.encode(read("ca.pem"));
+        assert!(registration.contains(&bundle));
+        let der = CertificateDer::from_pem_slice(read("cert.pem").as_bytes()).unwrap();
+        let text = String::from_utf8_lossy(&der).into_owned();
+        let service = name.unwrap_or("countersign.iam.svc");
+        assert_eq!(text.contains(service), name.is_some(), "{flags:?}");
+    }
+    for bad in ["countersign", "/x", "iam/", "iam/a b"] {
+        let shell = Shell::new();
+        let out_dir = shell.path("out");
+        let line = ["-i", "demo", "--out", out_dir.to_str().unwrap()];
+        let flags = ["--pod-identity-webhook", "--service", bad];
+        let out = run(&shell, &[&line[..], &flags].concat());
+        assert_eq!(out.code, 1, "{bad}: {out:?}");
+    }
 }

@@ -43,7 +43,7 @@ pub use decision::{
     AssociationFact, Credentials, Decision, Mode, Outcome, Patch, Refusal, RoleSource, Setting,
     Unmodified, VolumeOutcome, WindowsSign,
 };
-pub use flags::{Flags, FlagsError, Serving, Source, TlsVersion};
+pub use flags::{Flags, FlagsError, Serving, Source, TlsVersion, parse_duration};
 pub use note::{FsGroupIgnored, MAX_NOTES, MAX_WARNING_CHARS, NoAgent, Note, Notes, Origin};
 pub use options::{ExtraEnv, FailureMode, NodeSelector, Options, OptionsError, PatchStyle};
 pub use review::{AccountKey, MAX_REVIEW_BYTES, Review, ReviewError, ReviewVersion, is_json};

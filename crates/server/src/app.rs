@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_store::Directory;
 use http::{Request, StatusCode};
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_policies::AccessPolicies;
 use crate::audit::{Audit, reopen_on_hangup};
 use crate::aws::AwsApi;
-use crate::listen::tls::{ClientAuth, ServingCertificate, TlsError, server_config};
+use crate::listen::tls::{ClientAuth, ServingCertificate, TlsError, TlsOptions, server_config};
 use crate::listen::{Answer, Handler, Limits, ListenerCounters, Peer, serve};
 use crate::metrics::Metrics;
 use crate::usage::{Usage, keep_usage};
@@ -44,6 +44,8 @@ pub struct WebhookListener {
     pub certificate: CertificateFiles,
     /// Which clients may connect; all when absent.
     pub clients: Option<ClientAuth>,
+    /// What of TLS it speaks.
+    pub tls: TlsOptions,
     /// What it answers.
     pub webhook: Webhook,
 }
@@ -104,14 +106,26 @@ impl App {
             listener,
             certificate,
             clients,
+            tls: tls_options,
             webhook,
         } = self.webhook;
         let serving = Arc::new(ServingCertificate::load(
             &certificate.cert,
             &certificate.key,
         )?);
-        let tls = server_config(Arc::clone(&serving), clients.as_ref())?;
-        tasks.spawn(follow_certificate(serving, certificate, stop.clone()));
+        let tls = server_config(Arc::clone(&serving), clients.as_ref(), &tls_options)?;
+        let mutate = Arc::clone(self.metrics.mutate());
+        mutate.certificate(serving.ends_at(), None);
+        let mut since = Instant::now();
+        tasks.spawn(follow_certificate(
+            serving,
+            certificate,
+            move |serving| {
+                mutate.certificate(serving.ends_at(), Some(since.elapsed()));
+                since = Instant::now();
+            },
+            stop.clone(),
+        ));
         tasks.spawn(self.policies.follow(stop.clone()));
         let counters = Arc::new(ListenerCounters::default());
         tasks.spawn(serve(
@@ -138,8 +152,8 @@ impl App {
                 None => None,
                 Some(files) => {
                     let serving = Arc::new(ServingCertificate::load(&files.cert, &files.key)?);
-                    let config = server_config(Arc::clone(&serving), None)?;
-                    tasks.spawn(follow_certificate(serving, files, stop.clone()));
+                    let config = server_config(Arc::clone(&serving), None, &TlsOptions::default())?;
+                    tasks.spawn(follow_certificate(serving, files, |_| {}, stop.clone()));
                     Some(config)
                 }
             };
@@ -264,6 +278,7 @@ impl Handler for AlwaysOk {
 async fn follow_certificate(
     serving: Arc<ServingCertificate>,
     files: CertificateFiles,
+    mut replaced: impl FnMut(&ServingCertificate) + Send,
     mut stop: watch::Receiver<bool>,
 ) {
     let read = |files: &CertificateFiles| {
@@ -287,6 +302,7 @@ async fn follow_certificate(
         match serving.reload(&files.cert, &files.key) {
             Ok(()) => {
                 tracing::info!(file = %files.cert.display(), "serving certificate reloaded");
+                replaced(&serving);
                 seen = Some(cert);
             }
             // Certificate and key are two files; between their writes they do not match.

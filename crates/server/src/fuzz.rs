@@ -22,7 +22,12 @@ pub fn token_review(data: &[u8]) {
 /// A configuration file.
 pub fn configuration(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = config::parse(text.to_owned(), Path::new("fuzz.yaml"));
+        let Ok(loaded) = config::parse(text.to_owned(), Path::new("fuzz.yaml")) else {
+            return;
+        };
+        if let Some(section) = &loaded.config.countersign.pod_identity_webhook {
+            let _ = section.read(None, Some("eu-west-1"));
+        }
     }
 }
 

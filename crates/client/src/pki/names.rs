@@ -43,6 +43,30 @@ impl Names {
     }
 }
 
+impl Names {
+    /// Also the names of a Service, as the reference webhook has them: `NAME`, `NAME.NS`, `NAME.NS.svc`, `NAME.NS.svc.cluster.local`.
+    ///
+    /// # Errors
+    /// When they could not be in a certificate.
+    pub fn and_service(mut self, name: &str, namespace: &str) -> Result<Self, PkiError> {
+        for host in [
+            name.to_owned(),
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.cluster.local"),
+        ] {
+            if !is_dns_name(&host) {
+                return Err(PkiError::Hostname(host.chars().take(256).collect()));
+            }
+            let host = Host::Dns(host);
+            if !self.hosts.contains(&host) {
+                self.hosts.push(host);
+            }
+        }
+        Ok(self)
+    }
+}
+
 fn is_dns_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {

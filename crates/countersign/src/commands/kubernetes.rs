@@ -39,7 +39,7 @@ pub(super) async fn start(
 }
 
 /// Who reports events: the pod's or the host's name.
-fn instance() -> String {
+pub(super) fn instance() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = std::env::var("HOSTNAME")
         .ok()

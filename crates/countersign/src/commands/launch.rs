@@ -31,6 +31,7 @@ use countersign_server::webhook::authenticate::{
 use countersign_server::webhook::authorize::{Authorizer, AuthorizerOptions};
 use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::entries::{PrincipalBinding, Registered};
+use countersign_server::webhook::mutate::Admission;
 use countersign_server::webhook::{Clusters, Readiness, RegisteredClusters, Webhook};
 use countersign_sources::Mappings;
 use countersign_sources::kubernetes::KubernetesAccess;
@@ -40,6 +41,7 @@ use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use tokio::net::TcpListener;
 
+use super::pod_webhook;
 use super::projection::Projecting;
 use crate::report::Failure;
 
@@ -52,6 +54,8 @@ pub(super) struct ClusterSetup {
     pub(super) registered: Option<Registered>,
     /// What writes its access policies as RBAC objects, or takes them away.
     pub(super) projecting: Option<Projecting>,
+    /// What is known of its pods.
+    pub(super) pods: pod_webhook::Prepared,
     /// How its ClusterRoles can be read, if they can.
     pub(super) roles: Option<KubernetesAccess>,
     /// Its API server, to be asked about its tokens.
@@ -133,6 +137,14 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.aws.is_some(),
     )?;
     let mut clusters = launch.clusters;
+    let pod_settings = pod_webhook::settings(own)?;
+    let pods = clusters
+        .iter_mut()
+        .map(|cluster| {
+            let pods = std::mem::take(&mut cluster.pods);
+            (cluster.name.clone(), pods, cluster.registered.clone())
+        })
+        .collect();
     let names_entry: Vec<bool> = clusters
         .iter()
         .map(|cluster| {
@@ -163,6 +175,12 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         }
     }
     let mut metrics = launch.metrics;
+    let admission = pod_webhook::start(
+        pod_settings.as_ref(),
+        pods,
+        launch.directory.as_ref(),
+        &mut metrics,
+    )?;
     metrics.register_projections(projected.clone());
     if let Some(counters) = audit.counters() {
         metrics.register_audit(counters);
@@ -264,6 +282,9 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         projected,
         aggregated.clone(),
         audit.clone(),
+        admission
+            .clone()
+            .map(|admission| (admission, Arc::clone(&metrics))),
     );
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
@@ -279,7 +300,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         Arc::clone(&readiness),
         launch.upstream,
         Arc::new(authorizer),
-    );
+    )
+    .with_admission(admission);
 
     let region = launch
         .region
@@ -334,6 +356,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                 ca_file: ca_file.clone(),
                 allowed_names: own.webhook_client_names.clone(),
             }),
+            tls: pod_webhook::tls(pod_settings.as_ref()),
             webhook,
         },
         aws,
@@ -484,6 +507,7 @@ fn readiness(
     projected: Vec<ProjectedCluster>,
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
+    admission: Option<(Arc<Admission>, Arc<Metrics>)>,
 ) -> Readiness {
     Arc::new(move || {
         let mut report = Report::default();
@@ -534,6 +558,22 @@ fn readiness(
             report.add("sts", State::Ok, detail);
         }
         audit.report(&mut report);
+        if let Some((admission, metrics)) = &admission {
+            let mut clusters: Vec<_> = admission.clusters().collect();
+            clusters.sort_by(|a, b| a.name.cmp(&b.name));
+            for cluster in clusters {
+                cluster.report(&mut report);
+            }
+            let ends = metrics.mutate().certificate_ends_at();
+            let left = ends.map(|ends| ends.saturating_sub(jiff::Timestamp::now().as_second()));
+            if left.is_some_and(|left| left <= 60) {
+                report.add(
+                    "certificate",
+                    State::Failed,
+                    "the serving certificate of the webhooks ends within a minute, or has ended",
+                );
+            }
+        }
         report
     })
 }

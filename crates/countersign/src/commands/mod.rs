@@ -13,6 +13,7 @@ mod launch;
 mod local;
 pub(crate) mod managed_policies;
 mod mappings;
+mod pod_webhook;
 pub(crate) mod pods;
 pub(crate) mod policy;
 mod projection;

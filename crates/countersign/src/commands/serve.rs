@@ -22,7 +22,7 @@ use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, issuers, registration, settings, upstream};
+use super::{bootstrap, issuers, pod_webhook, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -253,7 +253,12 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
     };
     let nodes = upstream::nodes(config, partition).await?;
 
-    let certificate = settings::ensure_certificate(&state_dir, &address, &hostname)?;
+    let names = settings::CertificateNames {
+        address: address.clone(),
+        hostname: hostname.clone(),
+        service: pod_webhook::settings(own)?.and_then(|settings| settings.service()),
+    };
+    let certificate = settings::ensure_certificate(&state_dir, &names)?;
     let port = webhook.local_addr()?.port();
     let kubeconfig = server
         .generate_kubeconfig
@@ -309,7 +314,7 @@ async fn serve(args: ServeArgs, loaded: Loaded) -> Result<Exit, Failure> {
         clusters,
         metrics,
     })?;
-    settings::keep_certificate(&state_dir, &address, &hostname, &certificate);
+    settings::keep_certificate(&state_dir, names, &certificate);
     tokio::spawn(upstream::flush_on_hangup(sts));
     if let Some(path) = &args.ready_file {
         let host = if address
@@ -348,6 +353,8 @@ async fn start_mappings(
     keeps_records: bool,
 ) -> Result<Vec<ClusterSetup>, Failure> {
     let config = &loaded.config;
+    let pods = pod_webhook::settings(&config.countersign)?;
+    let ca_file = state_dir.join("webhook-ca.pem");
     let authority = if embedded {
         Authority::Embedded
     } else {
@@ -390,11 +397,19 @@ async fn start_mappings(
         Some(_) => issuers::api(&name, sources.kubeconfig, sources.master, true).await,
         None => None,
     };
+    let setting = pod_webhook::Setting {
+        name: &name,
+        kubeconfig: sources.kubeconfig,
+        master: sources.master,
+        is_default: true,
+        ca_file: &ca_file,
+    };
     let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
         roles,
         token_api,
+        pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -435,8 +450,16 @@ async fn start_mappings(
         .await?;
         let kubeconfig = cluster.kubeconfig.as_deref().filter(|_| registered);
         let token_api = issuers::api(name, kubeconfig, None, false).await;
+        let setting = pod_webhook::Setting {
+            name,
+            kubeconfig: sources.kubeconfig,
+            master: None,
+            is_default: false,
+            ca_file: &ca_file,
+        };
         all.push(ClusterSetup {
             projecting,
+            pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
             roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             token_api,
             name: name.clone(),

@@ -102,13 +102,26 @@ pub(super) struct Certificate {
     check_again_at: Option<Timestamp>,
 }
 
+/// What the webhook's certificate is for.
+#[derive(Debug, Clone)]
+pub(super) struct CertificateNames {
+    pub(super) address: String,
+    pub(super) hostname: String,
+    /// Name and namespace of a Service.
+    pub(super) service: Option<(String, String)>,
+}
+
 /// Loads, makes or renews the webhook's certificate in `state_dir`.
 pub(super) fn ensure_certificate(
     state_dir: &Path,
-    address: &str,
-    hostname: &str,
+    names: &CertificateNames,
 ) -> Result<Certificate, Failure> {
-    let names = Names::new(address, hostname).map_err(Failure::usage)?;
+    let made_for = Names::new(&names.address, &names.hostname);
+    let made_for = match &names.service {
+        None => made_for,
+        Some((name, namespace)) => made_for.and_then(|names| names.and_service(name, namespace)),
+    };
+    let names = made_for.map_err(Failure::usage)?;
     let serving = pki::ensure(state_dir, &names, Timestamp::now()).map_err(Failure::usage)?;
     let ca_file = state_dir.join("webhook-ca.pem");
     write_if_changed(&ca_file, serving.ca_bundle_pem.as_bytes(), 0o644)?;
@@ -126,15 +139,10 @@ pub(super) fn ensure_certificate(
 /// Renews the certificate when it is due, for as long as the process runs.
 pub(super) fn keep_certificate(
     state_dir: &Path,
-    address: &str,
-    hostname: &str,
+    names: CertificateNames,
     certificate: &Certificate,
 ) {
-    let (state_dir, address, hostname) = (
-        state_dir.to_owned(),
-        address.to_owned(),
-        hostname.to_owned(),
-    );
+    let state_dir = state_dir.to_owned();
     let mut due = certificate.check_again_at;
     tokio::spawn(async move {
         while let Some(at) = due {
@@ -147,7 +155,7 @@ pub(super) fn keep_certificate(
             if Timestamp::now() < at {
                 continue;
             }
-            match ensure_certificate(&state_dir, &address, &hostname) {
+            match ensure_certificate(&state_dir, &names) {
                 Ok(renewed) => due = renewed.check_again_at,
                 Err(failure) => {
                     tracing::error!(

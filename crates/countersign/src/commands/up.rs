@@ -9,7 +9,7 @@ use countersign_arn::{AccountId, Partition};
 use countersign_client::api_server::{self, ApiServerFiles};
 use countersign_client::webhook_kubeconfig;
 use countersign_mapping::Authority;
-use countersign_server::config::TlsFiles;
+use countersign_server::config::{PodWebhookSettings, TlsFiles};
 use countersign_server::listen::bind;
 use countersign_server::metrics::Metrics;
 use countersign_server::webhook::denial::DenyMode;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{bootstrap, issuers, settings, storage, upstream};
+use super::{bootstrap, issuers, pod_webhook, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -190,7 +190,13 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
     let endpoint_url = format!("{scheme}://{}", aws.local_addr()?);
     let webhook_url = format!("https://{webhook_address}");
     let address = webhook_address.ip().to_string();
-    let certificate = settings::ensure_certificate(&data_dir, &address, "localhost")?;
+    let pod_settings = pod_webhook::settings(own)?;
+    let names = settings::CertificateNames {
+        address: address.clone(),
+        hostname: "localhost".to_owned(),
+        service: pod_settings.as_ref().and_then(PodWebhookSettings::service),
+    };
+    let certificate = settings::ensure_certificate(&data_dir, &names)?;
     let files = write_api_server_files(
         &data_dir,
         &address,
@@ -244,6 +250,14 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         false,
     )
     .await;
+    let pods = pod_webhook::Setting {
+        name: &args.cluster,
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        is_default: true,
+        ca_file: &certificate.ca_file,
+    };
+    let pods = pod_webhook::prepare(pod_settings.as_ref(), pods).await?;
     let nodes = upstream::nodes(&loaded.config, Partition::Aws).await?;
     let mut metrics = Metrics::new();
     metrics.register_sources(vec![(args.cluster.clone(), Arc::clone(&mappings))]);
@@ -275,6 +289,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
+            pods,
             roles: projection::cluster_roles(
                 server.kubeconfig.as_deref(),
                 server.master.as_deref(),
@@ -284,7 +299,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         }],
         metrics,
     })?;
-    settings::keep_certificate(&data_dir, &address, "localhost", &certificate);
+    settings::keep_certificate(&data_dir, names, &certificate);
 
     if let Some(path) = &args.ready_file {
         let ready = Ready {

@@ -26,8 +26,12 @@ mod harness;
 mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
-mod irsa;
 mod identity_providers;
+mod irsa;
+mod mutate;
+mod mutate_api;
+mod mutate_cluster;
+mod mutate_lab;
 mod people;
 mod pods;
 mod policy;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads `1m30s`, `100ms`, `1.5h` or `0`. Negative durations mean nothing for any flag.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

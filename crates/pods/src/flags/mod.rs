@@ -14,7 +14,7 @@ use crate::account::parse_bool;
 use crate::options::{FailureMode, NodeSelector, Options, OptionsError, PatchStyle};
 use crate::role::{Composition, partition_of_region};
 use crate::text::value;
-use duration::parse_duration;
+pub use duration::parse_duration;
 
 /// A command line that was understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -283,6 +283,11 @@ struct Pending {
 }
 
 impl Flags {
+    /// The names of all flags but those of the log library, without `--`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SWITCHES.iter().chain(VALUES).copied()
+    }
+
     /// Reads arguments, without the program's name, as the reference's flag library does: `--name=value` or
     /// `--name value`; a switch takes its value only with `=`. Of a flag given twice the last one counts, except those
     /// that collect. The result is usable: its options were validated.

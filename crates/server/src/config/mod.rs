@@ -14,6 +14,7 @@
 
 mod fold;
 mod own;
+mod pods;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use own::{
     ClusterIssuerConfig, IdentityMode, IssuerConfig, MappingOptions, OwnConfig, PerCluster,
     PodIdentityConfig, PrivilegedGroup, TlsFiles, UpstreamOptions, WebIdentityConfig,
 };
+pub use pods::{PodSettingsError, PodWebhookConfig, PodWebhookSettings};
 pub use store::{EtcdTable, StoreOption};
 
 /// Largest configuration file read.

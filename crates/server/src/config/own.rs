@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::pods::PodWebhookConfig;
 use super::store::StoreOption;
 use crate::audit::AuditOptions;
 use crate::{EksAuthLimits, StsLimits};
@@ -126,6 +127,12 @@ pub struct OwnConfig {
     pub pod_identity: PodIdentityConfig,
     /// The issuers of clusters' service account tokens.
     pub issuer: ClusterIssuerConfig,
+    /// The admission webhook; when it is there, service accounts of the clusters are read.
+    #[serde(
+        rename = "podidentitywebhook",
+        deserialize_with = "super::pods::section"
+    )]
+    pub pod_identity_webhook: Option<PodWebhookConfig>,
     /// Users, roles and providers made once at start, embedded mode only.
     pub bootstrap: Bootstrap,
 }

@@ -69,6 +69,19 @@ impl ServingCertificate {
         Ok(())
     }
 
+    /// When the leaf certificate in force ends, seconds since the epoch; 0 for one that cannot be read.
+    #[must_use]
+    pub fn ends_at(&self) -> i64 {
+        let leaf = self.leaf();
+        let parsed = leaf
+            .as_ref()
+            .map(|leaf| x509_parser::parse_x509_certificate(leaf));
+        match parsed {
+            Some(Ok((_, parsed))) => parsed.validity().not_after.timestamp(),
+            Some(Err(_)) | None => 0,
+        }
+    }
+
     /// The leaf certificate in force, DER.
     #[must_use]
     pub fn leaf(&self) -> Option<CertificateDer<'static>> {
@@ -97,6 +110,42 @@ pub struct ClientAuth {
     pub allowed_names: Vec<String>,
 }
 
+/// What of TLS is spoken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Whether TLS 1.2 is refused.
+    pub only_1_3: bool,
+    /// Suites of TLS 1.2 by their IANA names; empty means all. As in Go, those of TLS 1.3 are not chosen from.
+    pub cipher_suites: Vec<&'static str>,
+}
+
+impl TlsOptions {
+    fn suites(&self) -> Vec<rustls::SupportedCipherSuite> {
+        let all = aws_lc_rs::default_provider().cipher_suites;
+        if self.cipher_suites.is_empty() {
+            return all;
+        }
+        let is_chosen = |suite: &rustls::SupportedCipherSuite| {
+            let name = suite.suite().as_str().unwrap_or_default();
+            suite.tls13().is_some() || self.cipher_suites.contains(&name)
+        };
+        all.into_iter().filter(is_chosen).collect()
+    }
+
+    /// Whether a suite of that name can be spoken at all.
+    #[must_use]
+    pub fn knows(name: &str) -> bool {
+        let all = aws_lc_rs::default_provider().cipher_suites;
+        let name_13 = name
+            .strip_prefix("TLS_")
+            .map(|rest| format!("TLS13_{rest}"));
+        all.iter().any(|suite| {
+            let known = suite.suite().as_str();
+            known == Some(name) || known == name_13.as_deref()
+        })
+    }
+}
+
 /// The server side of TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`.
 ///
 /// # Errors
@@ -104,10 +153,21 @@ pub struct ClientAuth {
 pub fn server_config(
     certificate: Arc<ServingCertificate>,
     clients: Option<&ClientAuth>,
+    options: &TlsOptions,
 ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = options.suites();
+    let provider = Arc::new(provider);
+    let has_1_2 = provider
+        .cipher_suites
+        .iter()
+        .any(|suite| suite.tls13().is_none());
+    let versions: &[_] = match options.only_1_3 || !has_1_2 {
+        true => &[&rustls::version::TLS13],
+        false => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    };
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|source| TlsError::Pair {
             path: PathBuf::new(),
             source,
@@ -248,4 +308,38 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
         return Err(refuse("it holds no certificate".into()));
     }
     Ok(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_chosen_by_their_names() {
+        let names = |options: &TlsOptions| -> Vec<String> {
+            let suites = options.suites();
+            let suites = suites.iter().filter(|suite| suite.tls13().is_none());
+            suites
+                .map(|suite| suite.suite().as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert!(names(&TlsOptions::default()).len() > 3);
+        let chosen = TlsOptions {
+            only_1_3: false,
+            cipher_suites: vec![
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+                "TLS_RSA_WITH_RC4_128_SHA",
+            ],
+        };
+        assert_eq!(names(&chosen), ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]);
+        assert!(TlsOptions::knows("TLS_AES_128_GCM_SHA256"));
+        assert!(!TlsOptions::knows("TLS_RSA_WITH_RC4_128_SHA"));
+        let none = TlsOptions {
+            only_1_3: false,
+            cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA"],
+        };
+        assert!(names(&none).is_empty());
+        // Those of TLS 1.3 are always spoken.
+        assert!(none.suites().len() >= 3);
+    }
 }

@@ -5,6 +5,7 @@
 mod access;
 mod collect;
 mod issuer;
+mod mutate;
 mod projection;
 mod store;
 
@@ -22,11 +23,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use mutate::{MutateMetrics, Mutated};
+
 use crate::access_policies::AccessPolicies;
 use crate::issuer::ClusterIssuers;
 use crate::projection::ProjectedCluster;
 use crate::store_health::StoreHealth;
 use crate::web_identity::WebIdentity;
+use crate::webhook::mutate::ClusterMutator;
 
 /// Buckets of the reference's latency histogram, seconds (the Go client's defaults).
 const LATENCY_BUCKETS: [f64; 11] = [
@@ -191,6 +195,7 @@ pub struct Metrics {
     eks_auth_upstream: Family<ResultLabel, Histogram>,
     web_identity: [Counter; 9],
     web_identity_seconds: Histogram,
+    mutate: Arc<MutateMetrics>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -307,8 +312,10 @@ impl Metrics {
             "Time that calls of AssumeRoleWithWebIdentity took, asking issuers and API servers included",
             web_identity_seconds.clone(),
         );
+        let mutate = Arc::new(MutateMetrics::new(&mut registry));
         Self {
             registry,
+            mutate,
             latency,
             authorize,
             denials,
@@ -369,6 +376,18 @@ impl Metrics {
         if let Some(histogram) = self.authorize.get(result as usize) {
             histogram.observe(took.as_secs_f64());
         }
+    }
+
+    /// What the admission webhook counts.
+    #[must_use]
+    pub fn mutate(&self) -> &Arc<MutateMetrics> {
+        &self.mutate
+    }
+
+    /// Adds the numbers of what the admission webhook knows of its clusters.
+    pub fn register_mutators(&mut self, clusters: Vec<Arc<ClusterMutator>>) {
+        self.registry
+            .register_collector(Box::new(mutate::MutateSources(clusters)));
     }
 
     /// Adds the numbers of the store.

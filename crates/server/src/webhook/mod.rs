@@ -1,6 +1,7 @@
-//! The webhooks of kube-apiserver: who is calling (TokenReview), and what access policies allow (SubjectAccessReview).
+//! The webhooks of kube-apiserver: who is calling (TokenReview), what access policies allow (SubjectAccessReview), and which
+//! credentials a pod gets (AdmissionReview).
 //!
-//! `/authenticate` and `/authorize` ask the default cluster, `/clusters/NAME/…` the one of this name or id: a configured one, or
+//! `/authenticate`, `/authorize` and `/mutate` ask the default cluster, `/clusters/NAME/…` the one of this name or id: a configured one, or
 //! one of the EKS API, which needs no restart. The listener also serves `/metrics`, `/healthz`, `/livez` and `/readyz`.
 
 pub mod authenticate;
@@ -9,6 +10,7 @@ mod clusters;
 pub mod denial;
 pub mod entries;
 pub mod event;
+pub mod mutate;
 mod people;
 mod rules;
 pub mod wire;
@@ -53,6 +55,7 @@ pub struct Webhook {
     readiness: Readiness,
     upstream: Option<StsVerifier>,
     authorizer: Arc<Authorizer>,
+    admission: Option<Arc<mutate::Admission>>,
 }
 
 impl Webhook {
@@ -74,7 +77,15 @@ impl Webhook {
             readiness,
             upstream,
             authorizer,
+            admission: None,
         }
+    }
+
+    /// Also answers AdmissionReviews.
+    #[must_use]
+    pub fn with_admission(mut self, admission: Option<Arc<mutate::Admission>>) -> Self {
+        self.admission = admission;
+        self
     }
 
     /// `POST /admin/flush`, with `access-key` or `principal` to drop single identities: forgets what STS answered, so that the
@@ -263,6 +274,7 @@ impl Asked {
 enum Question {
     WhoCalls,
     MayThey,
+    WhichCredentials,
 }
 
 impl Question {
@@ -278,6 +290,7 @@ impl Question {
         match question {
             "authenticate" => Some((cluster, Self::WhoCalls)),
             "authorize" => Some((cluster, Self::MayThey)),
+            "mutate" => Some((cluster, Self::WhichCredentials)),
             _ => None,
         }
     }
@@ -287,6 +300,15 @@ impl Handler for Webhook {
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         if let Some((cluster, question)) = Question::of(path) {
+            if question == Question::WhichCredentials {
+                let Some(admission) = &self.admission else {
+                    return plain(StatusCode::NOT_FOUND, "pods are not mutated here");
+                };
+                let cluster = cluster.map(str::to_owned);
+                return admission
+                    .answer(cluster.as_deref(), peer, request, &self.events)
+                    .await;
+            }
             let clusters = self.clusters.load_full();
             let found = match cluster {
                 None => clusters.default_cluster().ok_or(ClusterNameError::Unknown),
@@ -299,7 +321,7 @@ impl Handler for Webhook {
                 (Question::WhoCalls, Err(error)) => {
                     plain(StatusCode::NOT_FOUND, &format!("no such cluster: {error}"))
                 }
-                (Question::MayThey, found) => {
+                (Question::MayThey | Question::WhichCredentials, found) => {
                     let asked = Asked::new(cluster.unwrap_or_default(), found);
                     self.authorize(asked, peer, request).await
                 }

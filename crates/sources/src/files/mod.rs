@@ -5,11 +5,13 @@
 //! calls it for ever.
 
 mod dynamic;
+mod identities;
 mod mode;
 mod mounted;
 mod watched;
 
 pub use dynamic::DynamicFile;
+pub use identities::{Identities, IdentitiesFile};
 pub use mode::BackendModeFile;
 pub use mounted::MountedFile;
 pub use watched::{FileProblem, Polled, WatchedFile};

@@ -66,7 +66,7 @@ impl WatchError {
         }
     }
 
-    fn is_too_old(&self) -> bool {
+    pub(crate) fn is_too_old(&self) -> bool {
         match self {
             Self::Kube(Error::Api(status)) => status.code == 410,
             Self::Status { code, .. } => *code == 410,

@@ -1,12 +1,19 @@
 //! Mapping rules in the Kubernetes API: the `aws-auth` ConfigMap and `IAMIdentityMapping` objects.
 //!
+//! Service accounts, the role map and pods for the admission webhook.
+//!
 //! Needed permissions: `list` and `watch` on `configmaps` in `kube-system` (and `get` on `aws-auth`), `get`, `list` and `watch` on
 //! `iamidentitymappings`, `patch` on `iamidentitymappings/status`, `create` on `events` in the group `events.k8s.io`.
 
 mod aws_auth;
+mod ca_bundle;
 mod crd;
 pub(crate) mod list_watch;
+mod pods;
 mod projection;
+mod raw;
+mod role_map;
+mod service_accounts;
 pub(crate) mod status;
 mod tokens;
 mod workloads;
@@ -18,9 +25,15 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
+pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};
+pub use pods::{Eviction, PodOwner, PodSweep, SweptPod};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
+};
+pub use role_map::{RoleMapOptions, RoleMapState, RoleMapWatch};
+pub use service_accounts::{
+    AccountLookup, AccountReads, AccountsHealth, ServiceAccountOptions, ServiceAccounts,
 };
 pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
 pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};

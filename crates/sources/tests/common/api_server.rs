@@ -39,6 +39,7 @@ impl ApiServer {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let sender = sender.clone();
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let sender = sender.clone();

@@ -1,0 +1,41 @@
+//! Where associations are looked up.
+
+use std::fmt;
+
+use countersign_store::Directory;
+
+use crate::webhook::entries::Registered;
+
+/// An association that was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundAssociation {
+    /// Its id; identities of a file have none.
+    pub id: Option<Box<str>>,
+}
+
+/// Associations of one cluster. Looking one up waits for nothing.
+pub trait AssociationSource: fmt::Debug + Send + Sync {
+    /// The association of a service account.
+    fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation>;
+}
+
+/// The associations of our own EKS API, from the directory's snapshot of the moment.
+#[derive(Debug, Clone)]
+pub struct StoredAssociations {
+    /// Where they are.
+    pub directory: Directory,
+    /// The cluster.
+    pub cluster: Registered,
+}
+
+impl AssociationSource for StoredAssociations {
+    fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation> {
+        let snapshot = self.directory.feed().load();
+        let cluster = self.cluster.find(&snapshot)?;
+        let entry =
+            snapshot.pod_identity_association(&cluster.record.id, namespace, service_account)?;
+        Some(FoundAssociation {
+            id: Some(entry.record.id.clone()),
+        })
+    }
+}
