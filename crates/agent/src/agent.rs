@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::associations;
 use crate::cache::{Cache, CacheParts, PodUse};
 use crate::config::AgentConfig;
+use crate::guard;
 use crate::handler::{Endpoint, EndpointParts};
 use crate::health::{Health, Probes, State, reach};
 use crate::holder::holder;
@@ -101,6 +102,7 @@ impl Agent {
         if let Some(network) = &config.link {
             set_up_links(&**network, &config.listen, &health).await?;
         }
+        let (pods, clock) = (config.pods.clone(), Arc::clone(&config.clock));
         let cache = Cache::new(CacheParts {
             auth: config.auth,
             rate: config.calls,
@@ -166,6 +168,17 @@ impl Agent {
                 metrics,
                 stop.clone(),
             ));
+        }
+        if let Some(guard) = config.guard {
+            let shared = guard::Shared {
+                cache: Arc::clone(&cache),
+                pods: pods.clone(),
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                clock,
+                stop: stop.clone(),
+            };
+            guard::start(guard, shared, &tasks);
         }
         tasks.spawn(Arc::clone(&cache).maintain(stop.clone()));
         tasks.spawn(reach(Arc::clone(&cache), stop.clone()));
@@ -343,7 +356,7 @@ fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {

@@ -13,6 +13,7 @@ use crate::cache::CacheSettings;
 use crate::chance::{Chance, SystemChance};
 use crate::events::{DecisionLog, NoEvents};
 use crate::gate::CallRate;
+use crate::guard::GuardConfig;
 use crate::handler::RequestLimits;
 use crate::link::{IPV4, IPV6, Network};
 use crate::listen::ListenLimits;
@@ -28,7 +29,7 @@ use crate::token::ClusterKeys;
 /// - `metrics`: none; the caller knows the node's address, and all addresses are not the default.
 /// - `link`: none; with one, link, addresses and routes are made at the start and looked after every 60 s.
 /// - `bind_source`: warn.
-/// - `pods`, `keys`, `associations`: none.
+/// - `pods`, `keys`, `associations`, `guard`: none.
 pub struct AgentConfig {
     /// The auth service.
     pub auth: Arc<dyn AuthService>,
@@ -63,6 +64,8 @@ pub struct AgentConfig {
     pub requests: RequestLimits,
     /// Connections of pods.
     pub connections: ListenLimits,
+    /// The metadata guard.
+    pub guard: Option<GuardConfig>,
     /// Where decisions are recorded.
     pub events: Arc<dyn DecisionLog>,
     /// The wall clock.
@@ -92,6 +95,7 @@ impl AgentConfig {
             calls: CallRate::default(),
             requests: RequestLimits::default(),
             connections: ListenLimits::default(),
+            guard: None,
             events: Arc::new(NoEvents),
             clock: Arc::new(SystemClock),
             chance: Arc::new(SystemChance),

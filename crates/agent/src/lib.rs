@@ -24,6 +24,7 @@ mod chance;
 mod config;
 mod events;
 mod gate;
+pub mod guard;
 mod handler;
 mod health;
 mod holder;

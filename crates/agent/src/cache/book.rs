@@ -69,6 +69,7 @@ struct Entry {
     identity: Arc<PodIdentity>,
     audience: Box<str>,
     association_id: Box<str>,
+    session_arn: Arc<str>,
     body: Bytes,
     expires_at: Timestamp,
     /// The newest token that was accepted, to renew with.
@@ -127,6 +128,18 @@ pub(crate) struct Fresh {
     pub(crate) body: Bytes,
     pub(crate) audience: Box<str>,
     pub(crate) association_id: Box<str>,
+    pub(crate) session_arn: Arc<str>,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// The credentials of a pod, and what the metadata guard tells about them.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// The body of the credentials endpoint.
+    pub(crate) body: Bytes,
+    pub(crate) session_arn: Arc<str>,
+    pub(crate) association_id: Box<str>,
+    pub(crate) fetched_at: Timestamp,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -193,6 +206,19 @@ impl Book {
             entry.next = Next::Renewal(now.instant);
         }
         Some(entry.body.clone())
+    }
+
+    /// The same with what the metadata guard tells about them.
+    pub(crate) fn held(&mut self, key: PodKey, now: Now) -> Option<Held> {
+        let body = self.read(key, now)?;
+        let entry = self.entries.get(&key)?;
+        Some(Held {
+            body,
+            session_arn: Arc::clone(&entry.session_arn),
+            association_id: entry.association_id.clone(),
+            fetched_at: entry.fetched_at,
+            expires_at: entry.expires_at,
+        })
     }
 
     /// The same for a token that was not seen before and whose signature was verified: kubelet gave the pod a new one.
@@ -339,6 +365,7 @@ impl Book {
             identity: Arc::clone(&facts.identity),
             audience: fresh.audience,
             association_id: fresh.association_id,
+            session_arn: fresh.session_arn,
             body: fresh.body,
             expires_at: fresh.expires_at,
             token,
@@ -418,6 +445,7 @@ impl Book {
         };
         entry.audience = fresh.audience;
         entry.association_id = fresh.association_id;
+        entry.session_arn = fresh.session_arn;
         entry.body = fresh.body;
         entry.expires_at = fresh.expires_at;
         entry.fetched = now.instant;

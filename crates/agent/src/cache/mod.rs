@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 pub use book::PodUse;
 use book::{Book, Due, Fresh, Joined, Ticket, is_usable};
-pub(crate) use book::{FlightKey, Known, Now};
+pub(crate) use book::{FlightKey, Held, Known, Now};
 
 use crate::auth::{AuthFailure, AuthService, Issued};
 use crate::chance::Chance;
@@ -132,6 +132,11 @@ impl Cache {
         self.book().read(key, now)
     }
 
+    /// The same with what the metadata guard tells about them.
+    pub(crate) fn held(&self, key: PodKey, now: Now) -> Option<Held> {
+        self.book().held(key, now)
+    }
+
     /// The cached credentials for a new token of a pod, whose signature was verified.
     pub(crate) fn adopt(&self, wanted: &Wanted<'_>, now: Now) -> Option<Bytes> {
         self.book()
@@ -200,6 +205,7 @@ impl Cache {
                     body: body.clone(),
                     audience: issued.audience,
                     association_id: issued.association_id,
+                    session_arn: Arc::from(issued.session_arn),
                     expires_at: issued.expires_at,
                 };
                 let may_keep = self.may_keep(&facts.identity.pod_uid);
@@ -397,6 +403,7 @@ impl Cache {
                     body,
                     audience: issued.audience.clone(),
                     association_id: issued.association_id.clone(),
+                    session_arn: Arc::from(&*issued.session_arn),
                     expires_at: issued.expires_at,
                 };
                 let took = book.renewed(&due, fresh, now, &*self.chance);
