@@ -1,6 +1,6 @@
 //! The pods of this node, and whether a caller is the pod that its token names (agent spec, section 4.1).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,6 +22,10 @@ pub struct Pod {
     pub host_network: bool,
     /// Whether `status.phase` is `Succeeded` or `Failed`.
     pub terminated: bool,
+    /// `spec.serviceAccountName`.
+    pub service_account: Box<str>,
+    /// Those of `metadata.annotations` that the feed was asked to keep; the metadata guard reads roles from them.
+    pub annotations: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// The pods of this node at one moment, with the indexes that a check needs.
@@ -59,6 +63,29 @@ impl PodTable {
     #[must_use]
     pub fn is_alive(&self, uid: &str) -> bool {
         self.by_uid.get(uid).is_some_and(|pod| !pod.terminated)
+    }
+
+    /// The pod with this uid.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.by_uid.get(uid)
+    }
+
+    /// The pod that has this address now. Pods of the host's network have none of their own.
+    #[must_use]
+    pub fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        self.by_address.get(&canonical(address))
+    }
+
+    /// Whether the address is one of the node.
+    #[must_use]
+    pub fn is_of_node(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&canonical(address))
+    }
+
+    /// All pods, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.by_uid.values()
     }
 
     /// How many there are.
