@@ -1,6 +1,6 @@
 //! Rules that ClusterRoles of a cluster add to custom policies (`aggregate` in their files).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use countersign_rbac::{Index, PolicyRule, RoleKind};
 
@@ -28,6 +28,16 @@ pub struct AggregatedRule {
     /// The ClusterRole it was written in.
     pub cluster_role: Arc<str>,
 }
+
+/// Equal when every label collects the same rules.
+impl PartialEq for AggregatedRules {
+    fn eq(&self, other: &Self) -> bool {
+        let pairs = self.labels.iter().zip(&other.labels);
+        pairs.into_iter().all(|(a, b)| a.rules == b.rules)
+    }
+}
+
+impl Eq for AggregatedRules {}
 
 impl AggregatedRules {
     /// Collects the rules of every ClusterRole with one of the labels set to `true`, in the order of their names. Roles
@@ -68,6 +78,13 @@ impl AggregatedRules {
         Self {
             labels: AggregateLabel::ALL.map(collect),
         }
+    }
+
+    /// Nothing: what holds for a cluster whose ClusterRoles are not known.
+    #[must_use]
+    pub fn none() -> &'static Self {
+        static NONE: LazyLock<AggregatedRules> = LazyLock::new(AggregatedRules::default);
+        &NONE
     }
 
     /// What a label collects.

@@ -78,6 +78,9 @@ pub enum Untrusted {
     /// The assertion was not made for this cluster, principal, ARN and username with this key.
     #[error("the assertion of the principal id is not valid")]
     Assertion,
+    /// There is no key to verify the assertion with.
+    #[error("the assertion of the principal id cannot be verified now")]
+    NoKey,
     /// The assertion was made too long ago, or in the future.
     #[error("the assertion of the principal id is out of date")]
     Expired,
@@ -104,14 +107,15 @@ impl fmt::Debug for AssertionKey {
 /// The principal id of whoever asks, if it can be believed.
 ///
 /// A key with a capital letter can only come from an authentication in the API server itself, since every other way in
-/// makes keys lower-case. `cluster` is whatever [`assertion`] was given.
+/// makes keys lower-case. `cluster` is whatever [`assertion`] was given, and `key` makes the key of that cluster, which only
+/// assertions need.
 ///
 /// # Errors
 /// When there is none, or it is not believed.
 pub fn principal_of<'a>(
     user: &UserInfo<'a>,
     cluster: &str,
-    key: &AssertionKey,
+    key: impl FnOnce() -> Option<AssertionKey>,
     now: Timestamp,
     delegated: Delegated,
 ) -> Result<&'a str, Untrusted> {
@@ -123,7 +127,10 @@ pub fn principal_of<'a>(
             match delegated {
                 Delegated::Trust => {}
                 Delegated::Refuse => return Err(Untrusted::Delegated),
-                Delegated::Assertion => verify(user, cluster, key, id, now)?,
+                Delegated::Assertion => {
+                    let key = key().ok_or(Untrusted::NoKey)?;
+                    verify(user, cluster, &key, id, now)?;
+                }
             }
             id
         }

@@ -29,7 +29,7 @@ fn ask(
         uid,
         extra: &extra,
     };
-    principal_of(&user, "c1", &KEY, at(now), delegated).map(str::to_owned)
+    principal_of(&user, "c1", || Some(KEY.clone()), at(now), delegated).map(str::to_owned)
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub fn caller(data: &[u8]) {
             uid: &review.spec.uid,
             extra,
         };
-        principal_of(&user, "c1", &key, now, delegated).map(str::to_owned)
+        principal_of(&user, "c1", || Some(key.clone()), now, delegated).map(str::to_owned)
     };
     let strict = ask(&extra, Delegated::Refuse);
     let asserted = ask(&extra, Delegated::Assertion);

@@ -45,7 +45,7 @@ fn only_iam_principals_are_taken_for_callers() {
             uid: &review.spec.uid,
             extra: &review.spec.extra,
         };
-        let caller = principal_of(&user, "c1", &key, now, Delegated::Assertion);
+        let caller = principal_of(&user, "c1", || Some(key.clone()), now, Delegated::Assertion);
         let is_iam = review.spec.uid.starts_with("aws-iam-authenticator:");
         if is_iam {
             assert_eq!(

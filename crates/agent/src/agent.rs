@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::associations;
-use crate::cache::{Cache, CacheParts, PodUse};
+use crate::cache::{Cache, CacheParts, PodCredentials, PodUse};
 use crate::config::AgentConfig;
 use crate::guard;
 use crate::handler::{Endpoint, EndpointParts};
@@ -19,6 +19,7 @@ use crate::holder::holder;
 use crate::link::{IPV4, IPV6, LINK, LinkError, Network, is_set_up, set_up};
 use crate::listen::{ListenLimits, serve};
 use crate::metrics::Metrics;
+use crate::pods::PodTable;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -65,6 +66,7 @@ pub enum StartError {
 /// A running agent.
 pub struct Agent {
     cache: Arc<Cache>,
+    pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
     metrics: Arc<Metrics>,
     endpoint: Endpoint,
     addresses: Vec<SocketAddr>,
@@ -122,6 +124,7 @@ impl Agent {
             bind_source: config.bind_source,
             pods: config.pods,
             keys: config.keys,
+            keys_wanted: config.keys_wanted,
         })
         .map_err(|_| StartError::Randomness)?;
 
@@ -198,6 +201,7 @@ impl Agent {
         let probes = config.probes.and_then(|_| others.next());
         Ok(Self {
             cache,
+            pods,
             metrics,
             endpoint,
             addresses,
@@ -236,6 +240,19 @@ impl Agent {
     #[must_use]
     pub fn uses(&self) -> Vec<PodUse> {
         self.cache.uses()
+    }
+
+    /// The pods of this node as the agent knows them, if it has a feed of them. For those who look at pods as well, such as the
+    /// metadata guard.
+    #[must_use]
+    pub fn pods(&self) -> Option<watch::Receiver<Option<Arc<PodTable>>>> {
+        self.pods.clone()
+    }
+
+    /// The cached credentials, by pod. For those who hand them out in another way than the endpoint.
+    #[must_use]
+    pub fn credentials(&self) -> PodCredentials {
+        PodCredentials::new(Arc::clone(&self.cache))
     }
 
     /// The association of a service account changed or is gone: its credentials are fetched anew at the next request.

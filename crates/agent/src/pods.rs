@@ -103,6 +103,24 @@ impl PodTable {
         }
     }
 
+    /// The pod with this uid.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.by_uid.get(uid)
+    }
+
+    /// The pod that has this address now. Pods of the host's network have none of their own.
+    #[must_use]
+    pub fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        self.by_address.get(&canonical(address))
+    }
+
+    /// Whether the address is one of the node.
+    #[must_use]
+    pub fn is_of_node(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&canonical(address))
+    }
+
     /// All pods, in no order.
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.by_uid.values()

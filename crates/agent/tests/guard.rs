@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 
 use common::namespace::{inside, ip};
 use common::*;
+use countersign_agent::FinalCode;
 use countersign_agent::guard::capture::{Filter, FilterKind};
 use countersign_agent::guard::{GuardApi, GuardApiError, GuardConfig, PodEvent};
 use countersign_agent::pods::{Pod, PodTable};
-use countersign_agent::FinalCode;
 use countersign_imds::decision::{Mode, Settings};
 use countersign_imds::harmless::HarmlessPaths;
 use futures::future::BoxFuture;
@@ -112,21 +112,31 @@ impl Node {
             format!("02:00:00:00:{:02x}:01", number),
             format!("02:00:00:00:{:02x}:02", number),
         );
-        ip(&format!("link add {link} address {node_mac} type veth peer name eth0 address {own_mac} netns {name}"));
+        ip(&format!(
+            "link add {link} address {node_mac} type veth peer name eth0 address {own_mac} netns {name}"
+        ));
         ip(&format!("link set {link} up"));
         let within = |arguments: &str| ip(&format!("-n {name} {arguments}"));
         within("link set lo up");
         within(&format!("addr add {four}/32 dev eth0"));
         within(&format!("-6 addr add {six}/128 dev eth0 nodad"));
         within("link set eth0 up");
-        within(&format!("neigh add 169.254.1.1 lladdr {node_mac} dev eth0 nud permanent"));
-        within(&format!("-6 neigh add fe80::1 lladdr {node_mac} dev eth0 nud permanent"));
+        within(&format!(
+            "neigh add 169.254.1.1 lladdr {node_mac} dev eth0 nud permanent"
+        ));
+        within(&format!(
+            "-6 neigh add fe80::1 lladdr {node_mac} dev eth0 nud permanent"
+        ));
         within("route add default via 169.254.1.1 dev eth0 onlink");
         within("-6 route add default via fe80::1 dev eth0 onlink");
         ip(&format!("route add {four}/32 dev {link}"));
         ip(&format!("-6 route add {six}/128 dev {link}"));
-        ip(&format!("neigh replace {four} lladdr {own_mac} dev {link} nud permanent"));
-        ip(&format!("-6 neigh replace {six} lladdr {own_mac} dev {link} nud permanent"));
+        ip(&format!(
+            "neigh replace {four} lladdr {own_mac} dev {link} nud permanent"
+        ));
+        ip(&format!(
+            "-6 neigh replace {six} lladdr {own_mac} dev {link} nud permanent"
+        ));
         if number == 0 {
             // Only the service talks to the node's own processes.
             ip("addr add 192.0.2.1/32 dev uplink");
@@ -144,7 +154,16 @@ impl Node {
     /// Packets of pods that have reached the service.
     fn packets(&self) -> u64 {
         let listed = Command::new("ip")
-            .args(["netns", "exec", &self.names[0], "nft", "list", "table", "inet", "count"])
+            .args([
+                "netns",
+                "exec",
+                &self.names[0],
+                "nft",
+                "list",
+                "table",
+                "inet",
+                "count",
+            ])
             .output()
             .unwrap();
         let text = String::from_utf8(listed.stdout).unwrap();
@@ -176,7 +195,10 @@ impl Node {
 
     fn get(&self, pod: usize, base: &str, token: &str, path: &str) -> (u16, String) {
         let header = format!("X-aws-ec2-metadata-token: {token}");
-        self.curl(pod, &["--path-as-is", "-H", &header, &format!("{base}{path}")])
+        self.curl(
+            pod,
+            &["--path-as-is", "-H", &header, &format!("{base}{path}")],
+        )
     }
 }
 
@@ -202,7 +224,16 @@ fn curl(name: Option<&str>, arguments: &[&str]) -> (u16, String) {
         None => Command::new("curl"),
     };
     let output = command
-        .args(["-s", "-g", "--noproxy", "*", "-m", "3", "-w", "\n%{http_code}"])
+        .args([
+            "-s",
+            "-g",
+            "--noproxy",
+            "*",
+            "-m",
+            "3",
+            "-w",
+            "\n%{http_code}",
+        ])
         .args(arguments)
         .output()
         .unwrap();
@@ -250,7 +281,9 @@ fn metadata_service() {
                         ("get", _) if path != "/ready" && !token => (401, ""),
                         ("get", "/latest/meta-data/placement/region") => (200, "eu-west-1"),
                         ("get", "/latest/meta-data/instance-id") => (200, "i-0123456789abcdef0"),
-                        ("get", "/latest/meta-data/iam/security-credentials/") => (200, "node-role"),
+                        ("get", "/latest/meta-data/iam/security-credentials/") => {
+                            (200, "node-role")
+                        }
                         ("get", "/latest/user-data") => (200, "join-token"),
                         _ => (404, ""),
                     };
@@ -294,7 +327,10 @@ impl GuardApi for Api {
     }
 
     fn event<'a>(&'a self, pod: &'a Pod, event: PodEvent) -> BoxFuture<'a, ()> {
-        self.events.lock().unwrap().push((pod.name.to_string(), event));
+        self.events
+            .lock()
+            .unwrap()
+            .push((pod.name.to_string(), event));
         Box::pin(std::future::ready(()))
     }
 }
@@ -311,7 +347,9 @@ fn at(number: usize, uid: usize) -> Pod {
 }
 
 fn show(world: &World, pods: Vec<Pod>) {
-    world.pods.send_replace(Some(Arc::new(PodTable::new(pods, vec![]))));
+    world
+        .pods
+        .send_replace(Some(Arc::new(PodTable::new(pods, vec![]))));
 }
 
 async fn world(node: &Node, mode: Mode, kind: FilterKind, api: Arc<Api>, v1: bool) -> World {
@@ -335,12 +373,20 @@ async fn world(node: &Node, mode: Mode, kind: FilterKind, api: Arc<Api>, v1: boo
 
 async fn redirected(world: &World) {
     for _ in 0..200 {
-        if world.agent.metrics().render().contains("countersign_imds_guard_state 2") {
+        if world
+            .agent
+            .metrics()
+            .render()
+            .contains("countersign_imds_guard_state 2")
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("the guard does not get the requests: {}", world.agent.metrics().render());
+    panic!(
+        "the guard does not get the requests: {}",
+        world.agent.metrics().render()
+    );
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -373,16 +419,31 @@ fn pods_get_their_own_role_over_both_families_and_nothing_of_the_node() {
             // Rows 1, 3, 7, 8, 9, 10, 11 and 12.
             let token = node.token(1, base, "60");
             assert!(token.len() <= 128);
-            assert_eq!(node.get(1, base, &token, LIST), (200, "orchard-reader".into()));
+            assert_eq!(
+                node.get(1, base, &token, LIST),
+                (200, "orchard-reader".into())
+            );
             let (status, body) = node.get(1, base, &token, &format!("{LIST}orchard-reader"));
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
             assert_eq!((status, &body["Code"]), (200, &"Success".into()));
-            assert_eq!((&body["SecretAccessKey"], &body["Token"]), (&SECRET.into(), &SESSION_TOKEN.into()));
+            assert_eq!(
+                (&body["SecretAccessKey"], &body["Token"]),
+                (&SECRET.into(), &SESSION_TOKEN.into())
+            );
             for (path, expected) in [
                 (format!("{LIST}node-role"), 404),
-                (format!("{LIST}arn:aws:iam::210987654321:role%2forchard-reader"), 200),
-                ("/latest//meta-data/iam/security-credentials".to_owned(), 200),
-                ("/latest/meta-data/placement/../iam/security-credentials/".to_owned(), 400),
+                (
+                    format!("{LIST}arn:aws:iam::210987654321:role%2forchard-reader"),
+                    200,
+                ),
+                (
+                    "/latest//meta-data/iam/security-credentials".to_owned(),
+                    200,
+                ),
+                (
+                    "/latest/meta-data/placement/../iam/security-credentials/".to_owned(),
+                    400,
+                ),
                 (format!("{LIST}%2e%2e/x"), 400),
                 ("/latest/user-data".to_owned(), 403),
                 ("/latest/dynamic/instance-identity/document".to_owned(), 403),
@@ -391,24 +452,48 @@ fn pods_get_their_own_role_over_both_families_and_nothing_of_the_node() {
             ] {
                 assert_eq!(node.get(1, base, &token, &path).0, expected, "{base}{path}");
             }
-            assert_eq!(node.get(1, base, &token, "/latest/meta-data/placement/region"), (200, "eu-west-1".into()));
-            assert_eq!(node.get(1, base, &token, "/1.0/meta-data/instance-id").0, 200);
+            assert_eq!(
+                node.get(1, base, &token, "/latest/meta-data/placement/region"),
+                (200, "eu-west-1".into())
+            );
+            assert_eq!(
+                node.get(1, base, &token, "/1.0/meta-data/instance-id").0,
+                200
+            );
             // Row 4: the token of another pod. Row 25: forwarded.
             assert_eq!(node.get(2, base, &token, LIST).0, 401);
             let header = format!("X-aws-ec2-metadata-token: {token}");
             let url = format!("{base}{LIST}");
-            assert_eq!(node.curl(1, &["-H", &header, "-H", "X-Forwarded-For: 10.0.0.1", &url]).0, 403);
-            assert_eq!(node.curl(1, &["-H", &header, "-H", "Host: evil.example", &url]).0, 403);
+            assert_eq!(
+                node.curl(1, &["-H", &header, "-H", "X-Forwarded-For: 10.0.0.1", &url])
+                    .0,
+                403
+            );
+            assert_eq!(
+                node.curl(1, &["-H", &header, "-H", "Host: evil.example", &url])
+                    .0,
+                403
+            );
             assert_eq!(node.curl(1, &[&url]).0, 401);
             // Rows 5, 13 and 14.
             for ttl in ["0", "21601", "abc"] {
                 let header = format!("X-aws-ec2-metadata-token-ttl-seconds: {ttl}");
-                let put = ["-X", "PUT", "-H", &header, &format!("{base}/latest/api/token")];
+                let put = [
+                    "-X",
+                    "PUT",
+                    "-H",
+                    &header,
+                    &format!("{base}/latest/api/token"),
+                ];
                 assert_eq!(node.curl(1, &put).0, 400, "{ttl}");
             }
             let ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60";
             for (path, expected) in [("/2021-03-23/api/token", 403), ("/token", 404)] {
-                assert_eq!(node.curl(1, &["-X", "PUT", "-H", ttl, &format!("{base}{path}")]).0, expected);
+                assert_eq!(
+                    node.curl(1, &["-X", "PUT", "-H", ttl, &format!("{base}{path}")])
+                        .0,
+                    expected
+                );
             }
             assert_eq!(node.curl(1, &["-X", "POST", &url]).0, 405);
             // Row 6.
@@ -431,13 +516,20 @@ fn pods_get_their_own_role_over_both_families_and_nothing_of_the_node() {
         show(&world, vec![at(2, 10)]);
         let token = node.token(2, FOUR, "60");
         let (status, body) = node.get(2, FOUR, &token, LIST);
-        assert!(status == 500 && body.contains("AssumeRoleUnauthorizedAccess"), "{status} {body}");
+        assert!(
+            status == 500 && body.contains("AssumeRoleUnauthorizedAccess"),
+            "{status} {body}"
+        );
         world.auth.set(Answer::Down);
         show(&world, vec![at(2, 11)]);
         let token = node.token(2, FOUR, "60");
         assert_eq!(node.get(2, FOUR, &token, LIST).0, 503);
         let events = api.events.lock().unwrap().clone();
-        for event in [PodEvent::NodeRoleBlocked, PodEvent::RoleForbidden, PodEvent::CredentialError] {
+        for event in [
+            PodEvent::NodeRoleBlocked,
+            PodEvent::RoleForbidden,
+            PodEvent::CredentialError,
+        ] {
             assert!(events.iter().any(|(_, other)| *other == event), "{event:?}");
         }
         world.agent.stop().await;
@@ -447,7 +539,12 @@ fn pods_get_their_own_role_over_both_families_and_nothing_of_the_node() {
     let asked = node.requests();
     let asked: Vec<&str> = asked.lines().skip(before).collect();
     assert!(asked.len() <= 4, "{asked:?}");
-    assert!(asked.iter().all(|line| !line.contains("iam") && !line.contains("user-data")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|line| !line.contains("iam") && !line.contains("user-data")),
+        "{asked:?}"
+    );
 }
 
 #[test]
@@ -507,8 +604,19 @@ fn a_hundred_first_requests_make_one_call_and_a_late_watch_is_waited_for() {
         // The watch is silent, and a read of the API knows the pod.
         api.pods.lock().unwrap().push(at(2, 2));
         let started = Instant::now();
-        assert_eq!(node.curl(2, &[&format!("{FOUR}{LIST}")]).0, 200);
-        assert!(started.elapsed() < Duration::from_millis(1700), "{:?}", started.elapsed());
+        let put = [
+            "-X",
+            "PUT",
+            "-H",
+            "X-aws-ec2-metadata-token-ttl-seconds: 60",
+            &format!("{FOUR}/latest/api/token"),
+        ];
+        assert_eq!(node.curl(2, &put).0, 200);
+        assert!(
+            started.elapsed() < Duration::from_millis(1700),
+            "{:?}",
+            started.elapsed()
+        );
         // Row 26, within the pod's limit of 40 at once.
         show(&world, vec![at(1, 5)]);
         let calls = world.auth.count();
@@ -516,7 +624,10 @@ fn a_hundred_first_requests_make_one_call_and_a_late_watch_is_waited_for() {
         let urls = vec![url.as_str(); 1];
         let mut all = Vec::new();
         for _ in 0..30 {
-            let (name, urls) = (node.names[1].clone(), urls.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>());
+            let (name, urls) = (
+                node.names[1].clone(),
+                urls.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>(),
+            );
             all.push(tokio::task::spawn_blocking(move || {
                 let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
                 curl(Some(&name), &urls)
@@ -549,12 +660,21 @@ fn addresses_that_are_used_again_never_give_another_pods_role() {
             let (status, body) = node.curl(1, &[&format!("{FOUR}/latest/meta-data/iam/info")]);
             assert_eq!(status, 200, "{body}");
             // The association of a service account has its name, so this tells whose credentials they are.
-            assert!(body.contains(&format!("\"a-picker-{}\"", job + 1)), "{job}: {body}");
+            assert!(
+                body.contains(&format!("\"a-picker-{}\"", job + 1)),
+                "{job}: {body}"
+            );
             // Two alive: nobody gets anything.
             if job % 20 == 0 {
                 show(&world, vec![at(1, job), at(1, job + 1)]);
                 assert_eq!(node.curl(1, &[&format!("{FOUR}{LIST}")]).0, 404);
-                assert!(world.agent.metrics().render().contains("countersign_imds_ambiguous_total"));
+                assert!(
+                    world
+                        .agent
+                        .metrics()
+                        .render()
+                        .contains("countersign_imds_ambiguous_total")
+                );
                 // One of them is past its grace.
                 let mut gone = at(1, job);
                 gone.deleted = Some(jiff::Timestamp::from_second(START - 1).unwrap());
@@ -579,7 +699,10 @@ fn block_gives_no_credentials_and_audit_tells_who_uses_the_nodes() {
         return;
     }
     let node = Node::new(1);
-    let blocked = node.directory.path().join(countersign_agent::guard::BLOCKED_FILE);
+    let blocked = node
+        .directory
+        .path()
+        .join(countersign_agent::guard::BLOCKED_FILE);
     runtime().block_on(async {
         let world = world(&node, Mode::Block, FilterKind::Nft, Arc::default(), false).await;
         show(&world, vec![at(1, 1)]);
@@ -599,7 +722,14 @@ fn block_gives_no_credentials_and_audit_tells_who_uses_the_nodes() {
     assert_eq!(node.packets(), 0);
     let list: Vec<countersign_agent::guard::BlockedWorkload> =
         serde_json::from_slice(&std::fs::read(&blocked).unwrap()).unwrap();
-    assert_eq!((list[0].service_account.as_str(), list[0].credentials, list[0].secrets), ("picker-1", 2, 1));
+    assert_eq!(
+        (
+            list[0].service_account.as_str(),
+            list[0].credentials,
+            list[0].secrets
+        ),
+        ("picker-1", 2, 1)
+    );
     runtime().block_on(async {
         let world = world(&node, Mode::Audit, FilterKind::Nft, Arc::default(), false).await;
         show(&world, vec![at(1, 1)]);
@@ -607,7 +737,10 @@ fn block_gives_no_credentials_and_audit_tells_who_uses_the_nodes() {
         // As without a guard: version 2, version 1, secrets.
         let token = node.token(1, FOUR, "60");
         assert_eq!(node.get(1, FOUR, &token, LIST), (200, "node-role".into()));
-        assert_eq!(node.curl(1, &[&format!("{FOUR}/latest/user-data")]), (200, "join-token".into()));
+        assert_eq!(
+            node.curl(1, &[&format!("{FOUR}/latest/user-data")]),
+            (200, "join-token".into())
+        );
         world.agent.stop().await;
     });
     let list: Vec<countersign_agent::guard::BlockedWorkload> =
@@ -652,7 +785,14 @@ fn not_one_packet_reaches_the_service_while_the_agent_crashes_and_restarts() {
     let rules = countersign_imds::advise::unit_rules(&[]);
     let file = node.directory.path().join("rules.nft");
     std::fs::write(&file, rules).unwrap();
-    assert!(Command::new("nft").arg("-f").arg(&file).status().unwrap().success());
+    assert!(
+        Command::new("nft")
+            .arg("-f")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
     let start = || {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "guard_agent", "--nocapture"])
@@ -665,7 +805,11 @@ fn not_one_packet_reaches_the_service_while_the_agent_crashes_and_restarts() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let answers: Arc<Mutex<Vec<(u16, String)>>> = Arc::default();
     let pod = std::thread::spawn({
-        let (stop, answers, name) = (Arc::clone(&stop), Arc::clone(&answers), node.names[1].clone());
+        let (stop, answers, name) = (
+            Arc::clone(&stop),
+            Arc::clone(&answers),
+            node.names[1].clone(),
+        );
         move || {
             while !stop.load(Ordering::SeqCst) {
                 for base in [FOUR, SIX] {
@@ -675,11 +819,17 @@ fn not_one_packet_reaches_the_service_while_the_agent_crashes_and_restarts() {
             }
         }
     });
-    assert_eq!(node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0, 0, "boot: dropped");
+    assert_eq!(
+        node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0,
+        0,
+        "boot: dropped"
+    );
     let mut token = String::new();
     for round in 0..4 {
         let mut agent = start();
-        wait_for("the guard", || node.curl(1, &[&format!("{FOUR}{LIST}")]).0 == 200);
+        wait_for("the guard", || {
+            node.curl(1, &[&format!("{FOUR}{LIST}")]).0 == 200
+        });
         if round == 0 {
             token = node.token(1, FOUR, "600");
         }
@@ -695,16 +845,24 @@ fn not_one_packet_reaches_the_service_while_the_agent_crashes_and_restarts() {
     assert_eq!(node.packets(), 0, "a pod's packet reached the service");
     let answers = answers.lock().unwrap();
     assert!(answers.iter().any(|(status, _)| *status == 200));
-    assert!(answers.iter().all(|(_, body)| !body.contains("node-role")), "{answers:?}");
+    assert!(
+        answers.iter().all(|(_, body)| !body.contains("node-role")),
+        "{answers:?}"
+    );
     // Nobody refreshes what opens the filter: it closes by itself. The time is that of the rules, 30 s.
     let listed = || {
-        let output = Command::new("nft").args(["list", "table", "inet", "countersign_imds"]).output();
+        let output = Command::new("nft")
+            .args(["list", "table", "inet", "countersign_imds"])
+            .output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert!(listed().contains("expires"));
     let until = Instant::now() + Duration::from_secs(35);
     while listed().contains("expires") {
-        assert!(Instant::now() < until, "the filter stays open without an agent");
+        assert!(
+            Instant::now() < until,
+            "the filter stays open without an agent"
+        );
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(listed().contains("drop"));
@@ -718,11 +876,18 @@ fn a_predecessors_rule_goes_only_after_our_own_works() {
     }
     let node = Node::new(1);
     let rule = "PREROUTING -p tcp -d 169.254.169.254 --dport 80 -i pod+ -j DNAT --to-destination 192.0.2.1:8181";
-    let added = Command::new("iptables").args(["-t", "nat", "-A"]).args(rule.split(' ')).status();
+    let added = Command::new("iptables")
+        .args(["-t", "nat", "-A"])
+        .args(rule.split(' '))
+        .status();
     assert!(added.unwrap().success());
     let has_rule = || {
-        let listed = Command::new("iptables").args(["-t", "nat", "-S", "PREROUTING"]).output();
-        String::from_utf8(listed.unwrap().stdout).unwrap().contains("8181")
+        let listed = Command::new("iptables")
+            .args(["-t", "nat", "-S", "PREROUTING"])
+            .output();
+        String::from_utf8(listed.unwrap().stdout)
+            .unwrap()
+            .contains("8181")
     };
     runtime().block_on(async {
         // Somebody else has the guard's port: our own rules cannot work, and theirs stays.
@@ -732,7 +897,11 @@ fn a_predecessors_rule_goes_only_after_our_own_works() {
         show(&world, vec![at(1, 1)]);
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert!(has_rule());
-        assert_eq!(node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0, 0, "dropped meanwhile");
+        assert_eq!(
+            node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0,
+            0,
+            "dropped meanwhile"
+        );
         drop((taken, six));
         redirected(&world).await;
         assert_eq!(node.curl(1, &[&format!("{FOUR}{LIST}")]).0, 200);
@@ -749,14 +918,29 @@ fn iptables_does_the_same_where_there_is_no_nft() {
         return;
     }
     for kind in [FilterKind::Iptables, FilterKind::IptablesLegacy] {
-        let probe = if kind == FilterKind::Iptables { "iptables" } else { "iptables-legacy" };
+        let probe = if kind == FilterKind::Iptables {
+            "iptables"
+        } else {
+            "iptables-legacy"
+        };
         let works = Command::new(probe).args(["-t", "nat", "-S"]).output();
         if !works.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED {name}: {probe} does not work with this kernel");
             continue;
         }
         let time = Command::new(probe)
-            .args(["-t", "mangle", "-A", "OUTPUT", "-m", "time", "--datestop", "2030-01-01T00:00:00", "-j", "RETURN"])
+            .args([
+                "-t",
+                "mangle",
+                "-A",
+                "OUTPUT",
+                "-m",
+                "time",
+                "--datestop",
+                "2030-01-01T00:00:00",
+                "-j",
+                "RETURN",
+            ])
             .output();
         if !time.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED {name}: {probe} has no match `time` with this kernel");
@@ -768,13 +952,27 @@ fn iptables_does_the_same_where_there_is_no_nft() {
             show(&world, vec![at(1, 1)]);
             redirected(&world).await;
             for base in [FOUR, SIX] {
-                assert_eq!(node.curl(1, &[&format!("{base}{LIST}")]), (200, "orchard-reader".into()));
+                assert_eq!(
+                    node.curl(1, &[&format!("{base}{LIST}")]),
+                    (200, "orchard-reader".into())
+                );
                 assert_eq!(node.curl(1, &["-m", "1", &format!("{base}:81/")]).0, 0);
             }
             world.agent.stop().await;
         });
-        assert_eq!(node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0, 0, "dropped when it stops");
+        assert_eq!(
+            node.curl(1, &["-m", "1", &format!("{FOUR}{LIST}")]).0,
+            0,
+            "dropped when it stops"
+        );
         assert_eq!(node.packets(), 0);
+        assert!(
+            Command::new("nft")
+                .args(["flush", "ruleset"])
+                .status()
+                .unwrap()
+                .success()
+        );
         for link in ["uplink", "pod1"] {
             ip(&format!("link del {link}"));
         }

@@ -63,6 +63,9 @@ enum Command {
     /// Who enters a cluster, what they may do there, and why: entries, aws-auth, access policies and RBAC together.
     #[command(subcommand)]
     Access(commands::access::AccessCommand),
+    /// Credentials of EKS Pod Identity on a node: the agent, its link, and what it sees.
+    #[command(subcommand)]
+    Agent(commands::agent::AgentCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -118,6 +121,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Init(args) => Ok(countersign_client::init::run(&args, &process, &mut io).into()),
         Command::Access(command) => {
             commands::access::run(&command, &process, &mut io).map(Into::into)
+        }
+        Command::Agent(command) => {
+            drop(stdin);
+            commands::agent::run(command, &mut stdout).map(Into::into)
         }
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)

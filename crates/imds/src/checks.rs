@@ -44,9 +44,8 @@ impl MetadataOptions {
         fn said(value: Option<&String>) -> Option<String> {
             value.filter(|value| *value != "no-preference").cloned()
         }
-        let pick = |field: fn(&Self) -> Option<&String>| {
-            said(field(own)).or_else(|| said(field(account)))
-        };
+        let pick =
+            |field: fn(&Self) -> Option<&String>| said(field(own)).or_else(|| said(field(account)));
         let hops = |options: &Self| options.http_put_response_hop_limit.filter(|hops| *hops > 0);
         Self {
             http_endpoint: pick(|options| options.http_endpoint.as_ref()),
@@ -107,9 +106,7 @@ pub fn account_defaults(region: &str, options: &MetadataOptions) -> Vec<Finding>
             check: "M6",
             subject: format!("account settings of {region}"),
             text: text.into(),
-            fix: format!(
-                "aws ec2 modify-instance-metadata-defaults --region {region} {flag}"
-            ),
+            fix: format!("aws ec2 modify-instance-metadata-defaults --region {region} {flag}"),
         });
     };
     if options.http_tokens.as_deref() != Some("required") {
@@ -235,7 +232,9 @@ pub fn node_role(role: &str, policies: &[String], inline: &[String]) -> Vec<Find
         .filter(|policy| !NODE_POLICIES.contains(&policy.as_str()))
         .map(|policy| {
             finding(
-                format!("has {policy} attached, which every node process and host-network pod uses"),
+                format!(
+                    "has {policy} attached, which every node process and host-network pod uses"
+                ),
                 "give the workload that needs it a role of its own, and detach it",
             )
         });

@@ -350,17 +350,15 @@ pub fn decide(request: &Request<'_>, settings: &Settings) -> Decided {
 fn put(request: &Request<'_>, path: &Path, class: Class) -> Decided {
     let refusal = match (&class, &path.version) {
         _ if request.forwarded => Refusal::Forwarded,
-        (Class::Token, Some(Version::Latest)) => {
-            match request.ttl.and_then(seconds) {
-                Some(seconds) => {
-                    return Decided {
-                        class,
-                        decision: Decision::Token { seconds },
-                    };
-                }
-                None => Refusal::Ttl,
+        (Class::Token, Some(Version::Latest)) => match request.ttl.and_then(seconds) {
+            Some(seconds) => {
+                return Decided {
+                    class,
+                    decision: Decision::Token { seconds },
+                };
             }
-        }
+            None => Refusal::Ttl,
+        },
         (Class::Token, _) => Refusal::DatedToken,
         _ => Refusal::NotFound,
     };
@@ -375,7 +373,9 @@ fn seconds(text: &str) -> Option<u32> {
     let text = text.trim_matches([' ', '\t']);
     let digits = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     let seconds: u32 = digits.then(|| text.parse().ok())??;
-    (1..=MAX_TOKEN_SECONDS).contains(&seconds).then_some(seconds)
+    (1..=MAX_TOKEN_SECONDS)
+        .contains(&seconds)
+        .then_some(seconds)
 }
 
 /// An IP address, whose owner cannot be changed by a name server, or one of the names that EC2's resolver gives the service.

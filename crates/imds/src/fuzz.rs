@@ -16,7 +16,10 @@ pub fn request(data: &[u8]) {
     };
     let mut lines = text.split('\n');
     let path = lines.next().unwrap_or_default();
-    let method = lines.next().filter(|line| !line.is_empty()).unwrap_or("GET");
+    let method = lines
+        .next()
+        .filter(|line| !line.is_empty())
+        .unwrap_or("GET");
     let request = Request {
         method,
         path,
@@ -43,7 +46,11 @@ pub fn request(data: &[u8]) {
             path: if again.is_empty() { "/" } else { &again },
             ..request
         };
-        assert_eq!(decide(&rewritten, &settings), decided, "{path:?} as {again:?}");
+        assert_eq!(
+            decide(&rewritten, &settings),
+            decided,
+            "{path:?} as {again:?}"
+        );
     }
 }
 
@@ -58,7 +65,10 @@ pub fn nothing_secret_is_forwarded(decision: &Decision, settings: &Settings) {
         }
         Decision::PassOn { path } => {
             assert_eq!(settings.mode, Mode::Audit);
-            assert!(path.is_ascii() && Path::normalise(path).is_ok() || path.is_empty(), "{path}");
+            assert!(
+                path.is_ascii() && Path::normalise(path).is_ok() || path.is_empty(),
+                "{path}"
+            );
         }
         Decision::Role(_) => assert_eq!(settings.mode, Mode::Serve),
         Decision::Token { .. } | Decision::Index | Decision::Refuse(_) => {}

@@ -214,14 +214,21 @@ fn state_of(namespace: &str, policies: &[NetworkPolicy], pods: &[PodLabels]) -> 
         if pod.namespace != namespace || pod.host_network {
             continue;
         }
-        if everybody || policies.iter().any(|policy| policy.spec.selects(&pod.labels)) {
+        if everybody
+            || policies
+                .iter()
+                .any(|policy| policy.spec.selects(&pod.labels))
+        {
             selected = true;
         } else {
             unselected.push(pod.name.clone());
         }
     }
     unselected.sort();
-    let mut by: Vec<Opening> = policies.iter().flat_map(|policy| policy.openings()).collect();
+    let mut by: Vec<Opening> = policies
+        .iter()
+        .flat_map(|policy| policy.openings())
+        .collect();
     by.sort();
     by.dedup();
     if policies.is_empty() {

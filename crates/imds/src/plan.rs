@@ -152,10 +152,12 @@ pub fn plan(facts: &Facts) -> Plan {
         }
         let named = match &resolved {
             Ok(named) => Some(named.arn.clone()),
-            Err(_) => pod
-                .role
-                .as_deref()
-                .map(|role| facts.compat.expand(role).unwrap_or_else(|_| role.to_owned())),
+            Err(_) => pod.role.as_deref().map(|role| {
+                facts
+                    .compat
+                    .expand(role)
+                    .unwrap_or_else(|_| role.to_owned())
+            }),
         };
         if let (Err(denied), false) = (&resolved, facts.restricted) {
             problems.push(Problem {
@@ -221,7 +223,9 @@ pub fn plan(facts: &Facts) -> Plan {
         .roles
         .iter()
         .flatten()
-        .filter(|role| role.trusts_node && !rows.iter().any(|row| row.role.as_ref() == Some(&role.arn)))
+        .filter(|role| {
+            role.trusts_node && !rows.iter().any(|row| row.role.as_ref() == Some(&role.arn))
+        })
         .map(|role| role.arn.clone())
         .collect();
     Plan {
@@ -335,7 +339,9 @@ fn steps(
         .iter()
         .map(|(_, name)| format!("kubectl apply -f {from}-{name}.yaml"))
         .collect();
-    undo.push("put the copies back: aws iam put-role-policy, aws iam update-assume-role-policy".into());
+    undo.push(
+        "put the copies back: aws iam put-role-policy, aws iam update-assume-role-policy".into(),
+    );
     steps.push(Step {
         title: format!("remove {from} and the rights it needed"),
         run: last,
@@ -350,6 +356,9 @@ fn word(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(plain) && !text.starts_with('-') {
         text.to_owned()
     } else {
-        format!("'{}'", text.replace(char::is_control, " ").replace('\'', "'\\''"))
+        format!(
+            "'{}'",
+            text.replace(char::is_control, " ").replace('\'', "'\\''")
+        )
     }
 }

@@ -54,7 +54,10 @@ impl PodRole {
     /// role, so any path fits; whatever fits, the pod gets its own credentials and nothing else.
     #[must_use]
     pub fn is(&self, asked: &str) -> bool {
-        let named = if asked.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("arn:")) {
+        let named = if asked
+            .get(..4)
+            .is_some_and(|head| head.eq_ignore_ascii_case("arn:"))
+        {
             let Ok(arn) = Arn::parse(asked) else {
                 return false;
             };
@@ -93,9 +96,7 @@ impl PodRole {
         let info = Info {
             code: "Success",
             last_updated: seconds(updated),
-            instance_profile_arn: format!(
-                "arn:{partition}:iam::{account}:instance-profile/{name}"
-            ),
+            instance_profile_arn: format!("arn:{partition}:iam::{account}:instance-profile/{name}"),
             instance_profile_id: association_id,
         };
         serde_json::to_string_pretty(&info).unwrap_or_default()

@@ -231,7 +231,10 @@ pub fn shadows(listing: &str) -> Vec<Shadow> {
     ];
     let mut found = Vec::new();
     for rule in listing.lines().take(10_000) {
-        let words: Vec<&str> = rule.split_ascii_whitespace().filter(|word| *word != "!").collect();
+        let words: Vec<&str> = rule
+            .split_ascii_whitespace()
+            .filter(|word| *word != "!")
+            .collect();
         let has = |flag: &str, value: &[&str]| {
             words
                 .windows(2)

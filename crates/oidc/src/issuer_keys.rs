@@ -37,6 +37,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// For service account tokens of clusters, in key sets that are cached for five minutes: a token lives a day unless the
+    /// API server says otherwise, and five minutes longer for STS.
+    ///
+    /// The signer is the API server, which takes a new key only when it is restarted with it. So nothing here removes an old
+    /// key by itself: [`KeyLife::needed_until`] says when it may be removed.
+    pub const CLUSTER: Self = Self {
+        publish_before: 360,
+        rotate_every: 7 * 24 * 60 * 60,
+        keep_after: 24 * 60 * 60 + 300,
+    };
+
     /// For tokens of GetWebIdentityToken, which live up to an hour, in key sets that are cached for five minutes.
     pub const OUTBOUND: Self = Self {
         publish_before: 360,
@@ -57,6 +68,35 @@ struct Entry {
     key: Arc<SigningKey>,
     made: i64,
     signs_from: i64,
+}
+
+/// A key and its times, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct KeyLife<'k> {
+    /// The key.
+    pub key: &'k Arc<SigningKey>,
+    /// When it was made.
+    pub made: i64,
+    /// From when it may sign.
+    pub signs_from: i64,
+    /// Until when tokens it signed live, once another key signs; the other one must sign from its own `signs_from` on.
+    pub needed_until: Option<i64>,
+    /// Where it is.
+    pub stage: KeyStage,
+}
+
+/// Where a key is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyStage {
+    /// It is published and must not sign yet: verifiers may hold a set without it.
+    Published,
+    /// It is the one that signs.
+    Signs,
+    /// Another one signs; its tokens live.
+    Retired,
+    /// None of its tokens lives.
+    Over,
 }
 
 /// A rotation that cannot be.
@@ -169,6 +209,35 @@ impl IssuerKeys {
         KeySet::of(public)
     }
 
+    /// All keys, in the order in which they sign.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
+        self.keys.iter().map(|entry| &entry.key)
+    }
+
+    /// Where each key is in its life, in the order in which they sign.
+    pub fn lives(&self, schedule: Schedule, now: Timestamp) -> impl Iterator<Item = KeyLife<'_>> {
+        let now = now.as_second();
+        self.keys.iter().map(move |entry| {
+            let successor = self.successor(entry);
+            let ended = successor.map(|next| next.signs_from.saturating_add(schedule.keep_after));
+            let stage = match successor {
+                _ if now < entry.signs_from => KeyStage::Published,
+                Some(next) if next.signs_from <= now => match ended {
+                    Some(ended) if ended < now => KeyStage::Over,
+                    _ => KeyStage::Retired,
+                },
+                _ => KeyStage::Signs,
+            };
+            KeyLife {
+                key: &entry.key,
+                made: entry.made,
+                signs_from: entry.signs_from,
+                needed_until: ended,
+                stage,
+            }
+        })
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -226,12 +295,16 @@ impl IssuerKeys {
             .filter(move |entry| entry.key.algorithm() == algorithm)
     }
 
+    /// The next key of its algorithm.
+    fn successor(&self, entry: &Entry) -> Option<&Entry> {
+        self.of(entry.key.algorithm())
+            .find(|next| next.signs_from > entry.signs_from)
+    }
+
     /// Until its successor has been signing for `keep_after`.
     fn is_published(&self, entry: &Entry, schedule: Schedule, now: i64) -> bool {
-        let successor = self
-            .of(entry.key.algorithm())
-            .find(|next| next.signs_from > entry.signs_from);
-        successor.is_none_or(|next| now <= next.signs_from.saturating_add(schedule.keep_after))
+        self.successor(entry)
+            .is_none_or(|next| now <= next.signs_from.saturating_add(schedule.keep_after))
     }
 }
 

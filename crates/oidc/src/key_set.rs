@@ -1,5 +1,7 @@
 //! Key sets (RFC 7517; IRSA spec, sections 2.3 and 2.4).
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::ParsedPublicKey;
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use crate::algorithm::{Algorithm, KeyType};
 use crate::error::TokenError;
 use crate::json;
 use crate::key::{InvalidKey, PublicKey};
+use crate::signing::SigningKey;
 
 /// Most bytes of a key set or discovery document.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -113,6 +116,74 @@ impl KeySet {
             keys,
             skipped: Vec::new(),
         })
+    }
+
+    /// Reads a key set of ours: keys that were given, in a document that may have none, and those that were made here.
+    ///
+    /// # Errors
+    /// As [`KeySet::parse`], but an empty set is none.
+    pub fn with_generated<'k>(
+        document: &[u8],
+        generated: impl IntoIterator<Item = &'k Arc<SigningKey>>,
+    ) -> Result<Self, KeySetError> {
+        let none = json::object(document).is_some_and(|document| {
+            let keys = document.get("keys").and_then(Value::as_array);
+            keys.is_some_and(Vec::is_empty)
+        });
+        let mut set = if none {
+            Self::default()
+        } else {
+            Self::parse(document)?
+        };
+        for key in generated {
+            let id = Some(key.id().into());
+            let public = PublicKey::clone(key.public());
+            let made = Key::new(id, public, Some(key.algorithm()));
+            set.add(made.map_err(|_| KeySetError::NoUsableKey)?);
+        }
+        Ok(set)
+    }
+
+    /// These keys and those of `other`; of keys in both, one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for key in other.keys {
+            self.add(key);
+        }
+        self
+    }
+
+    /// The keys whose id is not `id`.
+    #[must_use]
+    pub fn without(mut self, id: &str) -> Self {
+        self.keys.retain(|key| key.id.as_deref() != Some(id));
+        self
+    }
+
+    fn add(&mut self, key: Key) {
+        let known = |other: &Key| other.id == key.id && other.public == key.public;
+        if !self.keys.iter().any(known) {
+            self.keys.push(key);
+        }
+    }
+
+    /// The JSON text of the usable keys alone, under their own ids: what may be published of a document that somebody gave.
+    #[must_use]
+    pub fn to_document(&self) -> String {
+        let members: Vec<Value> = self.keys.iter().map(Key::to_jwk).collect();
+        json!({ "keys": members }).to_string()
+    }
+
+    /// The algorithms that its keys are for. An RSA key that names none is for RS256, as kube-apiserver signs.
+    pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        self.keys
+            .iter()
+            .filter_map(|key| key.verifiers.first().map(|(algorithm, _)| *algorithm))
+    }
+
+    /// The usable keys with their ids.
+    pub fn keys(&self) -> impl Iterator<Item = (Option<&str>, &PublicKey)> {
+        self.keys.iter().map(|key| (key.id.as_deref(), &key.public))
     }
 
     /// The number of usable keys.
@@ -237,6 +308,20 @@ impl Key {
             public,
             verifiers,
         })
+    }
+
+    fn to_jwk(&self) -> Value {
+        let algorithm = self.verifiers.first().map(|(algorithm, _)| *algorithm);
+        let mut jwk = self.public.to_jwk(
+            self.id.as_deref().unwrap_or_default(),
+            algorithm.unwrap_or(Algorithm::Rs256),
+        );
+        if self.verifiers.len() != 1
+            && let Some(members) = jwk.as_object_mut()
+        {
+            members.remove("alg");
+        }
+        jwk
     }
 
     fn verifier(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {

@@ -42,7 +42,9 @@ pub use condition_keys::{ConditionKey, KeyValue};
 pub use discovery::{Discovery, DiscoveryError, discovery_document, discovery_url};
 pub use error::{Code, TokenError};
 pub use issuer::{InvalidIssuer, IssuerUrl, MAX_ISSUER_CHARS};
-pub use issuer_keys::{DecodeKeysError, IssuerKeys, MAX_ISSUER_KEYS, RotationError, Schedule};
+pub use issuer_keys::{
+    DecodeKeysError, IssuerKeys, KeyLife, KeyStage, MAX_ISSUER_KEYS, RotationError, Schedule,
+};
 pub use key::{InvalidKey, PublicKey};
 pub use key_set::{KeySet, KeySetError, MAX_DOCUMENT_BYTES, MAX_KEYS_OF_A_KIND, SkippedKey};
 pub use signing::{SigningError, SigningKey};

@@ -40,6 +40,7 @@ pub struct InForce {
     policies: CompiledPolicies,
     rules: AccessRules,
     iam_is_known: bool,
+    aggregates: bool,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +105,12 @@ impl InForce {
     pub fn iam_is_known(&self) -> bool {
         self.iam_is_known
     }
+
+    /// Whether a policy has `aggregate`, so that what it grants depends on the ClusterRoles of a cluster.
+    #[must_use]
+    pub fn aggregates(&self) -> bool {
+        self.aggregates
+    }
 }
 
 /// The policies, for whoever has nothing to do with rules.
@@ -123,6 +130,7 @@ impl AccessPolicies {
             policies: CompiledPolicies::builtin().clone(),
             rules: AccessRules::default(),
             iam_is_known: false,
+            aggregates: false,
         };
         Self::with(policies, None, FileOptions::default(), FileState::default())
     }
@@ -294,7 +302,11 @@ fn compile(file: &Path, text: &str, options: &FileOptions) -> Result<InForce, Po
     let invalid = |error| PoliciesError::Invalid(vec![error]);
     let catalogue = Catalogue::new(read.policies, DerivedRules::Off).map_err(invalid)?;
     let rules = AccessRules::new(read.rules, &catalogue).map_err(invalid)?;
+    let aggregates = catalogue
+        .policies()
+        .any(|policy| !policy.aggregate.is_empty());
     Ok(InForce {
+        aggregates,
         policies: CompiledPolicies::new(catalogue),
         rules,
         iam_is_known: options.iam_is_known,

@@ -2,6 +2,7 @@
 
 pub mod access_policies;
 pub mod admin;
+pub mod aggregation;
 pub mod app;
 pub mod audit;
 pub mod aws;

@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
-use countersign_access::{AccessRules, CompiledPolicies, EntryType};
+use countersign_access::{AccessRules, AggregatedRules, CompiledPolicies, EntryType};
 use countersign_sources::kubernetes::{OwnedEntry, Projection, ProjectionState};
 use countersign_store::records::AuthenticationMode;
 use countersign_store::{Directory, DirectorySnapshot, FeedState, Revision};
 use tokio::sync::watch;
 
 use crate::access_policies::{AccessPolicies, InForce};
+use crate::aggregation::AggregatedCluster;
 use crate::health::{Report, State};
 use crate::webhook::entries::Registered;
 
@@ -129,6 +130,7 @@ impl ProjectedCluster {
 /// What was seen last.
 struct Seen {
     revision: Revision,
+    aggregated: Option<Arc<AggregatedRules>>,
     in_force: Arc<InForce>,
     policies: Arc<CompiledPolicies>,
 }
@@ -137,11 +139,12 @@ struct Seen {
 ///
 /// That is what the authorizer goes by (EKS API spec, section 9): the entries of the cluster while its mode has them, and none when
 /// the cluster is not registered (any more). An access rule is an entry whose id is the rule's. Custom policies with `aggregate` are
-/// written with their own rules.
+/// written with what the ClusterRoles of `roles` add.
 pub async fn follow(
     directory: Directory,
     policies: Arc<AccessPolicies>,
     cluster: Registered,
+    roles: Option<Arc<AggregatedCluster>>,
     wanted: watch::Sender<Option<Arc<Projection>>>,
 ) {
     let mut seen: Option<Seen> = None;
@@ -153,9 +156,13 @@ pub async fn follow(
         } else {
             let snapshot = directory.snapshot();
             let in_force = Guard::into_inner(policies.current());
-            let before = seen
-                .take()
-                .filter(|seen| Arc::ptr_eq(&seen.in_force, &in_force));
+            let aggregated = roles
+                .as_ref()
+                .filter(|_| in_force.aggregates())
+                .map(|roles| roles.rules());
+            let before = seen.take().filter(|seen| {
+                Arc::ptr_eq(&seen.in_force, &in_force) && are_same(&seen.aggregated, &aggregated)
+            });
             let (revision, compiled) = match before {
                 Some(seen) => (Some(seen.revision), seen.policies),
                 None => (None, Arc::new(in_force.policies().clone())),
@@ -164,13 +171,15 @@ pub async fn follow(
                 let entries = entries_of(&snapshot, &cluster, in_force.rules());
                 wanted.send_if_modified(|known| {
                     let same = known.as_ref().is_some_and(|known| {
-                        known.entries == entries && Arc::ptr_eq(&known.policies, &compiled)
+                        known.entries == entries
+                            && Arc::ptr_eq(&known.policies, &compiled)
+                            && are_same(&known.aggregated, &aggregated)
                     });
                     if !same {
                         *known = Some(Arc::new(Projection {
                             entries,
                             policies: Arc::clone(&compiled),
-                            aggregated: None,
+                            aggregated: aggregated.clone(),
                         }));
                     }
                     !same
@@ -178,6 +187,7 @@ pub async fn follow(
             }
             seen = Some(Seen {
                 revision: snapshot.revision(),
+                aggregated,
                 in_force,
                 policies: compiled,
             });
@@ -186,6 +196,14 @@ pub async fn follow(
             () = tokio::time::sleep(LOOK) => {}
             () = wanted.closed() => return,
         }
+    }
+}
+
+fn are_same(one: &Option<Arc<AggregatedRules>>, other: &Option<Arc<AggregatedRules>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }
 

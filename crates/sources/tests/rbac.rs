@@ -453,6 +453,30 @@ async fn a_watch_keeps_the_index_fresh_and_a_no_incomplete_until_all_is_listed()
 }
 
 #[tokio::test]
+async fn a_watch_of_cluster_roles_asks_for_nothing_else() {
+    let mut server = ApiServer::start().await;
+    let live = LiveRbac::new();
+    let watch = RbacWatch::of_cluster_roles(&live).retry_after(Duration::from_millis(1));
+    let task = tokio::spawn(watch.run(server.client(), || at(1)));
+    let listed = server.next().await;
+    assert_eq!(asked(&listed), path("clusterroles"));
+    listed.answer(200, &page("10", &[role("9", &["get"])]));
+    let watched = server.next().await;
+    assert_eq!(asked(&watched), path("clusterroles"));
+    assert!(watched.line.contains("watch=true"), "{}", watched.line);
+    until(&live, |live| live.index().roles().len() == 1).await;
+    let synced: Vec<&str> = live
+        .health()
+        .kinds
+        .iter()
+        .filter(|kind| kind.synced)
+        .map(|kind| kind.resource)
+        .collect();
+    assert_eq!(synced, ["clusterroles"]);
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_kind_that_may_not_be_listed_is_told_and_what_was_read_stays_through_failures() {
     let mut server = ApiServer::start().await;
     let live = LiveRbac::new();

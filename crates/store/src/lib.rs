@@ -41,13 +41,14 @@ pub mod fuzz;
 
 pub use data_dir::{DataDir, OpenDataDirError, RootKeySource};
 pub use directory::{
-    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterPlace, CreatedAccessKey,
-    CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords, ImportedPolicies,
-    LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup, NewInstanceProfile,
-    NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewRole, NewSamlProvider, NewUser, Once,
-    OpenDirectoryError, Outcome, PackedMetadata, PasswordFault, PasswordState, Quotas,
-    ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
-    check_password, password_state, totp_code,
+    AccessEntryChange, AccessKeyMetadata, AssociatedPolicy, ClusterKeysRefused, ClusterPlace,
+    CreatedAccessKey, CreatedMfaDevice, Directory, DirectoryError, Entity, GroupChange, IamRecords,
+    ImportedPolicies, LoginChange, MfaOwner, NewAccessEntry, NewAccount, NewCluster, NewGroup,
+    NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation,
+    NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata,
+    PasswordFault, PasswordState, PodIdentityAssociationChange, Quotas, ROOT_USER_NAME, Refused,
+    RoleChanges, Taggable, Thing, UpdateParams, UserChange, check_password, password_state,
+    totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;
@@ -64,11 +65,11 @@ pub use seal::{SealError, SealedSecret, Sealer};
 pub use secret::SecretString;
 pub use snapshot::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
-    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
-    DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
-    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef,
-    PolicyUser, PolicyVersionRef, Principal, RoleEntry, SamlProviderEntry, SessionKeysEntry,
-    UnusableRecord, UserEntry, Versioned,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
+    ClusterUpdateEntry, DirectorySnapshot, EntityKind, Entry, GroupEntry, InstanceProfileEntry,
+    KeyOwner, ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
+    PodIdentityAssociationEntry, PolicyRef, PolicyUser, PolicyVersionRef, Principal, RoleEntry,
+    SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 pub use store::{
     Batch, Change, CommitError, Load, LoadError, Record, RecordPages, Store, StoreFuture,

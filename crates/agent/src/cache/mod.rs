@@ -7,6 +7,7 @@
 //! ```
 
 mod book;
+mod pod;
 mod render;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 pub use book::PodUse;
 use book::{Book, Due, Fresh, Joined, Ticket, is_usable};
 pub(crate) use book::{FlightKey, Held, Known, Now};
+pub use pod::{CachedCredentials, PodCredentials};
 
 use crate::auth::{AuthFailure, AuthService, Issued};
 use crate::chance::Chance;
@@ -448,6 +450,19 @@ impl Cache {
 
     pub(crate) fn uses(&self) -> Vec<PodUse> {
         self.book().uses()
+    }
+
+    /// The usable credentials of a pod by its uid; counts as a read. O(entries).
+    pub(crate) fn of_pod(&self, pod_uid: &str) -> Option<CachedCredentials> {
+        if !self.may_keep(pod_uid) {
+            return None;
+        }
+        let now = self.now();
+        let mut book = self.book();
+        let key = book.key_of(pod_uid)?;
+        let expires_at = book.expires_at(key)?;
+        let body = book.read(key, now)?;
+        Some(CachedCredentials { body, expires_at })
     }
 
     /// Whether the auth service has answered since the start; can be waited for.

@@ -148,7 +148,11 @@ impl Inner {
             return ("other", Err(OVER_NODE));
         }
         let audit = self.parts.settings.mode == Mode::Audit;
-        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\0"));
+        let text = |name: &HeaderName| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().unwrap_or("\0"))
+        };
         let request = |session| Request {
             method: method.as_str(),
             path,
@@ -278,9 +282,7 @@ impl Inner {
         let class = decided.class.label();
         let outcome = match &decided.decision {
             // Tokens of unknown callers count for nobody, which `audit` does not look at.
-            Decision::Token { seconds } => {
-                self.token(pod.map_or("", |pod| &*pod.uid), *seconds)
-            }
+            Decision::Token { seconds } => self.token(pod.map_or("", |pod| &*pod.uid), *seconds),
             Decision::Harmless(harmless) => match self.parts.node.value(harmless).await {
                 Ok(body) => Ok(Found::text(body)),
                 Err(NodeFailure::NotFound) => Err(Refusal::NotFound.into()),
@@ -290,7 +292,9 @@ impl Inner {
                 if matches!(class, "credentials" | "secret") {
                     let now = self.parts.clock.now();
                     let pod_of = pod.map(|pod| &**pod);
-                    self.parts.blocked.count(pod_of, class == "secret", true, now);
+                    self.parts
+                        .blocked
+                        .count(pod_of, class == "secret", true, now);
                     if let Some(pod) = pod {
                         self.parts.events.report(pod, PodEvent::NodeRoleUsed);
                     }
@@ -332,8 +336,7 @@ impl Inner {
         let until = Instant::now() + CATCH_UP;
         let mut watched = pods.clone();
         let by_watch = async {
-            let caught_up =
-                watched.wait_for(|table| matches!(at(table.as_deref()), PodAt::One(_)));
+            let caught_up = watched.wait_for(|table| matches!(at(table.as_deref()), PodAt::One(_)));
             let waited = tokio::time::timeout_at(until, caught_up).await;
             // Nobody keeps the table any more: time goes by, but nothing changes.
             let is_lost = waited.is_ok_and(|seen| seen.is_err());

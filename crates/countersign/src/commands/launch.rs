@@ -11,6 +11,7 @@ use countersign_access::caller::Delegated;
 use countersign_arn::Partition;
 use countersign_server::access_policies::AccessPolicies;
 use countersign_server::admin::AdminSocket;
+use countersign_server::aggregation::{AggregatedCluster, Aggregation};
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::audit::Audit;
 use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
@@ -31,6 +32,7 @@ use countersign_server::webhook::denial::DenyMode;
 use countersign_server::webhook::entries::{PrincipalBinding, Registered};
 use countersign_server::webhook::{Clusters, Readiness, RegisteredClusters, Webhook};
 use countersign_sources::Mappings;
+use countersign_sources::kubernetes::KubernetesAccess;
 use countersign_store::Directory;
 use countersign_token::Rules;
 use countersign_upstream::ec2::InstanceLookup;
@@ -49,6 +51,8 @@ pub(super) struct ClusterSetup {
     pub(super) registered: Option<Registered>,
     /// What writes its access policies as RBAC objects, or takes them away.
     pub(super) projecting: Option<Projecting>,
+    /// How its ClusterRoles can be read, if they can.
+    pub(super) roles: Option<KubernetesAccess>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -136,13 +140,22 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         })
         .collect();
     let mut projected = Vec::new();
+    let mut aggregated = Vec::new();
     for cluster in &mut clusters {
+        let roles = cluster.roles.take().zip(cluster.registered.clone());
+        let roles = roles.map(|(access, registered)| {
+            let roles = AggregatedCluster::new(&cluster.name, registered);
+            tokio::spawn(Arc::clone(&roles).follow(access, Arc::clone(&policies)));
+            roles
+        });
+        aggregated.extend(roles.clone());
         if let Some(projecting) = cluster.projecting.take() {
             projected.push(projecting.start(
                 &cluster.name,
                 cluster.registered.as_ref(),
                 launch.directory.as_ref(),
                 &policies,
+                roles.as_ref(),
             ));
         }
     }
@@ -228,12 +241,14 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         launch.upstream.clone(),
         Arc::clone(&policies),
         projected,
+        aggregated.clone(),
         audit.clone(),
     );
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
         store: store.clone(),
         policies: Arc::clone(&policies),
+        aggregation: Aggregation::new(aggregated),
         delegated,
     });
     let webhook = Webhook::new(
@@ -438,6 +453,7 @@ fn readiness(
     upstream: Option<StsVerifier>,
     policies: Arc<AccessPolicies>,
     projected: Vec<ProjectedCluster>,
+    aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
 ) -> Readiness {
     Arc::new(move || {
@@ -476,6 +492,9 @@ fn readiness(
         policies.report(&mut report);
         for cluster in &projected {
             cluster.report(&mut report);
+        }
+        for cluster in &aggregated {
+            cluster.report(&policies, &mut report);
         }
         if let Some(sts) = &upstream {
             let numbers = sts.snapshot();

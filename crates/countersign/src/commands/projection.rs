@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_server::access_policies::AccessPolicies;
+use countersign_server::aggregation::AggregatedCluster;
 use countersign_server::projection::{self, Delivery, ProjectedCluster};
 use countersign_server::webhook::entries::Registered;
 use countersign_sources::kubernetes::{
@@ -39,6 +40,21 @@ pub(super) struct Projecting {
     delivery: Delivery,
     writer: ProjectionWriter,
     states: watch::Receiver<ProjectionState>,
+}
+
+/// How the ClusterRoles of a cluster can be read: as its objects are, and as this pod in the cluster it runs in.
+pub(super) fn cluster_roles(
+    kubeconfig: Option<&Path>,
+    master: Option<&str>,
+    may_be_own: bool,
+) -> Option<KubernetesAccess> {
+    let master = master.filter(|url| !url.is_empty());
+    let is_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let has_way = kubeconfig.is_some() || master.is_some() || (may_be_own && is_pod());
+    has_way.then(|| KubernetesAccess {
+        kubeconfig: kubeconfig.map(Into::into),
+        master: master.map(Into::into),
+    })
 }
 
 /// A writer for the cluster if there is anything to write, or to take away.
@@ -108,6 +124,7 @@ impl Projecting {
         registered: Option<&Registered>,
         directory: Option<&Directory>,
         policies: &Arc<AccessPolicies>,
+        roles: Option<&Arc<AggregatedCluster>>,
     ) -> ProjectedCluster {
         let Self {
             delivery,
@@ -122,6 +139,7 @@ impl Projecting {
                     directory.clone(),
                     Arc::clone(policies),
                     registered.clone(),
+                    roles.cloned(),
                     wanted,
                 ));
                 tokio::spawn(writer.run(projections, Timestamp::now));

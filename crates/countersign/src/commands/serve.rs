@@ -386,8 +386,10 @@ async fn start_mappings(
         may_be_own: true,
     })
     .await?;
+    let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
+        roles,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
         cluster_id: name.clone(),
@@ -428,6 +430,7 @@ async fn start_mappings(
         .await?;
         all.push(ClusterSetup {
             projecting,
+            roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

@@ -255,6 +255,11 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
+            roles: projection::cluster_roles(
+                server.kubeconfig.as_deref(),
+                server.master.as_deref(),
+                true,
+            ),
         }],
         metrics,
     })?;

@@ -74,8 +74,13 @@ impl Lab {
 
     pub fn associate(&self, arn: &str, policy: &str, scope: &str) {
         let policy = format!("arn:aws:eks::aws:cluster-access-policy/{policy}");
+        self.associate_arn(arn, &policy, scope);
+    }
+
+    /// The same with a policy that is not AWS's.
+    pub fn associate_arn(&self, arn: &str, policy: &str, scope: &str) {
         let mut args = vec!["eks", "associate-access-policy", "--cluster-name", "demo"];
-        args.extend(["--principal-arn", arn, "--policy-arn", &policy]);
+        args.extend(["--principal-arn", arn, "--policy-arn", policy]);
         args.extend(["--access-scope", scope]);
         self.aws(&args);
     }
@@ -114,7 +119,7 @@ impl Lab {
     }
 }
 
-fn flags(server: &Running) -> Vec<String> {
+pub fn flags(server: &Running) -> Vec<String> {
     vec![
         format!(
             "--authentication-token-webhook-config-file={}",

@@ -52,12 +52,12 @@ fn audit_log(dir: &Path) -> PathBuf {
     dir.join("audit.log")
 }
 
-fn manifest(name: &str) -> String {
+pub fn manifest(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes");
     std::fs::read_to_string(folder.join(name)).unwrap()
 }
 
-fn until<T>(what: &str, lab: &Lab, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(what: &str, lab: &Lab, mut look: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match look() {
@@ -73,7 +73,7 @@ fn until<T>(what: &str, lab: &Lab, mut look: impl FnMut() -> Result<T, String>) 
 }
 
 /// `/readyz?verbose` has a line with `expected`.
-fn is_told(lab: &Lab, expected: &str) {
+pub fn is_told(lab: &Lab, expected: &str) {
     until(expected, lab, || {
         let ready = lab
             .server
@@ -93,7 +93,7 @@ fn apply(cluster: &Cluster, manifest: &str) -> Output {
     cluster.kubectl(ADMIN_TOKEN, &["apply", "-f", path.to_str().unwrap()])
 }
 
-fn applied(cluster: &Cluster, manifest: &str) {
+pub fn applied(cluster: &Cluster, manifest: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         // The API server makes kube-system a moment after it is ready.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use countersign_access::caller::{self, AssertionKey, Delegated, Untrusted, UserInfo};
-use countersign_access::{AccessDecision, AccessScope, EntryType, EntryView};
+use countersign_access::{AccessDecision, AccessScope, AggregatedRules, EntryType, EntryView};
 use countersign_arn::CallerArn;
 use countersign_rbac::review::{
     AccessReview, AccessReviewKind, AccessReviewStatus, ParsedSelectors, ReviewError, ReviewVersion,
@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::entries::Registered;
 use super::rules;
 use crate::access_policies::AccessPolicies;
+use crate::aggregation::Aggregation;
 use crate::metrics::AuthorizeResult;
 use crate::store_health::StoreHealth;
 
@@ -32,6 +33,8 @@ pub struct AuthorizerOptions {
     pub store: Option<StoreHealth>,
     /// The policies, and the access rules.
     pub policies: Arc<AccessPolicies>,
+    /// What ClusterRoles add to policies with `aggregate`.
+    pub aggregation: Aggregation,
     /// Whom to believe that is told by another API server (section 9.5).
     pub delegated: Delegated,
 }
@@ -116,19 +119,23 @@ impl Authorizer {
             uid: &spec.uid,
             extra: &spec.extra,
         };
-        let key = match directory.assertion_key(&cluster.id) {
-            Ok(key) => AssertionKey::new(*key),
+        let key = || match directory.assertion_key(&cluster.id) {
+            Ok(key) => Some(AssertionKey::new(*key)),
             Err(error) => {
-                ruling.outcome = AuthorizeResult::Error;
-                ruling.error = error.to_string();
-                return ruling;
+                tracing::error!(%error, "assertions cannot be verified");
+                None
             }
         };
         let principal_id =
-            match caller::principal_of(&user, &cluster.id, &key, now, self.0.delegated) {
+            match caller::principal_of(&user, &cluster.id, key, now, self.0.delegated) {
                 Ok(id) => id,
                 // Service accounts, nodes, users of OpenID Connect: nothing that their 403 should tell.
                 Err(Untrusted::NoPrincipal) => return ruling,
+                Err(error @ Untrusted::NoKey) => {
+                    ruling.outcome = AuthorizeResult::Error;
+                    ruling.error = error.to_string();
+                    return ruling;
+                }
                 Err(untrusted) => {
                     ruling.reason = format!("EKS Access Policy: no opinion: {untrusted}");
                     return ruling;
@@ -145,6 +152,13 @@ impl Authorizer {
             return ruling;
         };
         let policies = self.0.policies.current();
+        // Without the cluster's ClusterRoles such policies grant their own rules.
+        let aggregated = if policies.aggregates() {
+            self.0.aggregation.rules_of(snapshot, &cluster.id)
+        } else {
+            None
+        };
+        let aggregated = aggregated.as_deref().unwrap_or(AggregatedRules::none());
         if let Some(entry) = snapshot.access_entry_of_principal(&cluster.id, principal_id) {
             let record = &entry.record;
             let view = EntryView {
@@ -156,7 +170,7 @@ impl Authorizer {
                     .iter()
                     .map(|association| (&*association.policy_arn, &association.scope)),
             };
-            ruling.by_policies(&policies.authorize(&view, &action));
+            ruling.by_policies(&policies.authorize_in(aggregated, &view, &action));
             return ruling;
         }
         let caller = caller::arn_of(&user).and_then(|arn| CallerArn::parse(arn).ok());
@@ -177,7 +191,7 @@ impl Authorizer {
             entry_type: EntryType::Standard,
             associations: rule.associations(),
         };
-        ruling.by_policies(&policies.authorize(&view, &action));
+        ruling.by_policies(&policies.authorize_in(aggregated, &view, &action));
         ruling.reason.push_str(&rule.reason());
         ruling.rule = Some(rule.cited());
         ruling

@@ -8,6 +8,7 @@ use countersign_arn::{AccountId, Partition};
 use countersign_mapping::{BackendKind, MappingOptions, MappingTable};
 use countersign_rbac::review::AccessReview;
 use countersign_server::access_policies::AccessPolicies;
+use countersign_server::aggregation::Aggregation;
 use countersign_server::aws::KeyRing;
 use countersign_server::health::Report;
 use countersign_server::metrics::{AuthorizeResult, Metrics};
@@ -218,6 +219,7 @@ impl Replica {
             directory: Some(self.directory.clone()),
             store: Some(self.health.clone()),
             policies: Arc::new(AccessPolicies::builtin()),
+            aggregation: Aggregation::default(),
             delegated: Delegated::Assertion,
         });
         let cluster = Registered::Id("none".into());

@@ -6,8 +6,10 @@
 mod aws_auth;
 mod crd;
 pub(crate) mod list_watch;
+mod node_pods;
 mod projection;
 pub(crate) mod status;
+mod token_keys;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +19,11 @@ use kube::{Client, Config};
 
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use crd::{CrdOptions, CrdWatch};
+pub use node_pods::{InvalidNodeName, NodePod, NodePodList, NodePods};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
+pub use token_keys::{KeysUnreadable, TokenKeys};
 
 /// Who reports events and writes statuses.
 pub(crate) const CONTROLLER: &str = "countersign.io/mappings";

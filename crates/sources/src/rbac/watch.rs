@@ -261,6 +261,7 @@ impl State {
 #[derive(Debug)]
 pub struct RbacWatch {
     live: Arc<LiveRbac>,
+    kinds: &'static [Kind],
     retry_after: Duration,
 }
 
@@ -270,7 +271,18 @@ impl RbacWatch {
     pub fn new(live: &Arc<LiveRbac>) -> Self {
         Self {
             live: Arc::clone(live),
+            kinds: &Kind::ALL,
             retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// A watch of ClusterRoles alone, which needs no right to read anything else. The index holds no bindings then, and says that
+    /// the other kinds were not listed.
+    #[must_use]
+    pub fn of_cluster_roles(live: &Arc<LiveRbac>) -> Self {
+        Self {
+            kinds: &[Kind::ClusterRole],
+            ..Self::new(live)
         }
     }
 
@@ -283,8 +295,11 @@ impl RbacWatch {
 
     /// Watches for ever.
     pub async fn run(self, client: Client, clock: impl Fn() -> Timestamp + Send + Sync) {
-        let [a, b, c, d] = Kind::ALL.map(|kind| self.watch(kind, &client, &clock));
-        futures::join!(a, b, c, d);
+        let watches = self
+            .kinds
+            .iter()
+            .map(|kind| self.watch(*kind, &client, &clock));
+        futures::future::join_all(watches).await;
     }
 
     async fn watch(&self, kind: Kind, client: &Client, clock: &(impl Fn() -> Timestamp + Sync)) {

@@ -5,7 +5,7 @@ use countersign_arn::AccountId;
 use countersign_session::{InvalidRevocationTarget, RevocationInFuture, RingError};
 use jiff::Timestamp;
 
-use super::{PasswordFault, Refused};
+use super::{ClusterKeysRefused, PasswordFault, Refused};
 use crate::records::{AuthenticationMode, InvalidField};
 use crate::{CommitError, EntityKind, InvalidKey, Key, LoadError, RandomUnavailable, SealError};
 
@@ -45,7 +45,9 @@ pub enum Thing {
     AccessEntry,
     /// An access policy of an access entry, by ARN.
     PolicyAssociation,
-    /// A cluster or an access entry whose tags were asked for, by ARN.
+    /// A pod identity association: by id, also the one that is there already.
+    PodIdentityAssociation,
+    /// A cluster, or something that hangs on one, whose tags were asked for, by ARN.
     Resource,
 }
 
@@ -67,6 +69,7 @@ impl std::fmt::Display for Thing {
             Self::Job => "job",
             Self::AccessEntry => "access entry for",
             Self::PolicyAssociation => "associated access policy",
+            Self::PodIdentityAssociation => "pod identity association",
             Self::Resource => "resource",
         })
     }
@@ -180,6 +183,17 @@ pub enum DirectoryError {
         /// The unique id of the principal that it is bound to.
         bound_to: Box<str>,
     },
+    /// A session policy would not be in force together with session tags (EKS API spec, section 10.2).
+    #[error("an association with a session policy must have session tags disabled")]
+    PolicyNeedsTagsDisabled,
+    /// An add-on made it, and it changes through the add-on only.
+    #[error("the pod identity association `{id}` belongs to the add-on `{owner}`")]
+    OwnedByAddon {
+        /// The association.
+        id: Box<str>,
+        /// ARN of the add-on.
+        owner: Box<str>,
+    },
     /// The request token was used for a request with other parameters.
     #[error("the request token was used before, with other parameters")]
     TokenReused,
@@ -239,6 +253,9 @@ pub enum DirectoryError {
     /// The keys of tokens for outside services.
     #[error("the signing keys of outbound tokens could not be made")]
     OutboundKeys,
+    /// The keys of a cluster.
+    #[error(transparent)]
+    ClusterKeys(#[from] ClusterKeysRefused),
     /// No session has the name that is to be revoked.
     #[error(transparent)]
     RevocationTarget(#[from] InvalidRevocationTarget),

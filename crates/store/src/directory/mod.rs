@@ -8,6 +8,7 @@ mod associations;
 mod attachments;
 mod aws_policies;
 mod boundaries;
+mod cluster_keys;
 mod clusters;
 mod entity;
 mod error;
@@ -22,6 +23,7 @@ mod oidc_providers;
 mod outbound;
 mod password_hash;
 mod password_rules;
+mod pod_identity;
 mod policies;
 mod reports;
 mod requests;
@@ -53,6 +55,7 @@ pub use self::access_keys::{AccessKeyMetadata, CreatedAccessKey};
 pub use self::accounts::NewAccount;
 pub use self::associations::AssociatedPolicy;
 pub use self::aws_policies::ImportedPolicies;
+pub use self::cluster_keys::ClusterKeysRefused;
 pub use self::clusters::{ClusterPlace, NewCluster};
 pub use self::entity::Entity;
 pub use self::error::{DirectoryError, OpenDirectoryError, Thing};
@@ -64,6 +67,7 @@ pub use self::managed_policies::NewManagedPolicy;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
+pub use self::pod_identity::{NewPodIdentityAssociation, PodIdentityAssociationChange};
 pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};
 pub use self::root_keys::ROOT_USER_NAME;
@@ -168,6 +172,8 @@ pub struct Quotas {
     pub clusters_per_region: usize,
     /// Access entries of one cluster. Default 3,000.
     pub access_entries_per_cluster: usize,
+    /// Pod identity associations of one cluster. Default 5,000.
+    pub pod_identity_associations_per_cluster: usize,
     /// Updates of one cluster that are kept; the oldest give way. Default 1,000.
     pub updates_per_cluster: usize,
     /// How long updates are kept. Default 90 days.
@@ -199,6 +205,7 @@ impl Default for Quotas {
             access_keys_per_user: 2,
             clusters_per_region: 100,
             access_entries_per_cluster: 3000,
+            pod_identity_associations_per_cluster: 5000,
             updates_per_cluster: 1000,
             updates_kept_for: SignedDuration::from_hours(90 * 24),
             request_tokens_per_account: 10_000,

@@ -8,6 +8,7 @@ use super::access_entries::entry_key;
 use super::access_keys::find_user;
 use super::instance_profiles::find_instance_profile;
 use super::managed_policies::find_managed_policy;
+use super::pod_identity::association_key;
 use super::roles::find_role;
 use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
@@ -37,6 +38,8 @@ pub enum Taggable<'a> {
     Cluster(&'a str),
     /// An access entry, by ARN. As a cluster.
     AccessEntry(&'a str),
+    /// A pod identity association, by ARN. As a cluster.
+    PodIdentityAssociation(&'a str),
 }
 
 impl Taggable<'_> {
@@ -55,7 +58,10 @@ impl Taggable<'_> {
 
     const fn case(self) -> KeyCase {
         match self {
-            Self::Policy(_) | Self::Cluster(_) | Self::AccessEntry(_) => KeyCase::Counts,
+            Self::Policy(_)
+            | Self::Cluster(_)
+            | Self::AccessEntry(_)
+            | Self::PodIdentityAssociation(_) => KeyCase::Counts,
             Self::User(_)
             | Self::Role(_)
             | Self::InstanceProfile(_)
@@ -67,7 +73,9 @@ impl Taggable<'_> {
 
     fn check(self, tags: &[Tag]) -> Result<(), InvalidField> {
         match (self, self.case()) {
-            (Self::Cluster(_) | Self::AccessEntry(_), _) => check_eks_tags(tags),
+            (Self::Cluster(_) | Self::AccessEntry(_) | Self::PodIdentityAssociation(_), _) => {
+                check_eks_tags(tags)
+            }
             (_, KeyCase::Counts) => check_policy_tags(tags),
             (_, KeyCase::Ignored) => check_tags(tags),
         }
@@ -181,6 +189,7 @@ fn tags_of(record: &mut AnyRecord) -> Option<&mut Vec<Tag>> {
         AnyRecord::MfaDevice(record) => Some(&mut record.tags),
         AnyRecord::Cluster(record) => Some(&mut record.tags),
         AnyRecord::AccessEntry(record) => Some(&mut record.tags),
+        AnyRecord::PodIdentityAssociation(record) => Some(&mut record.tags),
         _ => None,
     }
 }
@@ -254,6 +263,20 @@ fn find(
             })?;
             let record = AnyRecord::AccessEntry(entry.record.clone());
             (entry_key(&entry.record)?, entry.modified, record)
+        }
+        Taggable::PodIdentityAssociation(arn) => {
+            let kind = "podidentityassociation/";
+            let (_, cluster) = find_cluster(snapshot, account, arn, kind)?;
+            let id = arn.rsplit('/').next().unwrap_or_default();
+            let known = snapshot
+                .pod_identity_association_by_id(&cluster.record.id, id)
+                .filter(|known| known.record.arn(&cluster.record) == arn)
+                .ok_or_else(|| {
+                    let (what, name) = (Thing::Resource, arn.into());
+                    DirectoryError::NoSuch { what, name }
+                })?;
+            let record = AnyRecord::PodIdentityAssociation(Box::new(known.record.clone()));
+            (association_key(&known.record)?, known.modified, record)
         }
     })
 }

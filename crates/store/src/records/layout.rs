@@ -3,7 +3,7 @@
 use countersign_arn::AccountId;
 use countersign_session::RevocationTarget;
 
-use super::{DecodeError, PrincipalKind};
+use super::{DecodeError, PrincipalKind, check_namespace, check_service_account};
 use crate::{InvalidKey, Key};
 
 /// A key of a known kind; the parts are borrowed.
@@ -114,6 +114,17 @@ pub enum RecordKey<'a> {
         /// The principal as [`EntryPrincipal::key`](super::EntryPrincipal::key) writes it.
         principal: &'a str,
     },
+    /// `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT`
+    PodIdentityAssociation {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
+        /// The namespace.
+        namespace: &'a str,
+        /// The service account.
+        service_account: &'a str,
+    },
     /// `cluster-update/ACCOUNT/CLUSTER/ID`
     ClusterUpdate {
         /// The account of the cluster.
@@ -122,6 +133,13 @@ pub enum RecordKey<'a> {
         cluster_id: &'a str,
         /// The update's id.
         id: &'a str,
+    },
+    /// `cluster-keys/ACCOUNT/CLUSTER`
+    ClusterKeys {
+        /// The account of the cluster.
+        account: AccountId,
+        /// The cluster's id.
+        cluster_id: &'a str,
     },
     /// `request-token/ACCOUNT/REGION/OPERATION/TOKEN`
     RequestToken {
@@ -246,6 +264,20 @@ impl<'a> RecordKey<'a> {
                     principal: entry_principal(principal)?,
                 }
             }
+            "pod-identity-association" => {
+                let (account, rest) = in_account(rest)?;
+                let (cluster_id, subject) = rest.split_once('/').ok_or(DecodeError::Key)?;
+                let (namespace, service_account) =
+                    subject.split_once('/').ok_or(DecodeError::Key)?;
+                check_namespace(namespace).map_err(|_| DecodeError::Key)?;
+                check_service_account(service_account).map_err(|_| DecodeError::Key)?;
+                Self::PodIdentityAssociation {
+                    account,
+                    cluster_id: part(cluster_id)?,
+                    namespace,
+                    service_account,
+                }
+            }
             "cluster-update" => {
                 let (account, rest) = in_account(rest)?;
                 let (cluster_id, id) = rest.split_once('/').ok_or(DecodeError::Key)?;
@@ -253,6 +285,13 @@ impl<'a> RecordKey<'a> {
                     account,
                     cluster_id: part(cluster_id)?,
                     id: part(id)?,
+                }
+            }
+            "cluster-keys" => {
+                let (account, cluster_id) = in_account(rest)?;
+                Self::ClusterKeys {
+                    account,
+                    cluster_id: part(cluster_id)?,
                 }
             }
             "request-token" => {
@@ -312,11 +351,23 @@ impl<'a> RecordKey<'a> {
                 cluster_id,
                 principal,
             } => format!("access-entry/{account}/{cluster_id}/{principal}"),
+            Self::PodIdentityAssociation {
+                account,
+                cluster_id,
+                namespace,
+                service_account,
+            } => format!(
+                "pod-identity-association/{account}/{cluster_id}/{namespace}/{service_account}"
+            ),
             Self::ClusterUpdate {
                 account,
                 cluster_id,
                 id,
             } => format!("cluster-update/{account}/{cluster_id}/{id}"),
+            Self::ClusterKeys {
+                account,
+                cluster_id,
+            } => format!("cluster-keys/{account}/{cluster_id}"),
             Self::RequestToken {
                 account,
                 region,

@@ -22,7 +22,9 @@
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
+//! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
+//! | `cluster-keys/ACCOUNT/CLUSTER` | [`ClusterKeys`]; `CLUSTER` is the cluster's id | a cluster has one issuer |
 //! | `request-token/ACCOUNT/REGION/OPERATION/TOKEN` | [`AnsweredRequest`]; `TOKEN` is the token's SHA-256 | a token is used once for an operation |
 //! | `revocation/TARGET` | [`Revocation`]; `TARGET` is the id of what it ends | there is one row for a target |
 //!
@@ -34,6 +36,7 @@ mod access_entry;
 mod access_key;
 mod account;
 mod cluster;
+mod cluster_keys;
 mod cluster_settings;
 mod cluster_update;
 mod deployment;
@@ -45,6 +48,7 @@ mod mfa_device;
 mod names;
 mod outbound;
 mod plain;
+mod pod_identity;
 mod provider;
 mod request_token;
 mod revocation;
@@ -60,6 +64,7 @@ pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolic
 pub use self::cluster::{
     AuthenticationMode, Cluster, ClusterStatus, Creator, LatestUpdate, UnknownAuthenticationMode,
 };
+pub use self::cluster_keys::{CLUSTER_SIGNING_KEYS_FIELD, ClusterKeySource, ClusterKeys};
 pub use self::cluster_settings::{
     ClusterSettings, ComputeConfig, EncryptionConfig, IpFamily, KubernetesNetworkConfig, LogType,
     OutpostConfig, RemoteNetworkConfig, ScalingTier, SupportType, UnknownWord, VpcConfig,
@@ -74,11 +79,12 @@ pub use self::mfa_device::{EnabledMfa, MfaDevice, SEED_FIELD};
 pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_cluster_name, check_description,
     check_eks_tags, check_group_name, check_instance_profile_name, check_max_session_duration,
-    check_mfa_device_name, check_organization_id, check_path, check_policy_name, check_policy_path,
-    check_policy_tags, check_policy_text, check_region, check_role_name, check_tags,
-    check_user_name, fold_name,
+    check_mfa_device_name, check_namespace, check_organization_id, check_path, check_policy_name,
+    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
+    check_service_account, check_tags, check_user_name, fold_name,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
+pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};
 pub use self::request_token::{AnsweredRequest, REQUEST_TOKEN_LIFETIME, RequestToken};
 pub use self::revocation::Revocation;
@@ -138,8 +144,12 @@ pub enum AnyRecord {
     Cluster(Box<Cluster>),
     /// `access-entry/…`
     AccessEntry(AccessEntry),
+    /// `pod-identity-association/…`
+    PodIdentityAssociation(Box<PodIdentityAssociation>),
     /// `cluster-update/…`
     ClusterUpdate(ClusterUpdate),
+    /// `cluster-keys/…`
+    ClusterKeys(ClusterKeys),
     /// `request-token/…`
     AnsweredRequest(AnsweredRequest),
     /// `revocation/…`
@@ -219,8 +229,18 @@ impl AnyRecord {
             RecordKey::AccessEntry { account, .. } => {
                 Self::AccessEntry(AccessEntry::decode(account, below_account(key), value)?)
             }
+            RecordKey::PodIdentityAssociation { account, .. } => {
+                Self::PodIdentityAssociation(Box::new(PodIdentityAssociation::decode(
+                    account,
+                    below_account(key),
+                    value,
+                )?))
+            }
             RecordKey::ClusterUpdate { account, .. } => {
                 Self::ClusterUpdate(ClusterUpdate::decode(account, below_account(key), value)?)
+            }
+            RecordKey::ClusterKeys { account, .. } => {
+                Self::ClusterKeys(ClusterKeys::decode(account, below_account(key), value)?)
             }
             RecordKey::RequestToken { account, .. } => {
                 Self::AnsweredRequest(AnsweredRequest::decode(account, below_account(key), value)?)
@@ -255,7 +275,9 @@ impl AnyRecord {
             Self::Cluster(record) => record.encode(),
             Self::Restore(record) => record.encode(),
             Self::AccessEntry(record) => record.encode(),
+            Self::PodIdentityAssociation(record) => record.encode(),
             Self::ClusterUpdate(record) => record.encode(),
+            Self::ClusterKeys(record) => record.encode(),
             Self::AnsweredRequest(record) => record.encode(),
             Self::Revocation(record) => record.encode(),
         }

@@ -195,6 +195,38 @@ pub fn check_cluster_name(name: &str) -> Result<(), InvalidField> {
     )
 }
 
+/// `[a-z0-9]([-a-z0-9]*[a-z0-9])?`, at most 63 characters: a namespace of Kubernetes (EKS API spec, section 10.2).
+///
+/// # Errors
+/// When it is not.
+pub fn check_namespace(namespace: &str) -> Result<(), InvalidField> {
+    check(
+        namespace.len() <= 63 && is_label(namespace),
+        "the namespace",
+        "1 to 63 lower-case letters, digits or hyphens, with no hyphen at either end",
+    )
+}
+
+/// Labels as those of a namespace with dots between, at most 253 characters: a service account of Kubernetes (EKS API spec,
+/// section 10.2).
+///
+/// # Errors
+/// When it is not.
+pub fn check_service_account(name: &str) -> Result<(), InvalidField> {
+    check(
+        name.len() <= 253 && name.split('.').all(is_label),
+        "the service account",
+        "1 to 253 lower-case letters, digits, hyphens or dots, with a letter or digit at both ends of what is between dots",
+    )
+}
+
+fn is_label(text: &str) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = [text.as_bytes().first(), text.as_bytes().last()];
+    text.bytes().all(|b| alphanumeric(&b) || b == b'-')
+        && ends.iter().all(|end| end.is_some_and(alphanumeric))
+}
+
 /// Lower-case letters, digits and hyphens; regions outside AWS are free to choose.
 ///
 /// # Errors
@@ -278,7 +310,7 @@ pub fn check_policy_tags(tags: &[Tag]) -> Result<(), InvalidField> {
     )
 }
 
-/// The same for clusters and access entries (EKS API spec, section 2.1): without control characters besides.
+/// The same for clusters and what hangs on them (EKS API spec, section 2.1): without control characters besides.
 ///
 /// # Errors
 /// When they are not.

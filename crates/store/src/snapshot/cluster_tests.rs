@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use super::tests::account;
 use super::*;
 use crate::records::{
-    AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterSettings,
-    ClusterUpdate, Creator, EntryPrincipal, PolicyAssociation, Role, TrustPolicy, UpdateStatus,
+    AccessEntry, Account, AnsweredRequest, AuthenticationMode, Cluster, ClusterKeySource,
+    ClusterKeys, ClusterSettings, ClusterUpdate, Creator, EntryPrincipal, PolicyAssociation, Role,
+    TrustPolicy, UpdateStatus,
 };
 use crate::{RedbStore, RootKey, Transaction, Value};
 
@@ -51,6 +52,12 @@ enum Step {
     Request {
         id: u8,
         minute: u8,
+        there: bool,
+    },
+    Keys {
+        cluster: (u8, u8),
+        minute: u8,
+        readable: bool,
         there: bool,
     },
 }
@@ -113,6 +120,14 @@ fn step() -> impl Strategy<Value = Step> {
             id,
             minute,
             there
+        }),
+        2 => (cluster(), few(), there(), there()).prop_map(|(cluster, minute, readable, there)| {
+            Step::Keys {
+                cluster,
+                minute,
+                readable,
+                there,
+            }
         }),
     ]
 }
@@ -284,6 +299,25 @@ fn write(step: &Step) -> (Key, Option<Value>) {
                 created: time(minute),
             };
             let key = format!("request-token/{id}/region/CreateCluster/{}", record.token);
+            (key, there.then(|| record.encode()))
+        }
+        Step::Keys {
+            cluster,
+            minute,
+            readable,
+            there,
+        } => {
+            let document = if readable { "{\"keys\":[]}" } else { "{}" };
+            let record = ClusterKeys {
+                account: id,
+                cluster_id: cluster_id(cluster),
+                source: ClusterKeySource::Generated,
+                document: document.into(),
+                signing: None,
+                confirmed: time(minute),
+                modified: time(minute),
+            };
+            let key = format!("cluster-keys/{id}/{}", record.cluster_id);
             (key, there.then(|| record.encode()))
         }
     };

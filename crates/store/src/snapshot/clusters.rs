@@ -1,4 +1,4 @@
-//! Clusters by id, and what hangs on them: access entries and updates. And the requests that were answered.
+//! Clusters by id, and what hangs on them: access entries, associations and updates. And the requests that were answered.
 
 use std::sync::Arc;
 
@@ -6,12 +6,13 @@ use countersign_arn::AccountId;
 use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
+use super::pod_identity::PodIdentities;
 use super::{
-    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterUpdateEntry,
-    DirectorySnapshot, Principal, behind,
+    AccessEntryEntry, AccessEntryState, AnsweredRequestEntry, ClusterEntry, ClusterKeysEntry,
+    ClusterUpdateEntry, DirectorySnapshot, Principal, behind,
 };
 use crate::records::{
-    AccessEntry, AnsweredRequest, ClusterUpdate, EntryPrincipal, PrincipalKind,
+    AccessEntry, AnsweredRequest, ClusterKeys, ClusterUpdate, EntryPrincipal, PrincipalKind,
     REQUEST_TOKEN_LIFETIME, RecordKey,
 };
 use crate::{Key, Revision};
@@ -35,11 +36,17 @@ pub(super) struct ClusterSlot {
     /// Oldest first.
     updates: OrdMap<(Timestamp, Arc<str>), Arc<ClusterUpdateEntry>>,
     update_times: HashMap<Arc<str>, Timestamp>,
+    pub(super) pod_identities: PodIdentities,
+    keys: Option<Arc<ClusterKeysEntry>>,
 }
 
 impl ClusterSlot {
     fn is_empty(&self) -> bool {
-        self.cluster.is_none() && self.entries.is_empty() && self.updates.is_empty()
+        self.cluster.is_none()
+            && self.entries.is_empty()
+            && self.updates.is_empty()
+            && self.pod_identities.is_empty()
+            && self.keys.is_none()
     }
 
     fn bound_to(&self, id: &str) -> &[Arc<AccessEntryEntry>] {
@@ -56,19 +63,22 @@ impl ClusterSlot {
         let mut ids: Vec<_> = self.by_principal.iter().collect();
         ids.sort_by_key(|(id, _)| Arc::clone(id));
         format!(
-            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {}",
+            "slot {id} {:?} {} {:?} {ids:?} {:?} {:?} {} {} {:?}",
             self.cluster,
             sorted(self.entries.keys().collect()),
             self.by_arn,
             self.dead,
             self.updates,
             sorted(self.update_times.keys().collect()),
+            self.pod_identities.text(),
+            self.keys.as_ref().map(|keys| &keys.record),
         )
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.updates.len()
+        let keys = usize::from(self.keys.is_some());
+        self.entries.len() + self.updates.len() + self.pod_identities.len() + keys
     }
 
     fn dead_entries(&self) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
@@ -105,7 +115,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         principal_arn: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)?.by_arn.get(principal_arn)
+        self.open_slot(cluster_id)?.by_arn.get(principal_arn)
     }
 
     /// The entry that is bound to this unique id: whom authentication lets in. O(1), three hash lookups at most.
@@ -115,7 +125,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         principal_id: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)?.bound_to(principal_id).first()
+        self.open_slot(cluster_id)?.bound_to(principal_id).first()
     }
 
     /// The entry of the principal that AWS knows by this account, kind and name, whatever its path, ignoring case: to be
@@ -128,7 +138,7 @@ impl DirectorySnapshot {
         kind: PrincipalKind,
         name: &str,
     ) -> Option<&Arc<AccessEntryEntry>> {
-        let slot = self.entry_slot(cluster_id)?;
+        let slot = self.open_slot(cluster_id)?;
         let name = match kind {
             PrincipalKind::Role | PrincipalKind::User => name,
             PrincipalKind::Root => "root",
@@ -151,7 +161,7 @@ impl DirectorySnapshot {
         cluster_id: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(move |slot| behind(&slot.by_arn, after.map(str::to_owned)))
     }
@@ -159,7 +169,7 @@ impl DirectorySnapshot {
     /// How many entries a cluster has.
     #[must_use]
     pub fn access_entry_count(&self, cluster_id: &str) -> usize {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .map_or(0, |slot| slot.entries.len())
     }
 
@@ -173,7 +183,7 @@ impl DirectorySnapshot {
             .into_iter()
             .flat_map(|clusters| clusters.iter())
             .filter_map(move |id| {
-                let slot = self.entry_slot(id)?;
+                let slot = self.open_slot(id)?;
                 let entry = slot.by_principal.get(principal_id)?.first()?;
                 Some((slot.cluster.as_ref()?, entry))
             })
@@ -210,7 +220,7 @@ impl DirectorySnapshot {
         &self,
         cluster_id: &str,
     ) -> impl Iterator<Item = &Arc<AccessEntryEntry>> {
-        self.entry_slot(cluster_id)
+        self.open_slot(cluster_id)
             .into_iter()
             .flat_map(ClusterSlot::dead_entries)
     }
@@ -244,6 +254,12 @@ impl DirectorySnapshot {
         slot.cluster.as_ref()?;
         let (id, created) = slot.update_times.get_key_value(id)?;
         slot.updates.get(&(*created, Arc::clone(id)))
+    }
+
+    /// The keys of the service account tokens of a cluster; none of one that is not there or is being deleted. O(1).
+    #[must_use]
+    pub fn cluster_keys(&self, cluster_id: &str) -> Option<&Arc<ClusterKeysEntry>> {
+        self.open_slot(cluster_id)?.keys.as_ref()
     }
 
     pub(crate) fn answered_request(&self, key: &Key) -> Option<&Arc<AnsweredRequestEntry>> {
@@ -307,16 +323,31 @@ impl DirectorySnapshot {
                     };
                     (*account, key.to_key(), update.modified)
                 });
-                entries.chain(updates)
+                let keys = slot.keys.iter().map(|keys| {
+                    let ClusterKeys {
+                        account,
+                        cluster_id,
+                        ..
+                    } = &keys.record;
+                    let key = RecordKey::ClusterKeys {
+                        account: *account,
+                        cluster_id,
+                    };
+                    (*account, key.to_key(), keys.modified)
+                });
+                let entries = entries.chain(updates).chain(keys);
+                let entries =
+                    entries.filter_map(|(account, key, at)| Some((account, key.ok()?, at)));
+                entries.chain(slot.pod_identities.keys())
             })
             .filter(|(account, ..)| {
                 Key::new(format!("cluster/{account}/"))
                     .is_ok_and(|prefix| !self.has_unusable_below(&prefix))
             })
-            .filter_map(|(_, key, modified)| Some((key.ok()?, modified)))
+            .map(|(_, key, modified)| (key, modified))
     }
 
-    fn entry_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
+    pub(super) fn open_slot(&self, cluster_id: &str) -> Option<&ClusterSlot> {
         self.cluster_slots
             .get(cluster_id)
             .map(|slot| &**slot)
@@ -445,6 +476,15 @@ impl DirectorySnapshot {
         });
     }
 
+    pub(super) fn add_cluster_keys(&mut self, entry: ClusterKeysEntry) {
+        let cluster_id = entry.record.cluster_id.clone();
+        self.change_cluster_slot(&cluster_id, |slot| slot.keys = Some(Arc::new(entry)));
+    }
+
+    pub(super) fn remove_cluster_keys(&mut self, cluster_id: &str) {
+        self.change_cluster_slot(cluster_id, |slot| slot.keys = None);
+    }
+
     pub(super) fn add_answered_request(
         &mut self,
         key: &Key,
@@ -470,7 +510,7 @@ impl DirectorySnapshot {
         }
     }
 
-    fn change_cluster_slot(&mut self, id: &str, change: impl FnOnce(&mut ClusterSlot)) {
+    pub(super) fn change_cluster_slot(&mut self, id: &str, change: impl FnOnce(&mut ClusterSlot)) {
         if !self.cluster_slots.contains_key(id) {
             self.cluster_slots.insert(id.into(), Arc::default());
         }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use countersign_arn::AccountId;
-use countersign_oidc::{DecodeKeysError, IssuerKeys};
+use countersign_oidc::{DecodeKeysError, IssuerKeys, KeySet, KeySetError};
 use countersign_session::{DecodeRingError, DeploymentId, KeyRing, NotADeploymentId};
 use jiff::Timestamp;
 
 use crate::records::{
-    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterUpdate,
-    DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider, Role,
-    SamlProvider, User,
+    AccessEntry, AccessKeyStatus, Account, AnsweredRequest, AwsPolicy, Cluster, ClusterKeys,
+    ClusterUpdate, DecodeError, Group, InstanceProfile, ManagedPolicy, MfaDevice, OidcProvider,
+    PodIdentityAssociation, Role, SamlProvider, User,
 };
 use crate::{Revision, SealError, SecretString};
 
@@ -45,6 +45,8 @@ pub struct Versioned<T> {
 
 /// An access entry; [`AccessEntry::arn`] makes its ARN.
 pub type AccessEntryEntry = Versioned<AccessEntry>;
+/// A pod identity association; [`PodIdentityAssociation::arn`] makes its ARN.
+pub type PodIdentityAssociationEntry = Versioned<PodIdentityAssociation>;
 /// An update of a cluster.
 pub type ClusterUpdateEntry = Versioned<ClusterUpdate>;
 /// A request that was answered.
@@ -219,6 +221,21 @@ pub struct OutboundKeysEntry {
     pub modified: Revision,
 }
 
+/// The keys of a cluster's service account tokens, ready to verify with and to publish.
+#[derive(Debug)]
+pub struct ClusterKeysEntry {
+    /// The record.
+    pub record: ClusterKeys,
+    /// When it last changed.
+    pub modified: Revision,
+    /// Everything that verifies, which is everything that is published.
+    pub keys: Arc<KeySet>,
+    /// The key set to publish, as JSON text.
+    pub document: Arc<str>,
+    /// Those made here; empty where keys come from elsewhere.
+    pub signing: IssuerKeys,
+}
+
 /// An access key. Its secret is in memory as it is, so that verifying a signature opens nothing.
 #[derive(Debug)]
 pub struct AccessKeyEntry {
@@ -305,6 +322,9 @@ pub enum UnusableRecord {
     /// The keys of outbound tokens cannot be read.
     #[error(transparent)]
     OutboundKeys(#[from] DecodeKeysError),
+    /// The keys of a cluster are no key set.
+    #[error(transparent)]
+    ClusterKeys(#[from] KeySetError),
     /// The session keys are no ring.
     #[error(transparent)]
     Ring(#[from] DecodeRingError),

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use countersign_arn::AccountId;
-use countersign_oidc::{DecodeKeysError, IssuerKeys};
+use countersign_oidc::{DecodeKeysError, IssuerKeys, KeySet};
 use countersign_session::KeyRing;
 use zeroize::Zeroizing;
 
 use super::{
-    AccessKeyEntry, AccountEntry, ClusterEntry, DirectorySnapshot, EntityKind, Entry,
-    MfaDeviceEntry, OutboundKeysEntry, PolicyUser, Principal, SessionKeysEntry, UnusableRecord,
-    UserEntry,
+    AccessKeyEntry, AccountEntry, ClusterEntry, ClusterKeysEntry, DirectorySnapshot, EntityKind,
+    Entry, MfaDeviceEntry, OutboundKeysEntry, PolicyUser, Principal, SessionKeysEntry,
+    UnusableRecord, UserEntry,
 };
 use crate::records::{
-    AccessKey, AnyRecord, AwsPolicy, Cluster, Group, InstanceProfile, ManagedPolicy, MfaDevice,
-    OUTBOUND_KEYS_FIELD, OidcProvider, OutboundKeys, RecordKey, Role, SECRET_FIELD, SEED_FIELD,
-    SESSION_KEYS_FIELD, SamlProvider, SessionKeys, User, fold_name,
+    AccessKey, AnyRecord, AwsPolicy, CLUSTER_SIGNING_KEYS_FIELD, Cluster, ClusterKeys, Group,
+    InstanceProfile, ManagedPolicy, MfaDevice, OUTBOUND_KEYS_FIELD, OidcProvider, OutboundKeys,
+    RecordKey, Role, SECRET_FIELD, SEED_FIELD, SESSION_KEYS_FIELD, SamlProvider, SessionKeys, User,
+    fold_name,
 };
 use crate::{Batch, Change, Key, Record, Revision, Sealer};
 
@@ -33,6 +34,7 @@ enum Content {
     MfaDevice(MfaDeviceEntry),
     SessionKeys(SessionKeysEntry),
     OutboundKeys(OutboundKeysEntry),
+    ClusterKeys(ClusterKeysEntry),
     Plain(AnyRecord),
 }
 
@@ -50,6 +52,7 @@ impl ReadRecord {
                 AnyRecord::MfaDevice(record) => open_device(key, record, *modified, sealer),
                 AnyRecord::SessionKeys(record) => open_ring(key, &record, *modified, sealer),
                 AnyRecord::OutboundKeys(record) => open_keys(key, &record, *modified, sealer),
+                AnyRecord::ClusterKeys(record) => open_cluster_keys(key, record, *modified, sealer),
                 other => Ok(Content::Plain(other)),
             });
         Self {
@@ -134,6 +137,32 @@ fn open_keys(
     }))
 }
 
+fn open_cluster_keys(
+    key: &Key,
+    record: ClusterKeys,
+    modified: Revision,
+    sealer: &Sealer,
+) -> Result<Content, UnusableRecord> {
+    let signing = match &record.signing {
+        None => IssuerKeys::default(),
+        Some(sealed) => {
+            let text = sealer.open(key, CLUSTER_SIGNING_KEYS_FIELD, sealed)?;
+            let bytes = STANDARD_NO_PAD
+                .decode(text.expose())
+                .map_err(|_| DecodeKeysError)?;
+            IssuerKeys::decode(&Zeroizing::new(bytes))?
+        }
+    };
+    let keys = KeySet::with_generated(record.document.as_bytes(), signing.all())?;
+    Ok(Content::ClusterKeys(ClusterKeysEntry {
+        document: keys.to_document().into(),
+        keys: Arc::new(keys),
+        signing,
+        record,
+        modified,
+    }))
+}
+
 impl DirectorySnapshot {
     /// Makes this the state after `batch`. O(log n) for each change.
     pub fn apply(&mut self, batch: &Batch, sealer: &Sealer) {
@@ -178,6 +207,7 @@ impl DirectorySnapshot {
             }
             Ok(Content::SessionKeys(entry)) => self.session_keys = Some(Arc::new(entry)),
             Ok(Content::OutboundKeys(entry)) => self.outbound_keys = Some(Arc::new(entry)),
+            Ok(Content::ClusterKeys(entry)) => self.add_cluster_keys(entry),
             Ok(Content::Plain(record)) => self.add(&key, record, modified),
             Err(reason) => {
                 self.put_unreadable(&key, modified);
@@ -261,9 +291,13 @@ impl DirectorySnapshot {
             AnyRecord::AccessKey(_)
             | AnyRecord::SessionKeys(_)
             | AnyRecord::OutboundKeys(_)
+            | AnyRecord::ClusterKeys(_)
             | AnyRecord::MfaDevice(_) => {}
             AnyRecord::Cluster(record) => self.add_cluster(*record, modified),
             AnyRecord::AccessEntry(record) => self.add_access_entry(record, modified),
+            AnyRecord::PodIdentityAssociation(record) => {
+                self.add_pod_identity_association(*record, modified);
+            }
             AnyRecord::ClusterUpdate(record) => self.add_cluster_update(record, modified),
             AnyRecord::AnsweredRequest(record) => self.add_answered_request(key, record, modified),
             AnyRecord::Restore(record) => self.restore = Some(Arc::new(record)),
@@ -467,9 +501,16 @@ impl DirectorySnapshot {
                 principal,
                 ..
             }) => self.remove_access_entry(cluster_id, principal),
+            Ok(RecordKey::PodIdentityAssociation {
+                cluster_id,
+                namespace,
+                service_account,
+                ..
+            }) => self.remove_pod_identity_association(cluster_id, namespace, service_account),
             Ok(RecordKey::ClusterUpdate { cluster_id, id, .. }) => {
                 self.remove_cluster_update(cluster_id, id);
             }
+            Ok(RecordKey::ClusterKeys { cluster_id, .. }) => self.remove_cluster_keys(cluster_id),
             Ok(RecordKey::RequestToken { .. }) => self.remove_answered_request(key),
             Err(_) => {}
         }

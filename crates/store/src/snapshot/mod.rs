@@ -6,6 +6,7 @@ mod clusters;
 mod entry;
 mod fold;
 mod iam;
+mod pod_identity;
 mod policy_ref;
 mod revocations;
 #[cfg(test)]
@@ -23,10 +24,11 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use self::clusters::{AnsweredRequests, ClusterSlot};
 pub use self::entry::{
     AccessEntryEntry, AccessEntryState, AccessKeyEntry, AccessKeyLookup, AccountEntry,
-    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterNameError, ClusterUpdateEntry,
-    EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner, ManagedPolicyEntry,
-    MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry, PolicyRef, PolicyUser, Principal,
-    RoleEntry, SamlProviderEntry, SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
+    AnsweredRequestEntry, AwsPolicyEntry, ClusterEntry, ClusterKeysEntry, ClusterNameError,
+    ClusterUpdateEntry, EntityKind, Entry, GroupEntry, InstanceProfileEntry, KeyOwner,
+    ManagedPolicyEntry, MfaDeviceEntry, OidcProviderEntry, OutboundKeysEntry,
+    PodIdentityAssociationEntry, PolicyRef, PolicyUser, Principal, RoleEntry, SamlProviderEntry,
+    SessionKeysEntry, UnusableRecord, UserEntry, Versioned,
 };
 use self::fold::ReadRecord;
 pub use self::policy_ref::PolicyVersionRef;

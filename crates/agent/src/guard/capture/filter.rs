@@ -113,7 +113,10 @@ impl Filter {
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
                 for family in self.families()? {
                     let rules = iptables_chains(family.ipv6, target, None, &self.exempt);
-                    family.restore.run(&["-w", "5", "--noflush"], &rules).await?;
+                    family
+                        .restore
+                        .run(&["-w", "5", "--noflush"], &rules)
+                        .await?;
                     // Before every other rule. Should there be two jumps for a moment, the second finds nothing to do.
                     for table in ["mangle", "nat"] {
                         if !family.jumps_first(table).await? {
@@ -143,13 +146,12 @@ impl Filter {
                 let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
                 let until = until.strftime("%Y-%m-%dT%H:%M:%S").to_string();
                 for family in self.families()? {
-                    let rules = iptables_chains(
-                        family.ipv6,
-                        Some(target),
-                        Some(&until),
-                        &self.exempt,
-                    );
-                    family.restore.run(&["-w", "5", "--noflush"], &rules).await?;
+                    let rules =
+                        iptables_chains(family.ipv6, Some(target), Some(&until), &self.exempt);
+                    family
+                        .restore
+                        .run(&["-w", "5", "--noflush"], &rules)
+                        .await?;
                 }
             }
         }
@@ -169,7 +171,10 @@ impl Filter {
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
                 for family in self.families()? {
                     let rules = iptables_chains(family.ipv6, target, None, &self.exempt);
-                    family.restore.run(&["-w", "5", "--noflush"], &rules).await?;
+                    family
+                        .restore
+                        .run(&["-w", "5", "--noflush"], &rules)
+                        .await?;
                 }
                 Ok(())
             }
@@ -228,9 +233,9 @@ impl Filter {
                 .run(&["-w", "5", "-t", "nat", "-S", "PREROUTING"], "")
                 .await;
             for shadow in shadows(&listed.unwrap_or_default()) {
-                let known = found.iter().any(|other: &FoundShadow| {
-                    other.shadow == shadow && name == "iptables"
-                });
+                let known = found
+                    .iter()
+                    .any(|other: &FoundShadow| other.shadow == shadow && name == "iptables");
                 if !known {
                     found.push(FoundShadow {
                         rule: shadow.rule.clone(),

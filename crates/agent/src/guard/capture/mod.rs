@@ -113,7 +113,9 @@ impl Capture {
             }
         }
         match self.filter.close().await {
-            Ok(()) => tracing::info!("pods' requests for instance metadata are dropped until the agent is back"),
+            Ok(()) => tracing::info!(
+                "pods' requests for instance metadata are dropped until the agent is back"
+            ),
             // It closes itself when its time has run out.
             Err(error) => tracing::warn!(%error, "the packet filter could not be closed at once"),
         }
@@ -166,10 +168,7 @@ impl Capture {
 
 /// Whether the guard answers a request of our own on every address that connections are sent to.
 async fn answers(target: Target) -> bool {
-    let addresses = [
-        target.ipv4.map(IpAddr::from),
-        target.ipv6.map(IpAddr::from),
-    ];
+    let addresses = [target.ipv4.map(IpAddr::from), target.ipv6.map(IpAddr::from)];
     for address in addresses.into_iter().flatten() {
         let asked = tokio::time::timeout(SELF_CHECK, ask(SocketAddr::new(address, target.port)));
         if !asked.await.is_ok_and(|answered| answered.is_ok()) {

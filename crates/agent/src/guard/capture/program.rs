@@ -18,7 +18,9 @@ const MAX_OUTPUT: u64 = 4 << 20;
 #[non_exhaustive]
 pub enum ProgramError {
     /// There is no such program.
-    #[error("there is no `{0}` in /usr/sbin, /sbin, /usr/bin or /bin; install nftables or iptables")]
+    #[error(
+        "there is no `{0}` in /usr/sbin, /sbin, /usr/bin or /bin; install nftables or iptables"
+    )]
     Missing(&'static str),
     /// It cannot be run.
     #[error("`{program}` cannot be run: {error}")]

@@ -262,6 +262,7 @@ async fn custom_policies_are_followed_and_a_broken_file_leaves_the_last_good_one
         directory: Some(served.world.directory.clone()),
         store: None,
         policies: Arc::clone(&policies),
+        aggregation: Aggregation::default(),
         delegated: Delegated::Assertion,
     });
     let user = json!({"user": "dev", "extra": {"principalId": [id]}});

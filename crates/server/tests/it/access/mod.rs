@@ -10,6 +10,7 @@ use countersign_mapping::{
 };
 use countersign_rbac::review::AccessReview;
 use countersign_server::access_policies::AccessPolicies;
+use countersign_server::aggregation::Aggregation;
 use countersign_server::health::Report;
 use countersign_server::metrics::AuthorizeResult;
 use countersign_server::webhook::authenticate::{
@@ -96,6 +97,7 @@ impl Served {
             directory: Some(world.directory.clone()),
             store: None,
             policies,
+            aggregation: Aggregation::default(),
             delegated: Delegated::Assertion,
         });
         Self {
@@ -202,6 +204,7 @@ fn authorizer(world: &World, delegated: Delegated) -> Authorizer {
         directory: Some(world.directory.clone()),
         store: None,
         policies: Arc::new(AccessPolicies::builtin()),
+        aggregation: Aggregation::default(),
         delegated,
     })
 }
