@@ -45,6 +45,9 @@ install_etcd() {
 install_clients() {
   debian cc gcc
   debian curl curl
+  debian ip iproute2
+  debian nft nftables
+  debian iptables iptables
   install_python_clients
   install_javascript_clients
 }

@@ -10,14 +10,16 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::associations;
-use crate::cache::{Cache, CacheParts, PodUse};
+use crate::cache::{Cache, CacheParts, PodCredentials, PodUse};
 use crate::config::AgentConfig;
+use crate::guard;
 use crate::handler::{Endpoint, EndpointParts};
 use crate::health::{Health, Probes, State, reach};
 use crate::holder::holder;
 use crate::link::{IPV4, IPV6, LINK, LinkError, Network, is_set_up, set_up};
 use crate::listen::{ListenLimits, serve};
 use crate::metrics::Metrics;
+use crate::pods::PodTable;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -64,6 +66,7 @@ pub enum StartError {
 /// A running agent.
 pub struct Agent {
     cache: Arc<Cache>,
+    pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
     metrics: Arc<Metrics>,
     endpoint: Endpoint,
     addresses: Vec<SocketAddr>,
@@ -101,6 +104,7 @@ impl Agent {
         if let Some(network) = &config.link {
             set_up_links(&**network, &config.listen, &health).await?;
         }
+        let (pods, clock) = (config.pods.clone(), Arc::clone(&config.clock));
         let cache = Cache::new(CacheParts {
             auth: config.auth,
             rate: config.calls,
@@ -120,6 +124,7 @@ impl Agent {
             bind_source: config.bind_source,
             pods: config.pods,
             keys: config.keys,
+            keys_wanted: config.keys_wanted,
         })
         .map_err(|_| StartError::Randomness)?;
 
@@ -167,6 +172,17 @@ impl Agent {
                 stop.clone(),
             ));
         }
+        if let Some(guard) = config.guard {
+            let shared = guard::Shared {
+                cache: Arc::clone(&cache),
+                pods: pods.clone(),
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+                clock,
+                stop: stop.clone(),
+            };
+            guard::start(guard, shared, &tasks);
+        }
         tasks.spawn(Arc::clone(&cache).maintain(stop.clone()));
         tasks.spawn(reach(Arc::clone(&cache), stop.clone()));
         tasks.spawn(Arc::clone(&health).check_listeners(Arc::clone(&metrics), stop.clone()));
@@ -185,6 +201,7 @@ impl Agent {
         let probes = config.probes.and_then(|_| others.next());
         Ok(Self {
             cache,
+            pods,
             metrics,
             endpoint,
             addresses,
@@ -223,6 +240,19 @@ impl Agent {
     #[must_use]
     pub fn uses(&self) -> Vec<PodUse> {
         self.cache.uses()
+    }
+
+    /// The pods of this node as the agent knows them, if it has a feed of them. For those who look at pods as well, such as the
+    /// metadata guard.
+    #[must_use]
+    pub fn pods(&self) -> Option<watch::Receiver<Option<Arc<PodTable>>>> {
+        self.pods.clone()
+    }
+
+    /// The cached credentials, by pod. For those who hand them out in another way than the endpoint.
+    #[must_use]
+    pub fn credentials(&self) -> PodCredentials {
+        PodCredentials::new(Arc::clone(&self.cache))
     }
 
     /// The association of a service account changed or is gone: its credentials are fetched anew at the next request.
@@ -343,7 +373,7 @@ fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_upstream::clock::{Clock, SystemClock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::associations::Associations;
 use crate::auth::AuthService;
@@ -13,6 +13,7 @@ use crate::cache::CacheSettings;
 use crate::chance::{Chance, SystemChance};
 use crate::events::{DecisionLog, NoEvents};
 use crate::gate::CallRate;
+use crate::guard::GuardConfig;
 use crate::handler::RequestLimits;
 use crate::link::{IPV4, IPV6, Network};
 use crate::listen::ListenLimits;
@@ -28,7 +29,7 @@ use crate::token::ClusterKeys;
 /// - `metrics`: none; the caller knows the node's address, and all addresses are not the default.
 /// - `link`: none; with one, link, addresses and routes are made at the start and looked after every 60 s.
 /// - `bind_source`: warn.
-/// - `pods`, `keys`, `associations`: none.
+/// - `pods`, `keys`, `keys_wanted`, `associations`, `guard`: none.
 pub struct AgentConfig {
     /// The auth service.
     pub auth: Arc<dyn AuthService>,
@@ -53,6 +54,9 @@ pub struct AgentConfig {
     /// The keys that sign the cluster's tokens, kept fresh likewise. Without them a token is shown to the auth service before
     /// it gets anything, and a rotated token costs a call.
     pub keys: Option<watch::Receiver<Option<Arc<ClusterKeys>>>>,
+    /// Told when a token names a key that is not among `keys`. Whoever keeps the keys fresh waits for it, and limits how often
+    /// it reads them: anybody can make up key ids.
+    pub keys_wanted: Option<Arc<Notify>>,
     /// Who tells that associations changed.
     pub associations: Option<Arc<dyn Associations>>,
     /// The cache.
@@ -63,6 +67,8 @@ pub struct AgentConfig {
     pub requests: RequestLimits,
     /// Connections of pods.
     pub connections: ListenLimits,
+    /// The metadata guard.
+    pub guard: Option<GuardConfig>,
     /// Where decisions are recorded.
     pub events: Arc<dyn DecisionLog>,
     /// The wall clock.
@@ -87,11 +93,13 @@ impl AgentConfig {
             bind_source: BindSource::default(),
             pods: None,
             keys: None,
+            keys_wanted: None,
             associations: None,
             cache: CacheSettings::default(),
             calls: CallRate::default(),
             requests: RequestLimits::default(),
             connections: ListenLimits::default(),
+            guard: None,
             events: Arc::new(NoEvents),
             clock: Arc::new(SystemClock),
             chance: Arc::new(SystemChance),

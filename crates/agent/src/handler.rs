@@ -9,7 +9,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Wanted};
@@ -74,6 +74,7 @@ pub(crate) struct EndpointParts {
     pub(crate) bind_source: BindSource,
     pub(crate) pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
     pub(crate) keys: Option<watch::Receiver<Option<Arc<ClusterKeys>>>>,
+    pub(crate) keys_wanted: Option<Arc<Notify>>,
 }
 
 #[derive(Clone)]
@@ -222,6 +223,11 @@ impl Inner {
         if vouched == Vouched::No {
             let refusal = Refusal::InvalidToken("its signature is not one of the cluster's keys");
             return Err(refused(refusal));
+        }
+        if vouched == Vouched::UnknownKey
+            && let Some(wanted) = &self.parts.keys_wanted
+        {
+            wanted.notify_one();
         }
         let verified = vouched == Vouched::Yes;
         self.check_caller(&identity, caller, verified)

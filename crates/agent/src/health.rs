@@ -14,12 +14,14 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, PodUse};
 use crate::listen::{Answer, Handler};
 use crate::metrics::Metrics;
 use crate::pods::Caller;
@@ -158,7 +160,7 @@ pub(crate) async fn reach(cache: Arc<Cache>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// `/healthz`, `/readyz`, and on the metrics port `/metrics`.
+/// `/healthz` and `/readyz`; on the probe port `/top`, on the metrics port `/metrics`.
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) health: Arc<Health>,
@@ -198,12 +200,50 @@ impl Handler for Probes {
                     .insert(CONTENT_TYPE, HeaderValue::from_static(open_metrics));
                 answer
             }
+            // Names of pods: for the node itself only, so not beside the metrics.
+            ("/top", None) => {
+                let mut answer = text(StatusCode::OK, top(self.cache.uses()));
+                let json = HeaderValue::from_static("application/json");
+                answer.headers_mut().insert(CONTENT_TYPE, json);
+                answer
+            }
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there is nothing at this path\n".into(),
             ),
         }
     }
+}
+
+/// The uses of credentials as a JSON array, those read most often in front.
+fn top(mut uses: Vec<PodUse>) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row<'a> {
+        namespace: &'a str,
+        pod: &'a str,
+        pod_uid: &'a str,
+        service_account: &'a str,
+        association_id: &'a str,
+        fetched_at: Timestamp,
+        expires_at: Timestamp,
+        reads: u64,
+    }
+    uses.sort_by_key(|used| std::cmp::Reverse(used.reads));
+    let rows: Vec<Row<'_>> = uses
+        .iter()
+        .map(|used| Row {
+            namespace: &used.identity.namespace,
+            pod: &used.identity.pod,
+            pod_uid: &used.identity.pod_uid,
+            service_account: &used.identity.service_account,
+            association_id: &used.association_id,
+            fetched_at: used.fetched_at,
+            expires_at: used.expires_at,
+            reads: used.reads,
+        })
+        .collect();
+    serde_json::to_string(&rows).unwrap_or_default()
 }
 
 fn text(status: StatusCode, body: String) -> Answer {

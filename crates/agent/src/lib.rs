@@ -24,6 +24,7 @@ mod chance;
 mod config;
 mod events;
 mod gate;
+pub mod guard;
 mod handler;
 mod health;
 mod holder;
@@ -40,12 +41,12 @@ pub mod token;
 pub mod fuzz;
 
 pub use agent::{Agent, StartError};
-pub use associations::{Associations, AssociationsUnreadable};
+pub use associations::{Associations, AssociationsUnreadable, EksAssociations};
 pub use auth::{
-    AuthFailure, AuthLimits, AuthService, EksAuth, Endpoint, InvalidEndpoint, Issued,
-    NodeCredentials, SetupError,
+    AuthFailure, AuthLimits, AuthService, EksApi, EksAuth, Endpoint, InvalidEndpoint, Issued,
+    NodeCredentials, NodeIdentity, NodeToken, SetupError,
 };
-pub use cache::{CacheSettings, PodUse};
+pub use cache::{CacheSettings, CachedCredentials, PodCredentials, PodUse};
 pub use chance::{Chance, SystemChance};
 pub use config::AgentConfig;
 pub use events::{Decision, DecisionLog, NoEvents, Outcome};

@@ -17,6 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
+use crate::guard::GuardMetrics;
+
 /// Seconds: from a cached answer to the whole budget of a call.
 const BUCKETS: [f64; 14] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 2.5, 5.0,
@@ -137,6 +139,7 @@ pub struct Metrics {
     refusals: Family<ReasonLabel, Counter>,
     bind_up: Family<AddressLabel, Gauge>,
     turned_away: Counter,
+    pub(crate) guard: GuardMetrics,
 }
 
 impl Default for Metrics {
@@ -224,7 +227,9 @@ impl Metrics {
             "Connections closed because their address had too many",
             turned_away.clone(),
         );
+        let guard = GuardMetrics::register(&mut registry);
         Self {
+            guard,
             registry,
             responses: of_status,
             states,

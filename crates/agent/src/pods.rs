@@ -1,8 +1,10 @@
 //! The pods of this node, and whether a caller is the pod that its token names (agent spec, section 4.1).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use crate::refusal::Refusal;
 use crate::token::PodIdentity;
@@ -22,6 +24,23 @@ pub struct Pod {
     pub host_network: bool,
     /// Whether `status.phase` is `Succeeded` or `Failed`.
     pub terminated: bool,
+    /// `spec.serviceAccountName`.
+    pub service_account: Box<str>,
+    /// Those of `metadata.annotations` that the feed was asked to keep; the metadata guard reads roles from them.
+    pub annotations: BTreeMap<Box<str>, Box<str>>,
+    /// `metadata.deletionTimestamp`, which is the end of the pod's grace.
+    pub deleted: Option<Timestamp>,
+}
+
+/// Which pod has an address (imds spec, section 5.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodAt {
+    /// Exactly this one.
+    One(Arc<Pod>),
+    /// None that is alive.
+    Nobody,
+    /// More than one.
+    Several,
 }
 
 /// The pods of this node at one moment, with the indexes that a check needs.
@@ -29,6 +48,8 @@ pub struct Pod {
 pub struct PodTable {
     by_uid: HashMap<Box<str>, Arc<Pod>>,
     by_address: HashMap<IpAddr, Arc<Pod>>,
+    /// All that have an address which more than one has.
+    shared: HashMap<IpAddr, Vec<Arc<Pod>>>,
     node_addresses: Vec<IpAddr>,
 }
 
@@ -45,9 +66,13 @@ impl PodTable {
             // An address of a terminated pod may have been given to another one.
             if !pod.host_network && !pod.terminated {
                 for address in &pod.addresses {
-                    table
-                        .by_address
-                        .insert(canonical(*address), Arc::clone(&pod));
+                    let address = canonical(*address);
+                    let before = table.by_address.insert(address, Arc::clone(&pod));
+                    // Kubelet may list an address twice; that makes nobody ambiguous.
+                    if let Some(before) = before.filter(|before| before.uid != pod.uid) {
+                        let all = table.shared.entry(address).or_insert_with(|| vec![before]);
+                        all.push(Arc::clone(&pod));
+                    }
                 }
             }
             table.by_uid.insert(pod.uid.clone(), pod);
@@ -59,6 +84,46 @@ impl PodTable {
     #[must_use]
     pub fn is_alive(&self, uid: &str) -> bool {
         self.by_uid.get(uid).is_some_and(|pod| !pod.terminated)
+    }
+
+    /// Which pod has this address now. Pods on the host's network have none of their own, and terminated ones and those whose
+    /// grace is over have none any more.
+    #[must_use]
+    pub fn at(&self, address: IpAddr, now: Timestamp) -> PodAt {
+        let address = canonical(address);
+        let counts = |pod: &&Arc<Pod>| pod.deleted.is_none_or(|end| end > now);
+        let mut found = match self.shared.get(&address) {
+            Some(all) => all.iter().filter(counts).collect(),
+            None => Vec::from_iter(self.by_address.get(&address).filter(counts)),
+        };
+        match (found.pop(), found.is_empty()) {
+            (Some(pod), true) => PodAt::One(Arc::clone(pod)),
+            (Some(_), false) => PodAt::Several,
+            (None, _) => PodAt::Nobody,
+        }
+    }
+
+    /// The pod with this uid.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.by_uid.get(uid)
+    }
+
+    /// The pod that has this address now. Pods of the host's network have none of their own.
+    #[must_use]
+    pub fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        self.by_address.get(&canonical(address))
+    }
+
+    /// Whether the address is one of the node.
+    #[must_use]
+    pub fn is_of_node(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&canonical(address))
+    }
+
+    /// All pods, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.by_uid.values()
     }
 
     /// How many there are.

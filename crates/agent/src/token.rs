@@ -158,9 +158,11 @@ pub enum Vouched {
     Yes,
     /// The cluster did not sign it.
     No,
-    /// It names a key that is not among them, or is of another issuer or for another audience: only the auth service can
-    /// tell.
+    /// It is of another issuer or for another audience: only the auth service can tell.
     Unknown,
+    /// It names a key that is not among them. Keys rotate, and the newest may not have been fetched: the auth service can
+    /// tell, and the keys are due to be read again.
+    UnknownKey,
 }
 
 /// The keys with which a cluster signs service account tokens, read from a configured place: its API server
@@ -189,8 +191,7 @@ impl ClusterKeys {
         }
         match token.verify(&self.keys) {
             Ok(_) => Vouched::Yes,
-            // Keys rotate, and the newest may not have been fetched.
-            Err(TokenError::UnknownKey(_)) => Vouched::Unknown,
+            Err(TokenError::UnknownKey(_)) => Vouched::UnknownKey,
             Err(_) => Vouched::No,
         }
     }

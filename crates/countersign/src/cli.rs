@@ -69,6 +69,9 @@ enum Command {
     /// Credentials of pods: why a pod has them or not, associations, trust policies, migrations.
     #[command(subcommand)]
     Pods(commands::pods::PodsCommand),
+    /// Credentials of EKS Pod Identity on a node: the agent, its link, and what it sees.
+    #[command(subcommand)]
+    Agent(commands::agent::AgentCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -126,6 +129,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             commands::access::run(&command, &process, &mut io).map(Into::into)
         }
         Command::Pods(command) => commands::pods::run(&command, &process, &mut io).map(Into::into),
+        Command::Agent(command) => {
+            drop(stdin);
+            commands::agent::run(command, &mut stdout).map(Into::into)
+        }
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
         }

@@ -3,7 +3,7 @@
 use countersign_arn::Partition;
 use http::Uri;
 
-/// The base URL of EKS Auth.
+/// The base URL of EKS Auth, or of the EKS API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     uri: Uri,
@@ -39,6 +39,19 @@ impl Endpoint {
         Self::of_url(&format!(
             "https://eks-auth.{region}.{}",
             partition.dual_stack_domain()
+        ))
+    }
+
+    /// The endpoint of the EKS API in a region, where associations are described.
+    ///
+    /// # Errors
+    /// When no partition has such a region.
+    pub fn of_eks_api(region: &str) -> Result<Self, InvalidEndpoint> {
+        let partition = Partition::of_region(region)
+            .ok_or_else(|| InvalidEndpoint::Region(region.chars().take(64).collect()))?;
+        Self::of_url(&format!(
+            "https://eks.{region}.{}",
+            partition.plain_domain()
         ))
     }
 

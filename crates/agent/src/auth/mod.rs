@@ -1,7 +1,9 @@
 //! The call of EKS Auth: AssumeRoleForPodIdentity, signed with the node's credentials (agent spec, section 5).
 
+mod api;
 mod client;
 mod endpoint;
+mod identity;
 mod node;
 mod wire;
 
@@ -9,8 +11,11 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+pub use api::EksApi;
+pub(crate) use api::{Service, cluster_name};
 pub use client::{AuthLimits, EksAuth, SetupError};
 pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use identity::{NodeIdentity, NodeToken};
 pub use node::NodeCredentials;
 pub(crate) use wire::failure;
 

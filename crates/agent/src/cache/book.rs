@@ -62,6 +62,8 @@ pub(crate) struct Book {
     spread: f64,
     /// Grows with every change that was reported: what was asked before it is not kept after it.
     changes: u64,
+    /// No renewal is planned for earlier, so that nobody looks through the entries every second. May be too early.
+    earliest: Option<Instant>,
 }
 
 struct Entry {
@@ -69,6 +71,7 @@ struct Entry {
     identity: Arc<PodIdentity>,
     audience: Box<str>,
     association_id: Box<str>,
+    session_arn: Arc<str>,
     body: Bytes,
     expires_at: Timestamp,
     /// The newest token that was accepted, to renew with.
@@ -127,6 +130,18 @@ pub(crate) struct Fresh {
     pub(crate) body: Bytes,
     pub(crate) audience: Box<str>,
     pub(crate) association_id: Box<str>,
+    pub(crate) session_arn: Arc<str>,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// The credentials of a pod, and what the metadata guard tells about them.
+#[derive(Clone)]
+pub(crate) struct Held {
+    /// The body of the credentials endpoint.
+    pub(crate) body: Bytes,
+    pub(crate) session_arn: Arc<str>,
+    pub(crate) association_id: Box<str>,
+    pub(crate) fetched_at: Timestamp,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -171,7 +186,14 @@ impl Book {
             counter: 0,
             spread: chance.unit(),
             changes: 0,
+            earliest: None,
         }
+    }
+
+    /// Notes when a renewal is planned.
+    fn plan(&mut self, at: Instant) -> Next {
+        self.earliest = Some(self.earliest.map_or(at, |earliest| earliest.min(at)));
+        Next::Renewal(at)
     }
 
     /// Takes a token's credentials from the cache.
@@ -189,10 +211,37 @@ impl Book {
         entry.used = self.counter;
         entry.reads += 1;
         entry.last_read = now.instant;
+        let body = entry.body.clone();
         if entry.next == Next::Dormant && entry.token_expires > now.time.as_second() {
             entry.next = Next::Renewal(now.instant);
+            self.plan(now.instant);
         }
-        Some(entry.body.clone())
+        Some(body)
+    }
+
+    /// The entry of the pod with this uid.
+    pub(crate) fn key_of(&self, pod_uid: &str) -> Option<PodKey> {
+        let of_pod = |entry: &Entry| &*entry.identity.pod_uid == pod_uid;
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, entry)| of_pod(entry));
+        found.map(|(key, _)| *key)
+    }
+
+    pub(crate) fn expires_at(&self, key: PodKey) -> Option<Timestamp> {
+        self.entries.get(&key).map(|entry| entry.expires_at)
+    }
+
+    /// The same with what the metadata guard tells about them.
+    pub(crate) fn held(&mut self, key: PodKey, now: Now) -> Option<Held> {
+        let body = self.read(key, now)?;
+        let entry = self.entries.get(&key)?;
+        Some(Held {
+            body,
+            session_arn: Arc::clone(&entry.session_arn),
+            association_id: entry.association_id.clone(),
+            fetched_at: entry.fetched_at,
+            expires_at: entry.expires_at,
+        })
     }
 
     /// The same for a token that was not seen before and whose signature was verified: kubelet gave the pod a new one.
@@ -339,6 +388,7 @@ impl Book {
             identity: Arc::clone(&facts.identity),
             audience: fresh.audience,
             association_id: fresh.association_id,
+            session_arn: fresh.session_arn,
             body: fresh.body,
             expires_at: fresh.expires_at,
             token,
@@ -353,7 +403,7 @@ impl Book {
             last_read: now.instant,
             used: self.counter,
             reads: old.map_or(0, |old| old.reads) + 1,
-            next: Next::Renewal(renewal),
+            next: self.plan(renewal),
             failed: 0,
         };
         self.entries.insert(key, entry);
@@ -371,12 +421,17 @@ impl Book {
 
     /// The entries whose renewal is due, those that end first in front; an entry that nobody needs goes dormant instead.
     pub(crate) fn due(&mut self, now: Now, is_alive: impl Fn(&str) -> bool) -> Vec<PodKey> {
+        if self.earliest.is_none_or(|earliest| earliest > now.instant) {
+            return Vec::new();
+        }
         let mut due = Vec::new();
+        let mut earliest: Option<Instant> = None;
         for (key, entry) in &mut self.entries {
             let Next::Renewal(at) = entry.next else {
                 continue;
             };
             if at > now.instant {
+                earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
                 continue;
             }
             let read_lately = entry.last_read >= entry.fetched
@@ -388,6 +443,11 @@ impl Book {
                 entry.next = Next::Dormant;
             }
         }
+        // Those that are due now and are not started, for want of a turn, are due at the next look.
+        if !due.is_empty() {
+            earliest = Some(now.instant);
+        }
+        self.earliest = earliest;
         due.sort_unstable_by_key(|(expires_at, _)| *expires_at);
         due.into_iter().map(|(_, key)| key).collect()
     }
@@ -413,17 +473,19 @@ impl Book {
     ) -> bool {
         let period = self.period(fresh.expires_at, now);
         let at = self.moment(period, now.instant, chance);
+        let next = self.plan(at);
         let Some(entry) = self.same(due) else {
             return false;
         };
         entry.audience = fresh.audience;
         entry.association_id = fresh.association_id;
+        entry.session_arn = fresh.session_arn;
         entry.body = fresh.body;
         entry.expires_at = fresh.expires_at;
         entry.fetched = now.instant;
         entry.fetched_at = now.time;
         entry.period = period;
-        entry.next = Next::Renewal(at);
+        entry.next = next;
         entry.failed = 0;
         true
     }
@@ -438,11 +500,15 @@ impl Book {
         let left = Duration::try_from(left).unwrap_or_default();
         // Never quicker than once a second, whatever the jitter says.
         let pause = pause.max(Duration::from_secs(1));
-        entry.next = if pause < left {
+        let again = pause < left;
+        entry.next = if again {
             Next::Renewal(now.instant + pause)
         } else {
             Next::Dormant
         };
+        if again {
+            self.plan(now.instant + pause);
+        }
     }
 
     /// The auth service refused a renewal for good.

@@ -7,6 +7,7 @@
 //! ```
 
 mod book;
+mod pod;
 mod render;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use zeroize::Zeroizing;
 
 pub use book::PodUse;
 use book::{Book, Due, Fresh, Joined, Ticket, is_usable};
-pub(crate) use book::{FlightKey, Known, Now};
+pub(crate) use book::{FlightKey, Held, Known, Now};
+pub use pod::{CachedCredentials, PodCredentials};
 
 use crate::auth::{AuthFailure, AuthService, Issued};
 use crate::chance::Chance;
@@ -132,6 +134,11 @@ impl Cache {
         self.book().read(key, now)
     }
 
+    /// The same with what the metadata guard tells about them.
+    pub(crate) fn held(&self, key: PodKey, now: Now) -> Option<Held> {
+        self.book().held(key, now)
+    }
+
     /// The cached credentials for a new token of a pod, whose signature was verified.
     pub(crate) fn adopt(&self, wanted: &Wanted<'_>, now: Now) -> Option<Bytes> {
         self.book()
@@ -200,6 +207,7 @@ impl Cache {
                     body: body.clone(),
                     audience: issued.audience,
                     association_id: issued.association_id,
+                    session_arn: Arc::from(issued.session_arn),
                     expires_at: issued.expires_at,
                 };
                 let may_keep = self.may_keep(&facts.identity.pod_uid);
@@ -397,6 +405,7 @@ impl Cache {
                     body,
                     audience: issued.audience.clone(),
                     association_id: issued.association_id.clone(),
+                    session_arn: Arc::from(&*issued.session_arn),
                     expires_at: issued.expires_at,
                 };
                 let took = book.renewed(&due, fresh, now, &*self.chance);
@@ -441,6 +450,19 @@ impl Cache {
 
     pub(crate) fn uses(&self) -> Vec<PodUse> {
         self.book().uses()
+    }
+
+    /// The usable credentials of a pod by its uid; counts as a read. O(entries).
+    pub(crate) fn of_pod(&self, pod_uid: &str) -> Option<CachedCredentials> {
+        if !self.may_keep(pod_uid) {
+            return None;
+        }
+        let now = self.now();
+        let mut book = self.book();
+        let key = book.key_of(pod_uid)?;
+        let expires_at = book.expires_at(key)?;
+        let body = book.read(key, now)?;
+        Some(CachedCredentials { body, expires_at })
     }
 
     /// Whether the auth service has answered since the start; can be waited for.

@@ -383,6 +383,9 @@ pub fn pod(number: usize) -> Pod {
         addresses: vec![World::address(number)],
         host_network: false,
         terminated: false,
+        service_account: format!("picker-{number}").into(),
+        annotations: Default::default(),
+        deleted: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One module for each command that has work of its own.
 
 pub(crate) mod access;
+pub(crate) mod agent;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;

@@ -9,12 +9,14 @@ mod aws_auth;
 mod ca_bundle;
 mod crd;
 pub(crate) mod list_watch;
+mod node_pods;
 mod pods;
 mod projection;
 mod raw;
 mod role_map;
 mod service_accounts;
 pub(crate) mod status;
+mod token_keys;
 mod tokens;
 mod workloads;
 
@@ -27,6 +29,7 @@ use kube::{Client, Config};
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};
+pub use node_pods::{InvalidNodeName, NodePod, NodePodList, NodePods};
 pub use pods::{Eviction, PodOwner, PodSweep, SweptPod};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
@@ -35,6 +38,7 @@ pub use role_map::{RoleMapOptions, RoleMapState, RoleMapWatch};
 pub use service_accounts::{
     AccountLookup, AccountReads, AccountsHealth, ServiceAccountOptions, ServiceAccounts,
 };
+pub use token_keys::{KeysUnreadable, TokenKeys};
 pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
 pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 

@@ -1,6 +1,8 @@
 //! Associations that change: pods get credentials of the new role within seconds, and none of an association that is gone
 //! (agent spec, section 7.2; AWS takes up to six hours).
 
+mod eks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+
+pub use eks::EksAssociations;
+pub(crate) use eks::modified_at;
 
 use crate::cache::Cache;
 
@@ -41,6 +46,7 @@ pub(crate) async fn follow(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut seen: HashMap<Box<str>, Timestamp> = HashMap::new();
+    let mut failing = false;
     let mut tick = tokio::time::interval(POLL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -61,6 +67,7 @@ pub(crate) async fn follow(
         let asked: Vec<Box<str>> = ids.keys().cloned().collect();
         match associations.modified(&asked).await {
             Ok(now) => {
+                failing = false;
                 let is_changed = |id: &str| match (now.get(id), seen.get(id), ids.get(id)) {
                     (None, _, asked) => asked.is_some(),
                     (Some(now), Some(before), _) => now != before,
@@ -79,7 +86,11 @@ pub(crate) async fn follow(
                 seen.retain(|id, _| ids.contains_key(id));
             }
             // What is cached stays: that associations cannot be read says nothing about them.
-            Err(error) => tracing::warn!(%error, "changed associations are not noticed"),
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "changed associations are not noticed before the next renewal; it is tried again");
+                }
+            }
         }
     }
 }

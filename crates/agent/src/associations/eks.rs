@@ -1,0 +1,109 @@
+//! Associations read from the EKS API, one `DescribePodIdentityAssociation` each (EKS API spec, section 10).
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Associations, AssociationsUnreadable};
+use crate::auth::{AuthFailure, EksApi, Service, SetupError, cluster_name, failure};
+use crate::refusal::FinalCode;
+
+const SERVICE: Service = Service("eks");
+/// Questions under way at once. A node has few associations, and other nodes ask as well.
+const AT_ONCE: usize = 4;
+
+/// The associations of a cluster, by the EKS API.
+///
+/// The node's role needs `eks:DescribePodIdentityAssociation`, which the managed policies of AWS do not give it.
+pub struct EksAssociations {
+    api: EksApi,
+    prefix: String,
+}
+
+impl EksAssociations {
+    /// The associations of the cluster of this name.
+    ///
+    /// # Errors
+    /// When the name cannot be one of a cluster.
+    pub fn new(cluster: &str, api: EksApi) -> Result<Self, SetupError> {
+        let cluster = cluster_name(cluster)?;
+        Ok(Self {
+            api,
+            prefix: format!("/clusters/{cluster}/pod-identity-associations/"),
+        })
+    }
+
+    /// When it was changed last; nothing when it does not exist.
+    async fn describe(&self, id: &str) -> Result<Option<Timestamp>, AssociationsUnreadable> {
+        // It came in an answer, and becomes part of a path.
+        if !is_id(id) {
+            return Err(AssociationsUnreadable("an id is malformed".into()));
+        }
+        let path = format!("{}{id}", self.prefix);
+        let answer = self
+            .api
+            .send(SERVICE, Method::GET, &path, Bytes::new())
+            .await
+            .map_err(|failure| AssociationsUnreadable(failure.to_string()))?;
+        if answer.status == StatusCode::OK {
+            return modified_at(&answer.body).map(Some);
+        }
+        match failure(answer.status, &answer.headers, &answer.body) {
+            AuthFailure::Final {
+                code: FinalCode::ResourceNotFound,
+                ..
+            } => Ok(None),
+            failure => Err(AssociationsUnreadable(failure.to_string())),
+        }
+    }
+}
+
+impl Associations for EksAssociations {
+    fn modified<'a>(
+        &'a self,
+        ids: &'a [Box<str>],
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
+        Box::pin(async move {
+            let mut all = HashMap::new();
+            for some in ids.chunks(AT_ONCE) {
+                let described = join_all(some.iter().map(|id| self.describe(id))).await;
+                for (id, described) in some.iter().zip(described) {
+                    if let Some(modified) = described? {
+                        all.insert(id.clone(), modified);
+                    }
+                }
+            }
+            Ok(all)
+        })
+    }
+}
+
+/// `a-` and letters or digits.
+fn is_id(id: &str) -> bool {
+    id.strip_prefix("a-").is_some_and(|rest| {
+        (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric())
+    })
+}
+
+/// `association.modifiedAt`, seconds since 1970 as a JSON number.
+pub(crate) fn modified_at(body: &[u8]) -> Result<Timestamp, AssociationsUnreadable> {
+    #[derive(Deserialize)]
+    struct Described {
+        association: Association,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Association {
+        modified_at: f64,
+    }
+    let unreadable = || AssociationsUnreadable("an answer is not one of the EKS API".into());
+    let described: Described = serde_json::from_slice(body).map_err(|_| unreadable())?;
+    let span = jiff::SignedDuration::try_from_secs_f64(described.association.modified_at);
+    Timestamp::UNIX_EPOCH
+        .checked_add(span.map_err(|_| unreadable())?)
+        .map_err(|_| unreadable())
+}

@@ -1,0 +1,194 @@
+//! The packet filter around the guard: closed first, opened to the guard while it answers, closed again whenever it does not
+//! (imds spec, section 5.1). The rules are text from [`countersign_imds::rules`]; programs get them on standard input.
+
+mod filter;
+mod program;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_imds::decision::Mode;
+use countersign_imds::rules::Target;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub use filter::{Filter, FilterKind};
+pub use program::ProgramError;
+
+use super::metrics::GuardState;
+use crate::health::{Health, State};
+use crate::metrics::Metrics;
+
+/// What opens the filter is refreshed this often.
+const REFRESH: Duration = Duration::from_secs(10);
+/// And runs out after this long.
+const LIVES: u32 = 30;
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// Time for a request of our own to the guard.
+const SELF_CHECK: Duration = Duration::from_secs(2);
+/// Rules of predecessors are looked for on every so many refreshes.
+const SHADOWS_EVERY: u32 = 6;
+const PART: &str = "imds guard";
+
+/// Keeps the filter.
+pub(crate) struct Capture {
+    filter: Filter,
+    mode: Mode,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    refreshes: u32,
+}
+
+/// How one round ended.
+enum Round {
+    Open,
+    Waiting,
+}
+
+impl Capture {
+    pub(crate) fn new(
+        filter: Filter,
+        mode: Mode,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            filter,
+            mode,
+            health,
+            metrics,
+            refreshes: 0,
+        }
+    }
+
+    /// Until `stop` becomes true; then the filter is closed at once.
+    pub(crate) async fn keep(
+        mut self,
+        mut bound: watch::Receiver<Vec<SocketAddr>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut warned = false;
+        let mut was_open = false;
+        loop {
+            let addresses = bound.borrow_and_update().clone();
+            let pause = match self.round(&addresses).await {
+                Ok(Round::Open) => {
+                    if !std::mem::replace(&mut was_open, true) {
+                        tracing::info!(filter = %self.filter, "pods' requests for instance metadata reach the guard");
+                    }
+                    warned = false;
+                    self.metrics.guard.state(GuardState::Redirect);
+                    self.health.report(PART, State::Fine, "");
+                    REFRESH
+                }
+                Ok(Round::Waiting) => {
+                    was_open = false;
+                    self.metrics.guard.state(GuardState::Drop);
+                    let detail = "pods' requests are dropped until the guard listens";
+                    self.health.report(PART, State::Warning, detail);
+                    RETRY
+                }
+                Err(error) => {
+                    was_open = false;
+                    // Nothing is known about the rules; what was set before them may still hold.
+                    self.metrics.guard.state(if self.filter.is_installed() {
+                        GuardState::Drop
+                    } else {
+                        GuardState::Open
+                    });
+                    if !std::mem::replace(&mut warned, true) {
+                        tracing::error!(%error, filter = %self.filter, "the packet filter around instance metadata cannot be set; it is tried again every 2 s");
+                    }
+                    self.health.report(PART, State::Failed, error.to_string());
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = bound.changed() => if changed.is_err() { break },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        match self.filter.close().await {
+            Ok(()) => tracing::info!(
+                "pods' requests for instance metadata are dropped until the agent is back"
+            ),
+            // It closes itself when its time has run out.
+            Err(error) => tracing::warn!(%error, "the packet filter could not be closed at once"),
+        }
+        self.metrics.guard.state(GuardState::Drop);
+    }
+
+    async fn round(&mut self, bound: &[SocketAddr]) -> Result<Round, ProgramError> {
+        let target = super::target(bound);
+        if self.mode == Mode::Audit && !self.filter.is_installed() {
+            // `audit` changes nothing for anybody; taking the traffic away from a predecessor would.
+            let shadows = self.filter.shadows().await;
+            if let Some(shadow) = shadows.first() {
+                return Err(ProgramError::Shadowed(shadow.rule.clone()));
+            }
+        }
+        if !self.filter.is_installed_for(target) || !self.filter.is_intact().await {
+            self.filter.install(target).await?;
+        }
+        let Some(target) = target else {
+            return Ok(Round::Waiting);
+        };
+        if !answers(target).await {
+            self.filter.close().await?;
+            return Ok(Round::Waiting);
+        }
+        self.filter.open(LIVES).await?;
+        if self.refreshes.is_multiple_of(SHADOWS_EVERY) && self.mode != Mode::Audit {
+            self.remove_shadows().await;
+        }
+        self.refreshes = self.refreshes.wrapping_add(1);
+        Ok(Round::Open)
+    }
+
+    /// Only now, with our own rules at work, rules of kube2iam and kiam go.
+    async fn remove_shadows(&self) {
+        for shadow in self.filter.shadows().await {
+            match self.filter.remove(&shadow).await {
+                Ok(()) => tracing::warn!(
+                    rule = shadow.rule,
+                    "removed a rule that sent instance metadata to somebody else"
+                ),
+                Err(error) => tracing::warn!(
+                    rule = shadow.rule, %error,
+                    "a rule that sends instance metadata to somebody else cannot be removed; it has no effect while the guard runs"
+                ),
+            }
+        }
+    }
+}
+
+/// Whether the guard answers a request of our own on every address that connections are sent to.
+async fn answers(target: Target) -> bool {
+    let addresses = [target.ipv4.map(IpAddr::from), target.ipv6.map(IpAddr::from)];
+    for address in addresses.into_iter().flatten() {
+        let asked = tokio::time::timeout(SELF_CHECK, ask(SocketAddr::new(address, target.port)));
+        if !asked.await.is_ok_and(|answered| answered.is_ok()) {
+            return false;
+        }
+    }
+    true
+}
+
+async fn ask(address: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    // Any request is answered; this one is refused before anybody looks for a pod.
+    stream
+        .write_all(b"OPTIONS / HTTP/1.1\r\nhost: 169.254.169.254\r\nconnection: close\r\n\r\n")
+        .await?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await?;
+    if &head == b"HTTP/1.1 405" || &head == b"HTTP/1.1 503" {
+        Ok(())
+    } else {
+        Err(std::io::Error::other("somebody else listens there"))
+    }
+}

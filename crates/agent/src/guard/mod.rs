@@ -1,0 +1,310 @@
+//! The metadata guard: pods' requests for instance metadata end here and not at the node's service (imds spec, section 5).
+//!
+//! ```text
+//!   pod ── http://169.254.169.254 ──▶ packet filter ──▶ server ── who is it: pods of the node, by source address
+//!                                       │                 │
+//!                                     drop, while         ├── decide (crate imds, pure)
+//!                                     no guard runs       ├── roles: a token for the pod ──▶ the agent's cache ──▶ auth service
+//!                                                         └── node: harmless values, asked once, kept
+//! ```
+//!
+//! The original destination of a connection does not matter: what is asked of the node's service is taken from a list, and its
+//! address is a constant or the operator's. No answer ever holds the node's credentials, whatever fails; only `audit`, which an
+//! operator chooses to find out who depends on them, passes requests on.
+
+mod blocked;
+pub mod capture;
+mod keyfile;
+mod metrics;
+mod node;
+mod roles;
+mod server;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_imds::decision::{Mode, Settings};
+use countersign_imds::rules::Target;
+use countersign_upstream::clock::Clock;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+pub use blocked::{BLOCKED_FILE, BlockedWorkload};
+use capture::{Capture, Filter};
+pub(crate) use metrics::GuardMetrics;
+
+use crate::agent::bind;
+use crate::cache::Cache;
+use crate::health::{Health, State};
+use crate::limit::Rate;
+use crate::link::{IPV4, IPV6};
+use crate::listen::{ListenLimits, serve};
+use crate::metrics::Metrics;
+use crate::pods::{Pod, PodTable};
+use crate::token::Digester;
+
+/// The port that connections of pods are sent to.
+pub const PORT: u16 = 2706;
+/// Time between two attempts to bind.
+const BIND_EVERY: Duration = Duration::from_secs(10);
+
+/// What the guard needs of Kubernetes.
+pub trait GuardApi: Send + Sync + 'static {
+    /// A token of the pod's service account, bound to the pod (TokenRequest).
+    fn token<'a>(
+        &'a self,
+        pod: &'a Pod,
+        audience: &'a str,
+    ) -> BoxFuture<'a, Result<Zeroizing<String>, GuardApiError>>;
+
+    /// The pods of this node, read now: asked when a pod calls that the watch does not know yet.
+    fn pods(&self) -> BoxFuture<'_, Result<PodTable, GuardApiError>>;
+
+    /// Puts an Event on a pod. Failures are the implementation's to log.
+    fn event<'a>(&'a self, pod: &'a Pod, event: PodEvent) -> BoxFuture<'a, ()>;
+}
+
+/// Kubernetes did not answer, or not as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct GuardApiError(pub String);
+
+/// What is told about a pod (imds spec, section 5.6); each at most once an hour and pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PodEvent {
+    /// The trust policy of its role does not let it have the role.
+    RoleForbidden,
+    /// Its credentials could not be had.
+    CredentialError,
+    /// It asked for the node's role or secrets.
+    NodeRoleBlocked,
+    /// Likewise, in `audit`: it got them.
+    NodeRoleUsed,
+}
+
+impl PodEvent {
+    /// The Event's reason.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::RoleForbidden => "RoleForbidden",
+            Self::CredentialError => "CredentialError",
+            Self::NodeRoleBlocked => "NodeRoleBlocked",
+            Self::NodeRoleUsed => "NodeRoleUsed",
+        }
+    }
+
+    /// The Event's message.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::RoleForbidden => {
+                "The role of the pod identity association may not be assumed; look at its trust policy"
+            }
+            Self::CredentialError => {
+                "Credentials for the pod could not be had; the log of the node's agent says why"
+            }
+            Self::NodeRoleBlocked => {
+                "The pod asked instance metadata for the node's role or secrets and was refused; give its service account a role of its own"
+            }
+            Self::NodeRoleUsed => {
+                "The pod used the node's role or secrets from instance metadata; it will be refused once the guard blocks"
+            }
+        }
+    }
+}
+
+/// Everything that the guard is started with. [`GuardConfig::new`] gives the defaults.
+///
+/// - `listen`: port 2706 of the agent's own link, `169.254.170.23` and `[fd00:ec2::23]`.
+/// - `service`: `169.254.169.254:80`.
+/// - `filter`: `nft`, or `iptables` where there is none.
+/// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500.
+/// - `state_dir`: `/run/countersign`, for the key of session tokens and the list of who was blocked.
+pub struct GuardConfig {
+    /// What is decided by.
+    pub settings: Settings,
+    /// Where the guard listens; connections of pods are sent to the first of each family.
+    pub listen: Vec<SocketAddr>,
+    /// The node's metadata service.
+    pub service: SocketAddr,
+    /// The packet filter; `None` leaves it to the operator.
+    pub filter: Option<Filter>,
+    /// Limit of each pod.
+    pub per_pod: Rate,
+    /// Limit of all pods together.
+    pub node: Rate,
+    /// Where files are kept that must survive the agent and not the boot: a directory in memory that only root can read.
+    pub state_dir: PathBuf,
+    /// Kubernetes; without it nobody gets a role, and an unknown pod is waited for by the watch alone.
+    pub api: Option<Arc<dyn GuardApi>>,
+    /// The audience of the tokens that the auth service takes.
+    pub audience: Box<str>,
+}
+
+impl GuardConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            listen: [IPV4, IPV6].map(|ip| SocketAddr::new(ip, PORT)).to_vec(),
+            service: SocketAddr::new(countersign_imds::IPV4.into(), 80),
+            filter: None,
+            per_pod: Rate {
+                per_second: 20.0,
+                burst: 40,
+            },
+            node: Rate {
+                per_second: 500.0,
+                burst: 500,
+            },
+            state_dir: "/run/countersign".into(),
+            api: None,
+            audience: crate::token::AUDIENCE.into(),
+        }
+    }
+}
+
+/// What the agent gives the guard.
+pub(crate) struct Shared {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Starts the guard's tasks. The packet filter is closed before anything else happens, and opened to the guard only after the
+/// guard has answered a request of its own.
+///
+/// A filter that cannot be set is not fatal to the agent, whose endpoint would be gone without closing anything: it is tried
+/// again, and readiness fails meanwhile.
+pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
+    let Shared {
+        cache,
+        pods,
+        metrics,
+        health,
+        clock,
+        stop,
+    } = shared;
+    let mode = config.settings.mode;
+    let key = match keyfile::Sessions::open(&config.state_dir) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::error!(%error, "the metadata guard has no key for session tokens");
+            health.report("imds guard", State::Failed, error.to_string());
+            metrics.guard.state(metrics::GuardState::Open);
+            return;
+        }
+    };
+    let blocked = Arc::new(blocked::Blocked::new(&config.state_dir));
+    let digester = match Digester::new() {
+        Ok(digester) => digester,
+        Err(_) => return health.report("imds guard", State::Failed, "no randomness"),
+    };
+    let events = server::Events::new(config.api.clone());
+    let roles = (mode == Mode::Serve).then(|| {
+        Arc::new(roles::Roles::new(
+            cache,
+            digester,
+            config.api.clone(),
+            config.audience,
+        ))
+    });
+    if let (Some(roles), Some(pods)) = (&roles, &pods) {
+        tasks.spawn(roles::prefetch(
+            Arc::clone(roles),
+            pods.clone(),
+            Arc::clone(&metrics),
+            stop.clone(),
+        ));
+    }
+    let guard = server::Guard::new(server::GuardParts {
+        settings: config.settings,
+        roles,
+        node: node::NodeMetadata::new(config.service),
+        pods,
+        api: config.api,
+        sessions: key,
+        blocked: Arc::clone(&blocked),
+        events,
+        metrics: Arc::clone(&metrics),
+        clock,
+        per_pod: config.per_pod,
+        node_rate: config.node,
+    });
+    tasks.spawn(blocked.keep(stop.clone()));
+
+    let (ready, bound) = watch::channel(Vec::new());
+    let ready = Arc::new(ready);
+    for address in config.listen.iter().copied() {
+        tasks.spawn(keep(
+            address,
+            guard.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&ready),
+            stop.clone(),
+        ));
+    }
+    if let Some(filter) = config.filter {
+        let capture = Capture::new(filter, mode, health, Arc::clone(&metrics));
+        tasks.spawn(capture.keep(bound, stop));
+    }
+}
+
+/// Listens on one address, sooner or later.
+async fn keep(
+    address: SocketAddr,
+    guard: server::Guard,
+    metrics: Arc<Metrics>,
+    ready: Arc<watch::Sender<Vec<SocketAddr>>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut warned = false;
+    let listener: TcpListener = loop {
+        match bind(address) {
+            Ok(listener) => break listener,
+            Err(error) if !warned => {
+                warned = true;
+                tracing::warn!(%address, %error, "the metadata guard cannot listen; pods get no metadata over this family until it can");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BIND_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    };
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "the metadata guard answers");
+    ready.send_modify(|bound| bound.push(address));
+    let limits = ListenLimits {
+        head_bytes: 16 << 10,
+        ..ListenLimits::default()
+    };
+    serve(listener, guard, limits, metrics, stop).await;
+    ready.send_modify(|bound| bound.retain(|other| *other != address));
+}
+
+/// Where connections are sent, of the addresses that are listened on.
+fn target(bound: &[SocketAddr]) -> Option<Target> {
+    let port = bound.first()?.port();
+    let of_port = |address: &&SocketAddr| address.port() == port;
+    let ipv4 = bound.iter().filter(of_port).find_map(|at| match at.ip() {
+        IpAddr::V4(ip) if ip != Ipv4Addr::UNSPECIFIED => Some(ip),
+        _ => None,
+    });
+    let ipv6 = bound.iter().filter(of_port).find_map(|at| match at.ip() {
+        IpAddr::V6(ip) if !ip.is_unspecified() => Some(ip),
+        _ => None,
+    });
+    (ipv4.is_some() || ipv6.is_some()).then_some(Target { ipv4, ipv6, port })
+}

@@ -1,0 +1,282 @@
+//! `agent manifest`: the DaemonSet with the least it needs (agent spec, section 10).
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use clap::Args;
+
+use super::flags::Auth;
+use super::network_policy::label;
+use crate::exit::Exit;
+use crate::report::Failure;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  countersign agent manifest -c prod --image registry.example/countersign:1 --region eu-west-1 | kubectl apply -f -\n  \
+                  countersign agent manifest -c home --image registry.example/countersign:1 --region eu-west-1 --auth bearer --endpoint https://countersign.example:4600"
+)]
+pub(crate) struct ManifestArgs {
+    /// The cluster whose pods get credentials.
+    #[arg(short, long, value_name = "NAME")]
+    cluster_name: String,
+    /// The image.
+    #[arg(long, value_name = "IMAGE")]
+    image: String,
+    /// The region.
+    #[arg(long, value_name = "REGION")]
+    region: String,
+    /// Namespace of the DaemonSet.
+    #[arg(long, default_value = "kube-system", value_parser = label, value_name = "NAMESPACE")]
+    namespace: String,
+    /// As whom the auth service is asked.
+    #[arg(long, value_enum, default_value_t)]
+    auth: Auth,
+    /// URL of the auth service, in the place of the region's.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Further flags of `agent run`, after `--`.
+    #[arg(last = true, value_name = "FLAG")]
+    flags: Vec<String>,
+}
+
+pub(super) fn run(args: &ManifestArgs, stdout: &mut dyn Write) -> Result<Exit, Failure> {
+    stdout.write_all(manifest(args).as_bytes())?;
+    Ok(Exit::Fine)
+}
+
+fn manifest(args: &ManifestArgs) -> String {
+    let namespace = &args.namespace;
+    let mut flags = vec![
+        "agent".to_owned(),
+        "run".to_owned(),
+        format!("--cluster-name={}", args.cluster_name),
+    ];
+    if args.auth == Auth::Bearer {
+        flags.push("--auth=bearer".to_owned());
+    }
+    if let Some(endpoint) = &args.endpoint {
+        flags.push(format!("--endpoint={endpoint}"));
+    }
+    flags.extend_from_slice(&args.flags);
+    let mut container_args = String::new();
+    for flag in &flags {
+        let _ = write!(container_args, "\n        - {}", quoted(flag));
+    }
+    let (mounts, volumes) = match args.auth {
+        Auth::Sigv4 => (String::new(), String::new()),
+        Auth::Bearer => (
+            format!("\n        - {{name: eks-auth, mountPath: {TOKEN_DIR}, readOnly: true}}"),
+            "\n      # Shows the auth service which node asks. Good for nothing else: no other audience takes it.\n\
+             \x20     - name: eks-auth\n\
+             \x20       projected:\n\
+             \x20         sources:\n\
+             \x20         - serviceAccountToken: {path: token, audience: eks-auth.countersign.dev, expirationSeconds: 3600}"
+                .to_owned(),
+        ),
+    };
+    format!(
+        "# The node agent of EKS Pod Identity. The mutating webhook of the pods and the auth service are elsewhere.
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: countersign-agent
+  namespace: {namespace}
+automountServiceAccountToken: false
+---
+# To see the pods of its node, so that credentials go with their pod and a stolen token is noticed. RBAC knows no nodes: the agent asks
+# for those of its own by a field selector.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: countersign-agent
+rules:
+- apiGroups: [\"\"]
+  resources: [pods]
+  verbs: [get, list, watch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: countersign-agent
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: countersign-agent}}
+subjects:
+- {{kind: ServiceAccount, name: countersign-agent, namespace: {namespace}}}
+---
+# To read the keys that sign the tokens of pods. Kubernetes gives this to every service account unless somebody took it away.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: countersign-agent-issuer-discovery
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:service-account-issuer-discovery}}
+subjects:
+- {{kind: ServiceAccount, name: countersign-agent, namespace: {namespace}}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: countersign-agent
+  namespace: {namespace}
+  labels:
+    app.kubernetes.io/name: countersign-agent
+spec:
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: countersign-agent
+  updateStrategy:
+    rollingUpdate: {{maxUnavailable: 10%}}
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: countersign-agent
+    spec:
+      # The endpoint's addresses are the node's. No port is declared: the scheduler would keep others that have a port 80 away.
+      hostNetwork: true
+      dnsPolicy: ClusterFirstWithHostNet
+      serviceAccountName: countersign-agent
+      automountServiceAccountToken: false
+      priorityClassName: system-node-critical
+      terminationGracePeriodSeconds: 30
+      tolerations:
+      - operator: Exists
+      affinity:
+        nodeAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            nodeSelectorTerms:
+            - matchExpressions:
+              - {{key: kubernetes.io/os, operator: In, values: [linux]}}
+              - {{key: kubernetes.io/arch, operator: In, values: [amd64, arm64]}}
+              - {{key: eks.amazonaws.com/compute-type, operator: NotIn, values: [fargate, auto]}}
+      securityContext:
+        seccompProfile:
+          type: RuntimeDefault
+      containers:
+      - name: agent
+        image: {image}
+        args:{container_args}
+        env:
+        - {{name: AWS_REGION, value: {region}}}
+        - name: NODE_NAME
+          valueFrom:
+            fieldRef: {{fieldPath: spec.nodeName}}
+        - name: HOST_IP
+          valueFrom:
+            fieldRef: {{fieldPath: status.hostIP}}
+        # Kubernetes gives added capabilities to the user 0 alone. It has these two and nothing else: no files of others, no other
+        # processes, no way to get more.
+        securityContext:
+          runAsUser: 0
+          runAsGroup: 65532
+          privileged: false
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities:
+            drop: [ALL]
+            add: [NET_ADMIN, NET_BIND_SERVICE]
+        resources:
+          requests: {{cpu: 10m, memory: 24Mi}}
+          limits: {{memory: 64Mi}}
+        livenessProbe:
+          httpGet: {{host: localhost, path: /healthz, port: 2703}}
+          initialDelaySeconds: 30
+          timeoutSeconds: 10
+          failureThreshold: 3
+        readinessProbe:
+          httpGet: {{host: localhost, path: /readyz, port: 2703}}
+          initialDelaySeconds: 1
+          timeoutSeconds: 10
+          failureThreshold: 30
+        volumeMounts:
+        - {{name: kubernetes-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}}{mounts}
+      volumes:
+      - name: kubernetes-api
+        projected:
+          sources:
+          - serviceAccountToken: {{path: token, expirationSeconds: 3600}}
+          - configMap:
+              name: kube-root-ca.crt
+              items: [{{key: ca.crt, path: ca.crt}}]
+          - downwardAPI:
+              items: [{{path: namespace, fieldRef: {{fieldPath: metadata.namespace}}}}]{volumes}
+",
+        image = quoted(&args.image),
+        region = quoted(&args.region),
+    )
+}
+
+const TOKEN_DIR: &str = "/var/run/secrets/eks-auth.countersign.dev/serviceaccount";
+
+/// A JSON string is a YAML string, whatever characters it has.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn documents(auth: Auth, flags: &[&str]) -> Vec<serde_json::Value> {
+        let text = manifest(&ManifestArgs {
+            cluster_name: "home".into(),
+            image: "registry.example/countersign:1".into(),
+            region: "eu-west-1".into(),
+            namespace: "agents".into(),
+            auth,
+            endpoint: Some("https://countersign.example:4600".into()),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        });
+        text.split("---\n")
+            .map(|document| serde_saphyr::from_str(document).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_daemon_set_has_the_least_it_needs() {
+        let documents = documents(Auth::Sigv4, &["--bind-source=enforce", "odd: \"flag\""]);
+        let kinds: Vec<&str> = documents
+            .iter()
+            .map(|d| d["kind"].as_str().unwrap())
+            .collect();
+        let expected = [
+            "ServiceAccount",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "ClusterRoleBinding",
+            "DaemonSet",
+        ];
+        assert_eq!(kinds, expected);
+        let rules = serde_json::json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]);
+        assert_eq!(documents[1]["rules"], rules);
+        let pod = &documents[4]["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(pod["hostNetwork"], true);
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["priorityClassName"], "system-node-critical");
+        assert_eq!(pod["initContainers"], serde_json::Value::Null);
+        assert_eq!(container["ports"], serde_json::Value::Null);
+        let security = &container["securityContext"];
+        assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]));
+        assert_eq!(
+            security["capabilities"]["add"],
+            serde_json::json!(["NET_ADMIN", "NET_BIND_SERVICE"])
+        );
+        assert_eq!(security["allowPrivilegeEscalation"], false);
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        assert_eq!(container["resources"]["limits"]["memory"], "64Mi");
+        let args = container["args"].as_array().unwrap();
+        assert_eq!(args.last().unwrap(), "odd: \"flag\"");
+        assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn outside_aws_it_has_a_token_for_the_auth_service() {
+        let documents = documents(Auth::Bearer, &[]);
+        let pod = &documents[4]["spec"]["template"]["spec"];
+        let token = &pod["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"];
+        assert_eq!(token["audience"], "eks-auth.countersign.dev");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert_eq!(mounts[1]["mountPath"], TOKEN_DIR);
+        let args = pod["containers"][0]["args"].as_array().unwrap();
+        assert!(args.iter().any(|arg| arg == "--auth=bearer"));
+    }
+}

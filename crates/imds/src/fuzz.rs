@@ -1,0 +1,114 @@
+//! Entry points for fuzzing; none may panic.
+
+use crate::checks::MetadataOptions;
+use crate::compat::{Compat, Format, Predecessor, matches_expression, matches_glob};
+use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classify, decide};
+use crate::harmless::HarmlessPaths;
+use crate::network_policy::{NetworkPolicy, evaluate};
+use crate::path::Path;
+use crate::rules::shadows;
+
+/// `data` as a request, line by line: path, method, host, life of the token. Whatever it is, nothing secret is forwarded, and the
+/// decision depends on nothing but the normalised path.
+pub fn request(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut lines = text.split('\n');
+    let path = lines.next().unwrap_or_default();
+    let method = lines
+        .next()
+        .filter(|line| !line.is_empty())
+        .unwrap_or("GET");
+    let request = Request {
+        method,
+        path,
+        host: lines.next().filter(|line| !line.is_empty()),
+        forwarded: false,
+        ttl: lines.next(),
+        session: Session::Valid,
+    };
+    for mode in [Mode::Block, Mode::Serve, Mode::Audit] {
+        let settings = Settings {
+            mode,
+            v1: true,
+            harmless: HarmlessPaths::default(),
+        };
+        let decided = decide(&request, &settings);
+        nothing_secret_is_forwarded(&decided.decision, &settings);
+        let Ok(normal) = Path::normalise(path) else {
+            assert!(matches!(decided.decision, Decision::Refuse(_)));
+            continue;
+        };
+        // Written anew, the path means the same, and gets the same decision.
+        let again = normal.to_string();
+        let rewritten = Request {
+            path: if again.is_empty() { "/" } else { &again },
+            ..request
+        };
+        assert_eq!(
+            decide(&rewritten, &settings),
+            decided,
+            "{path:?} as {again:?}"
+        );
+    }
+}
+
+/// What is asked of the node's service is harmless, and nothing is passed on but in `audit`.
+pub fn nothing_secret_is_forwarded(decision: &Decision, settings: &Settings) {
+    match decision {
+        Decision::Harmless(harmless) => {
+            let path = Path::normalise(harmless.as_str());
+            assert!(path.is_ok_and(|path| {
+                matches!(classify(&path, &settings.harmless), Class::Harmless(same) if same == *harmless)
+            }));
+        }
+        Decision::PassOn { path } => {
+            assert_eq!(settings.mode, Mode::Audit);
+            assert!(
+                path.is_ascii() && Path::normalise(path).is_ok() || path.is_empty(),
+                "{path}"
+            );
+        }
+        Decision::Role(_) => assert_eq!(settings.mode, Mode::Serve),
+        Decision::Token { .. } | Decision::Index | Decision::Refuse(_) => {}
+    }
+}
+
+/// `data` as annotations: a role and a list.
+pub fn annotations(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (role, list) = text.split_once('\n').unwrap_or((text, ""));
+    for (predecessor, format) in [
+        (Predecessor::Kube2iam, Format::Glob),
+        (Predecessor::Kube2iam, Format::Regexp),
+        (Predecessor::Kiam, Format::Regexp),
+    ] {
+        let compat = Compat {
+            predecessor,
+            base_arn: Some("arn:aws:iam::111122223333:role/".into()),
+            format,
+            default_role: None,
+        };
+        assert!(compat.resolve(Some(role), None).is_err());
+        let _ = compat.resolve(Some(role), Some(list));
+    }
+    let _ = matches_glob(list, role);
+    let _ = matches_expression(list, role);
+}
+
+/// `data` as documents: policies, options, a listing of rules.
+pub fn documents(data: &[u8]) {
+    if let Ok(policy) = serde_json::from_slice::<NetworkPolicy>(data) {
+        let namespace = policy.metadata.namespace.clone();
+        let _ = evaluate(&[namespace], &[policy], &[]);
+    }
+    let _ = serde_json::from_slice::<MetadataOptions>(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        for shadow in shadows(text) {
+            assert_eq!(shadow.delete.first().map(String::as_str), Some("-D"));
+        }
+    }
+}
