@@ -259,7 +259,9 @@ async fn cached_credentials_are_found_by_their_pod() {
     world.show_pods([2]);
     assert!(credentials.of("pod-1").is_none());
     world.show_pods([1, 2]);
-    tokio::time::sleep(Duration::from_secs(21_600)).await;
+    world.get(1, &token(1, START)).await;
+    assert!(credentials.of("pod-1").is_some());
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
     assert!(credentials.of("pod-1").is_none(), "their end has come");
 }
 

@@ -12,7 +12,11 @@ use super::{Associations, AssociationsUnreadable};
 use crate::auth::{AuthFailure, EksApi, Service, SetupError, cluster_name, failure};
 use crate::refusal::FinalCode;
 
-const SERVICE: Service = Service("eks");
+/// An association may have fifty tags and a session policy.
+const SERVICE: Service = Service {
+    name: "eks",
+    max_answer: 64 << 10,
+};
 /// Questions under way at once. A node has few associations, and other nodes ask as well.
 const AT_ONCE: usize = 4;
 

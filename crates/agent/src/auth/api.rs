@@ -17,17 +17,23 @@ use super::endpoint::Endpoint;
 use super::identity::NodeIdentity;
 use super::wire::failure;
 
-/// Longest answer that is read. A session token has some 1 to 2 KiB, an association with its session policy some 10 KiB.
-const MAX_BODY: usize = 32 << 10;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PRODUCT: HeaderValue =
     HeaderValue::from_static(concat!("countersign-agent/", env!("CARGO_PKG_VERSION")));
 /// Which node asks, beside a token that may not say so.
 const NODE: HeaderName = HeaderName::from_static("x-countersign-node");
 
-/// The name that a request is signed for.
+/// An API that is asked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Service(pub(crate) &'static str);
+pub(crate) struct Service {
+    /// The name that requests are signed for.
+    pub(crate) name: &'static str,
+    /// Longest answer that is read, bytes.
+    pub(crate) max_answer: usize,
+}
+
+/// Longest answer to a question whose answer does not matter.
+const MAX_GREETING: usize = 16 << 10;
 
 /// An API of EKS at an endpoint, asked in the node's name.
 pub struct EksApi {
@@ -102,7 +108,7 @@ impl EksApi {
         };
         let answer = self
             .client
-            .exchange(request, MAX_BODY, self.limits.attempt)
+            .exchange(request, service.max_answer, self.limits.attempt)
             .await
             .map_err(|failure| AuthFailure::Unavailable(failure.to_string().into()))?;
         if answer.status != StatusCode::OK
@@ -127,7 +133,7 @@ impl EksApi {
         *request.uri_mut() = uri;
         request.headers_mut().insert(USER_AGENT, PRODUCT);
         self.client
-            .exchange(request, MAX_BODY, self.limits.attempt)
+            .exchange(request, MAX_GREETING, self.limits.attempt)
             .await
             .is_ok()
     }
@@ -144,7 +150,7 @@ impl EksApi {
     fn sign(
         &self,
         request: &mut Request<Full<Bytes>>,
-        Service(service): Service,
+        service: Service,
         path: &str,
         body: &Bytes,
         node: &AwsCredentials,
@@ -164,7 +170,7 @@ impl EksApi {
             secret: &secret,
             session_token: node.session_token.as_ref().map(|token| token.as_str()),
         };
-        let signed = Signer::new(credentials, &self.region, service)
+        let signed = Signer::new(credentials, &self.region, service.name)
             .sign(&signable, self.clock.now())
             .ok()?;
         self.plain_headers(request)?;

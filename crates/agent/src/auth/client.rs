@@ -15,7 +15,11 @@ use super::identity::NodeIdentity;
 use super::wire::{failure, parse};
 use super::{AuthFailure, AuthService, Issued};
 
-const SERVICE: Service = Service("eks-auth");
+/// A session token has some 1 to 2 KiB.
+const SERVICE: Service = Service {
+    name: "eks-auth",
+    max_answer: 16 << 10,
+};
 
 /// Time limits of one attempt (section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
