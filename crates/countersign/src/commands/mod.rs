@@ -6,6 +6,7 @@ mod bootstrap;
 mod credentials;
 pub(crate) mod debug;
 pub(crate) mod iam;
+pub(crate) mod imds;
 mod kubernetes;
 mod launch;
 mod local;

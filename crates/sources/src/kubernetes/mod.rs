@@ -7,6 +7,8 @@ mod aws_auth;
 mod crd;
 pub(crate) mod list_watch;
 mod node_pods;
+mod objects;
+mod pod_tokens;
 mod projection;
 pub(crate) mod status;
 mod token_keys;
@@ -20,6 +22,8 @@ use kube::{Client, Config};
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use crd::{CrdOptions, CrdWatch};
 pub use node_pods::{InvalidNodeName, NodePod, NodePodList, NodePods};
+pub use objects::list_objects;
+pub use pod_tokens::{PodReference, PodTokens};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,
 };
