@@ -193,6 +193,7 @@ impl Member {
             terminated: false,
             service_account: format!("picker-{}", self.number).into(),
             annotations: Default::default(),
+            deleted: None,
         }
     }
 }
