@@ -72,6 +72,9 @@ enum Command {
     /// Credentials of EKS Pod Identity on a node: the agent, its link, and what it sees.
     #[command(subcommand)]
     Agent(commands::agent::AgentCommand),
+    /// Instance metadata: keep pods from the node's role, and replace kube2iam and kiam.
+    #[command(subcommand)]
+    Imds(commands::imds::ImdsCommand),
     /// The IAM policy engine on files: decide, lint, explain, compare.
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -132,6 +135,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Agent(command) => {
             drop(stdin);
             commands::agent::run(command, &mut stdout).map(Into::into)
+        }
+        Command::Imds(command) => {
+            drop(stdin);
+            commands::imds::run(&command, &mut stdout).map(Into::into)
         }
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)

@@ -7,6 +7,7 @@ mod credentials;
 pub(crate) mod debug;
 mod eks_auth;
 pub(crate) mod iam;
+pub(crate) mod imds;
 pub(crate) mod issuer;
 mod issuers;
 mod kubernetes;

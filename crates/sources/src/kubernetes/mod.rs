@@ -10,6 +10,8 @@ mod ca_bundle;
 mod crd;
 pub(crate) mod list_watch;
 mod node_pods;
+mod objects;
+mod pod_tokens;
 mod pods;
 mod projection;
 mod raw;
@@ -30,6 +32,8 @@ pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};
 pub use node_pods::{InvalidNodeName, NodePod, NodePodList, NodePods};
+pub use objects::list_objects;
+pub use pod_tokens::{PodReference, PodTokens};
 pub use pods::{Eviction, PodOwner, PodSweep, SweptPod};
 pub use projection::{
     OwnedEntry, Projection, ProjectionOptions, ProjectionState, ProjectionWriter,

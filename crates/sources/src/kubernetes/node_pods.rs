@@ -43,6 +43,8 @@ pub struct NodePod {
     pub host_network: bool,
     /// Whether `status.phase` is `Succeeded` or `Failed`.
     pub terminated: bool,
+    /// `metadata.deletionTimestamp`, the end of its grace; in seconds since 1970.
+    pub deleted: Option<i64>,
     /// The annotations that were asked for.
     pub annotations: BTreeMap<String, String>,
 }
@@ -97,6 +99,26 @@ impl NodePods {
     pub const fn retry_after(mut self, pause: Duration) -> Self {
         self.retry_after = pause;
         self
+    }
+
+    /// The pods now, in one read.
+    ///
+    /// # Errors
+    /// What the API server said, or why it could not be asked.
+    pub(crate) async fn read(&self, client: &Client) -> Result<NodePodList, String> {
+        let api: Api<SlimPod> = Api::all(client.clone());
+        let parameters = kube::api::ListParams::default()
+            .fields(&format!("spec.nodeName={}", self.node))
+            .limit(u32::try_from(MAX_PODS).unwrap_or(u32::MAX));
+        let listed = api.list(&parameters).await.map_err(|error| match error {
+            kube::Error::Api(status) => format!("status {}", status.code),
+            other => other.to_string().chars().take(256).collect(),
+        })?;
+        let mut pods = HashMap::new();
+        for object in listed.items {
+            self.put(&mut pods, object);
+        }
+        Ok(all(&pods))
     }
 
     /// Watches for ever, and calls `publish` with all pods whenever any changed. Until the first list it is not called; while
@@ -195,6 +217,7 @@ impl NodePods {
             addresses: addresses(status.pod_ip, status.pod_ips),
             host_network: object.spec.host_network.unwrap_or_default(),
             terminated,
+            deleted: metadata.deletion_timestamp.map(|end| end.0.as_second()),
             annotations,
         };
         Some((pod, addresses(status.host_ip, status.host_ips)))

@@ -109,7 +109,7 @@ fn complain(failing: &mut bool, error: &str) -> Duration {
     KEYS_APART
 }
 
-fn table(list: NodePodList) -> PodTable {
+pub(super) fn table(list: NodePodList) -> PodTable {
     PodTable::new(list.pods.into_iter().map(pod), list.node_addresses)
 }
 
@@ -123,7 +123,9 @@ fn pod(pod: NodePod) -> Pod {
         host_network: pod.host_network,
         terminated: pod.terminated,
         service_account: pod.service_account.into(),
-        deleted: None,
+        deleted: pod
+            .deleted
+            .and_then(|end| jiff::Timestamp::from_second(end).ok()),
         annotations: annotations
             .map(|(key, value)| (key.into(), value.into()))
             .collect(),

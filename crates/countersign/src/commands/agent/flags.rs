@@ -100,6 +100,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     pub(super) eks_endpoint: Option<String>,
 
+    #[command(flatten)]
+    pub(super) guard: super::guard::GuardArgs,
+
     /// Where decisions are recorded: `stderr`, `off`, or a file.
     #[arg(long, default_value = "stderr", value_name = "TARGET")]
     pub(super) events: String,

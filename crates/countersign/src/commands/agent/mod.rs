@@ -2,6 +2,7 @@
 
 mod feeds;
 mod flags;
+mod guard;
 mod link;
 mod manifest;
 mod network_policy;

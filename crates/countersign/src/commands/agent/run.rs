@@ -13,7 +13,7 @@ use countersign_server::events::{EventTarget, Events};
 use countersign_upstream::clock::{Clock, SystemClock};
 
 use super::flags::{Link, RunArgs};
-use super::{feeds, link, node};
+use super::{feeds, guard, link, node};
 use crate::commands::launch::until_told_to_stop;
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -103,6 +103,7 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
         config.keys = Some(feeds.keys);
         config.keys_wanted = Some(feeds.keys_wanted);
     }
+    config.guard = guard::configure(args).await?;
     if args.watches_associations() {
         let associations = associations(args, &region, roots.as_deref(), node, &clock)?;
         config.associations = Some(Arc::new(associations));

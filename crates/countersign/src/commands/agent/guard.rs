@@ -1,0 +1,220 @@
+//! The metadata guard in `agent run`: its flags, and what it asks of Kubernetes (imds spec, section 5).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use countersign_agent::guard::capture::{Filter, FilterKind};
+use countersign_agent::guard::{GuardApi, GuardApiError, GuardConfig, PodEvent};
+use countersign_agent::pods::{Pod, PodTable};
+use countersign_imds::decision::{Mode, Settings};
+use countersign_imds::harmless::HarmlessPaths;
+use countersign_imds::rules::Interface;
+use countersign_sources::kubernetes::{KubernetesAccess, NodePods, PodReference, PodTokens};
+use futures::future::BoxFuture;
+use zeroize::Zeroizing;
+
+use super::feeds;
+use super::flags::RunArgs;
+use crate::report::Failure;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instance metadata")]
+pub(super) struct GuardArgs {
+    /// What pods get from instance metadata. `block` if absent, where the pods of the node are watched and the packet filter can
+    /// be set; `off` elsewhere.
+    #[arg(long, value_enum, value_name = "MODE")]
+    imds: Option<ImdsMode>,
+    /// Whether requests without a session token are answered, for old SDKs.
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    imds_v1: Version1,
+    /// A further path that pods may read, such as /latest/meta-data/block-device-mapping/ami. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    imds_allow_path: Vec<String>,
+    /// An interface whose traffic for instance metadata is left alone. Repeatable. None is by default.
+    #[arg(long, value_name = "NAME")]
+    imds_exempt_interface: Vec<Interface>,
+    /// What sets the rules.
+    #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
+    imds_filter: FilterFlag,
+    /// The node's metadata service. Its host must be trusted: the node reads its own data there.
+    #[arg(
+        long,
+        default_value = "169.254.169.254:80",
+        value_name = "ADDRESS:PORT"
+    )]
+    imds_service: SocketAddr,
+    /// Port of the guard on the addresses of the agent's link.
+    #[arg(long, default_value_t = countersign_agent::guard::PORT, value_name = "PORT")]
+    imds_port: u16,
+    /// Where the key of session tokens and the list of who was blocked are kept: in memory, for root alone.
+    #[arg(long, default_value = "/run/countersign", value_name = "DIR")]
+    imds_state_dir: PathBuf,
+}
+
+/// `--imds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ImdsMode {
+    /// Nothing: pods reach the node's service, and the node's role, unless something else keeps them from it.
+    Off,
+    /// Everything as without the guard, logged and counted.
+    Audit,
+    /// No credentials and no secrets; harmless values of the node.
+    Block,
+    /// The pod's own role, and harmless values of the node.
+    Serve,
+}
+
+/// `--imds-v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Version1 {
+    /// They are refused with 401.
+    #[default]
+    Deny,
+    /// They are answered.
+    Allow,
+}
+
+/// `--imds-filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum FilterFlag {
+    /// nft where it works, or else iptables.
+    #[default]
+    Auto,
+    /// nft.
+    Nft,
+    /// iptables and ip6tables.
+    Iptables,
+    /// iptables-legacy and ip6tables-legacy.
+    IptablesLegacy,
+}
+
+/// The guard that the flags ask for.
+pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Failure> {
+    let flags = &args.guard;
+    let mode = match (flags.imds, &args.node_name) {
+        (Some(ImdsMode::Off), _) => return Ok(None),
+        (None, None) => {
+            tracing::warn!(
+                "no --node-name: pods are not known, so they are not kept from the node's role in instance metadata"
+            );
+            return Ok(None);
+        }
+        (Some(_), None) => {
+            return Err(Failure::usage(anyhow!(
+                "--imds needs the pods of the node: give --node-name"
+            )));
+        }
+        (Some(ImdsMode::Audit), _) => Mode::Audit,
+        (Some(ImdsMode::Block) | None, _) => Mode::Block,
+        (Some(ImdsMode::Serve), _) => Mode::Serve,
+    };
+    let asked = flags.imds.is_some();
+    if mode == Mode::Serve
+        && (args.max_cache_size == Some(0)
+            || args.max_credential_retention_before_renewal.is_zero())
+    {
+        return Err(Failure::usage(anyhow!(
+            "--imds serve answers from the cache, which is switched off"
+        )));
+    }
+    let harmless = HarmlessPaths::with(&flags.imds_allow_path).map_err(Failure::usage)?;
+    let exempt = flags.imds_exempt_interface.clone();
+    let filter = match flags.imds_filter {
+        FilterFlag::Auto => Filter::detect(exempt).await,
+        FilterFlag::Nft => Ok(Filter::new(FilterKind::Nft, exempt)),
+        FilterFlag::Iptables => Ok(Filter::new(FilterKind::Iptables, exempt)),
+        FilterFlag::IptablesLegacy => Ok(Filter::new(FilterKind::IptablesLegacy, exempt)),
+    };
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(error) if asked => {
+            return Err(Failure::unknown(error)
+                .hint("the guard needs nftables or iptables and CAP_NET_ADMIN; --imds off goes without it"));
+        }
+        // Whoever did not ask for the guard keeps an agent that works, and reads why pods still reach the node's role.
+        Err(error) => {
+            tracing::warn!(%error, "pods are not kept from the node's role in instance metadata: no packet filter can be set");
+            return Ok(None);
+        }
+    };
+    let mut guard = GuardConfig::new(Settings {
+        mode,
+        v1: flags.imds_v1 == Version1::Allow,
+        harmless,
+    });
+    for address in &mut guard.listen {
+        address.set_port(flags.imds_port);
+    }
+    guard.service = flags.imds_service;
+    guard.filter = Some(filter);
+    guard.state_dir = flags.imds_state_dir.clone();
+    guard.api = Some(Arc::new(Kubernetes::new(args).await?));
+    Ok(Some(guard))
+}
+
+/// The Kubernetes API, as the guard asks it.
+struct Kubernetes {
+    tokens: PodTokens,
+    pods: NodePods,
+}
+
+impl Kubernetes {
+    async fn new(args: &RunArgs) -> Result<Self, Failure> {
+        let node = args.node_name.as_deref().unwrap_or_default();
+        let access = KubernetesAccess {
+            kubeconfig: args.kubeconfig.clone(),
+            master: None,
+        };
+        let client = access.client().await.map_err(Failure::usage)?;
+        Ok(Self {
+            tokens: PodTokens::new(client, node),
+            pods: NodePods::new(node, []).map_err(Failure::usage)?,
+        })
+    }
+}
+
+fn reference(pod: &Pod) -> PodReference<'_> {
+    PodReference {
+        namespace: &pod.namespace,
+        name: &pod.name,
+        uid: &pod.uid,
+    }
+}
+
+impl GuardApi for Kubernetes {
+    fn token<'a>(
+        &'a self,
+        pod: &'a Pod,
+        audience: &'a str,
+    ) -> BoxFuture<'a, Result<Zeroizing<String>, GuardApiError>> {
+        Box::pin(async move {
+            self.tokens
+                .token(reference(pod), &pod.service_account, audience)
+                .await
+                .map(Zeroizing::new)
+                .map_err(GuardApiError)
+        })
+    }
+
+    fn pods(&self) -> BoxFuture<'_, Result<PodTable, GuardApiError>> {
+        Box::pin(async move {
+            let list = self.tokens.pods(&self.pods).await.map_err(GuardApiError)?;
+            Ok(feeds::table(list))
+        })
+    }
+
+    fn event<'a>(&'a self, pod: &'a Pod, event: PodEvent) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let now = jiff::Timestamp::now();
+            let put = self
+                .tokens
+                .warn(reference(pod), event.reason(), event.message(), now);
+            if let Err(error) = put.await {
+                tracing::debug!(%error, reason = event.reason(), "an Event could not be written");
+            }
+        })
+    }
+}
