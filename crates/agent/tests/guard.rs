@@ -621,7 +621,7 @@ fn a_hundred_first_requests_make_one_call_and_a_late_watch_is_waited_for() {
         show(&world, vec![at(1, 5)]);
         let calls = world.auth.count();
         let url = format!("{FOUR}{LIST}");
-        let urls = vec![url.as_str(); 1];
+        let urls = [url.as_str()];
         let mut all = Vec::new();
         for _ in 0..30 {
             let (name, urls) = (

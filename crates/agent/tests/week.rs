@@ -44,7 +44,7 @@ const SESSION_SECONDS: i64 = 21_600;
 const ASKS_EVERY: usize = 120;
 
 /// 100, unless `COUNTERSIGN_TEST_WEEK_PODS` says another number.
-fn pods() -> usize {
+fn how_many() -> usize {
     match std::env::var("COUNTERSIGN_TEST_WEEK_PODS") {
         Ok(text) => text.parse().unwrap(),
         Err(_) => 100,
@@ -221,7 +221,7 @@ impl Node {
         keys: &watch::Sender<Option<Arc<ClusterKeys>>>,
     ) -> Agent {
         let mut config = AgentConfig::new(Arc::clone(cluster) as Arc<dyn AuthService>)
-            .for_pods(u32::try_from(pods()).unwrap());
+            .for_pods(u32::try_from(how_many()).unwrap());
         config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.probes = None;
         config.clock = Arc::clone(&cluster.clock) as Arc<dyn Clock>;
@@ -290,7 +290,7 @@ fn agent_restarts(minute: usize) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn for_a_week_no_live_pod_is_without_credentials_and_no_deleted_pod_gets_any() {
-    let pods = pods();
+    let pods = how_many();
     let clock = TestClock::new();
     let cluster = Arc::new(Cluster {
         clock,
@@ -397,18 +397,19 @@ async fn for_a_week_no_live_pod_is_without_credentials_and_no_deleted_pod_gets_a
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
-    let log = cluster.log.lock().unwrap();
-    eprintln!(
-        "{asked} requests, {} calls ({} in outages), {rotated} tokens replaced, {refused_in_outages} refused in outages",
-        log.calls, log.during_outages
-    );
-    assert_eq!(log.of_deleted_pods, Vec::<String>::new());
-    assert_eq!(log.refused, Vec::<String>::new());
-    assert!(thieves > pods && rotated >= 6 * pods && log.during_outages > 0);
-    assert!(
-        refused_in_outages > 0,
-        "the agent was restarted while the service was down"
-    );
-    drop(log);
+    {
+        let log = cluster.log.lock().unwrap();
+        eprintln!(
+            "{asked} requests, {} calls ({} in outages), {rotated} tokens replaced, {refused_in_outages} refused in outages",
+            log.calls, log.during_outages
+        );
+        assert_eq!(log.of_deleted_pods, Vec::<String>::new());
+        assert_eq!(log.refused, Vec::<String>::new());
+        assert!(thieves > pods && rotated >= 6 * pods && log.during_outages > 0);
+        assert!(
+            refused_in_outages > 0,
+            "the agent was restarted while the service was down"
+        );
+    }
     node.agent.stop().await;
 }

@@ -516,9 +516,11 @@ fn a_plan_tells_who_may_have_what_and_how_to_go_back() {
     );
 }
 
+type Seed = (fn(&[u8]), &'static [u8]);
+
 #[test]
 fn hostile_input_is_survived() {
-    let seeds: [(fn(&[u8]), &[u8]); 4] = [
+    let seeds: [Seed; 4] = [
         (fuzz::request, b"/latest//meta-data/iam/%73ecurity-credentials/x\nGET\n169.254.169.254\n60"),
         (fuzz::annotations, b"amber\n[\"amb.*\"]"),
         (fuzz::documents, br#"{"metadata":{"namespace":"n"},"spec":{"egress":[{"to":[{"ipBlock":{"cidr":"::/0","except":["a/9"]}}]}]}}"#),

@@ -1,5 +1,9 @@
 //! ID tokens of people: what is read, and whose signature counts.
-#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helper functions of tests"
+)]
 
 mod common;
 

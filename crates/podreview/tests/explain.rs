@@ -127,6 +127,15 @@ fn identity() -> Facts {
 }
 
 type Change = fn(&mut Facts);
+/// Name, facts, what is changed, the answer, and the step that decides with its status.
+type Row = (
+    &'static str,
+    fn() -> Facts,
+    Change,
+    Answer,
+    StepName,
+    Status,
+);
 
 fn edit(facts: &mut Facts, change: impl FnOnce(&mut Value)) {
     let mut object = facts.object.clone();
@@ -136,7 +145,7 @@ fn edit(facts: &mut Facts, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn each_fact_alone_decides_with_its_step() {
-    let rows: Vec<(&str, fn() -> Facts, Change, Answer, StepName, Status)> = vec![
+    let rows: Vec<Row> = vec![
         (
             "irsa",
             irsa,

@@ -273,19 +273,19 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         });
     }
     let clusters = Arc::new(ArcSwap::from_pointee(clusters));
-    let readiness = readiness(
-        launch.directory.clone(),
-        store.clone(),
-        Arc::clone(&clusters),
-        launch.upstream.clone(),
-        Arc::clone(&policies),
+    let readiness = readiness(Parts {
+        directory: launch.directory.clone(),
+        store: store.clone(),
+        clusters: Arc::clone(&clusters),
+        upstream: launch.upstream.clone(),
+        policies: Arc::clone(&policies),
         projected,
-        aggregated.clone(),
-        audit.clone(),
-        admission
+        aggregated: aggregated.clone(),
+        audit: audit.clone(),
+        admission: admission
             .clone()
             .map(|admission| (admission, Arc::clone(&metrics))),
-    );
+    });
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
         store: store.clone(),
@@ -498,7 +498,8 @@ fn event_target(text: Option<&str>) -> EventTarget {
     }
 }
 
-fn readiness(
+/// What `/readyz` tells about.
+struct Parts {
     directory: Option<Directory>,
     store: Option<StoreHealth>,
     clusters: Arc<ArcSwap<Clusters>>,
@@ -508,7 +509,20 @@ fn readiness(
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
     admission: Option<(Arc<Admission>, Arc<Metrics>)>,
-) -> Readiness {
+}
+
+fn readiness(parts: Parts) -> Readiness {
+    let Parts {
+        directory,
+        store,
+        clusters,
+        upstream,
+        policies,
+        projected,
+        aggregated,
+        audit,
+        admission,
+    } = parts;
     Arc::new(move || {
         let mut report = Report::default();
         if let Some(store) = &store {

@@ -233,7 +233,7 @@ async fn they_are_swept_with_their_cluster_and_after_their_time() {
     };
     let what = Taggable::IdentityProviderConfig(&arn);
     directory
-        .tag(account(0), what, &[tag.clone()])
+        .tag(account(0), what, std::slice::from_ref(&tag))
         .await
         .unwrap();
     assert_eq!(what.tags(&directory.snapshot(), account(0)).unwrap(), [tag]);

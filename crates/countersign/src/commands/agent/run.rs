@@ -90,7 +90,9 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
     config.listen = args.listen();
     // An address that the operator chose is no name that a hostile resolver could point here.
     let bound = args.bind_hosts.iter().copied();
-    config.hosts.extend(bound.filter(|host| !host.is_unspecified()));
+    config
+        .hosts
+        .extend(bound.filter(|host| !host.is_unspecified()));
     config.require_ipv4 = args.require_ipv4;
     config.require_ipv6 = args.require_ipv6;
     config.probes = Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), args.probe_port));
