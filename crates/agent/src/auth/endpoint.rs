@@ -1,6 +1,8 @@
 //! Where the auth service is. Only the operator says so: nothing that a pod sends reaches this.
 
 use countersign_arn::Partition;
+use std::net::IpAddr;
+
 use http::Uri;
 
 /// The base URL of EKS Auth, or of the EKS API.
@@ -25,6 +27,20 @@ pub enum InvalidEndpoint {
         "`{0}` is no endpoint; write https://HOST[:PORT][/PATH] without user, query and fragment"
     )]
     Url(String),
+    /// Plain `http` to another machine.
+    #[error(
+        "`{0}` is plain http to another machine: tokens of pods and credentials would be readable on the way; write https://"
+    )]
+    Plain(String),
+}
+
+/// Whether a host of a URL is this machine by its name alone: nobody is asked what it resolves to.
+fn is_this_machine(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || literal
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 impl Endpoint {
@@ -55,10 +71,10 @@ impl Endpoint {
         ))
     }
 
-    /// An endpoint of the operator's own. Plain `http` is allowed: a sidecar or a test may serve it, and the request is signed.
+    /// An endpoint of the operator's own. Plain `http` is for this machine only, since tokens go there and credentials come back.
     ///
     /// # Errors
-    /// When it is not the URL of a host, perhaps with a path.
+    /// When it is not the URL of a host, perhaps with a path, or `http` to another machine.
     pub fn of_url(url: &str) -> Result<Self, InvalidEndpoint> {
         let invalid = || InvalidEndpoint::Url(url.chars().take(200).collect());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
@@ -70,6 +86,9 @@ impl Endpoint {
             || url.contains('#')
         {
             return Err(invalid());
+        }
+        if uri.scheme_str() == Some("http") && !is_this_machine(authority.host()) {
+            return Err(InvalidEndpoint::Plain(url.chars().take(200).collect()));
         }
         let default_port = match uri.scheme_str() {
             Some("https") => ":443",

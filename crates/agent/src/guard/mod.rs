@@ -196,19 +196,33 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         stop,
     } = shared;
     let mode = config.settings.mode;
+    let (ready, bound) = watch::channel(Vec::new());
+    let ready = Arc::new(ready);
+    if let Some(filter) = config.filter {
+        let capture = Capture::new(filter, mode, Arc::clone(&health), Arc::clone(&metrics));
+        tasks.spawn(capture.keep(bound, stop.clone()));
+    }
+    // Without a key nothing can be answered: the filter stays closed, and the agent unready, until somebody sees to it.
+    let stay_closed = |problem: String, mut stop: watch::Receiver<bool>| {
+        tracing::error!(
+            problem,
+            "the metadata guard cannot answer; its filter stays closed"
+        );
+        health.report("imds guard sessions", State::Failed, problem);
+        let ready = Arc::clone(&ready);
+        tasks.spawn(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+            drop(ready);
+        });
+    };
     let key = match keyfile::Sessions::open(&config.state_dir) {
         Ok(key) => key,
-        Err(error) => {
-            tracing::error!(%error, "the metadata guard has no key for session tokens");
-            health.report("imds guard", State::Failed, error.to_string());
-            metrics.guard.state(metrics::GuardState::Open);
-            return;
-        }
+        Err(error) => return stay_closed(error.to_string(), stop),
     };
     let blocked = Arc::new(blocked::Blocked::new(&config.state_dir));
     let digester = match Digester::new() {
         Ok(digester) => digester,
-        Err(_) => return health.report("imds guard", State::Failed, "no randomness"),
+        Err(_) => return stay_closed("no randomness".to_owned(), stop),
     };
     let events = server::Events::new(config.api.clone());
     let roles = (mode == Mode::Serve).then(|| {
@@ -243,8 +257,6 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     });
     tasks.spawn(blocked.keep(stop.clone()));
 
-    let (ready, bound) = watch::channel(Vec::new());
-    let ready = Arc::new(ready);
     for address in config.listen.iter().copied() {
         tasks.spawn(keep(
             address,
@@ -253,10 +265,6 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             Arc::clone(&ready),
             stop.clone(),
         ));
-    }
-    if let Some(filter) = config.filter {
-        let capture = Capture::new(filter, mode, health, Arc::clone(&metrics));
-        tasks.spawn(capture.keep(bound, stop));
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) struct GuardArgs {
 
 /// `--imds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ImdsMode {
+pub(super) enum ImdsMode {
     /// Nothing: pods reach the node's service, and the node's role, unless something else keeps them from it.
     Off,
     /// Everything as without the guard, logged and counted.

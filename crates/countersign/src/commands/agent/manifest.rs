@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 
 use super::flags::Auth;
+use super::guard::ImdsMode;
 use super::network_policy::label;
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -34,6 +35,9 @@ pub(crate) struct ManifestArgs {
     /// URL of the auth service, in the place of the region's.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
+    /// What pods get from instance metadata, as in `agent run`. If absent: `block` where the image has nft or iptables.
+    #[arg(long, value_enum, value_name = "MODE")]
+    imds: Option<ImdsMode>,
     /// Further flags of `agent run`, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
@@ -57,7 +61,11 @@ fn manifest(args: &ManifestArgs) -> String {
     if let Some(endpoint) = &args.endpoint {
         flags.push(format!("--endpoint={endpoint}"));
     }
+    if let Some(mode) = args.imds.and_then(|mode| mode.to_possible_value()) {
+        flags.push(format!("--imds={}", mode.get_name()));
+    }
     flags.extend_from_slice(&args.flags);
+    let guard = Guard::of(args.imds);
     let mut container_args = String::new();
     for flag in &flags {
         let _ = write!(container_args, "\n        - {}", quoted(flag));
@@ -92,7 +100,7 @@ metadata:
 rules:
 - apiGroups: [\"\"]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch]{rules}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -186,7 +194,7 @@ spec:
           timeoutSeconds: 10
           failureThreshold: 30
         volumeMounts:
-        - {{name: kubernetes-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}}{mounts}
+        - {{name: kubernetes-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}}{mounts}{guard_mount}
       volumes:
       - name: kubernetes-api
         projected:
@@ -196,11 +204,52 @@ spec:
               name: kube-root-ca.crt
               items: [{{key: ca.crt, path: ca.crt}}]
           - downwardAPI:
-              items: [{{path: namespace, fieldRef: {{fieldPath: metadata.namespace}}}}]{volumes}
+              items: [{{path: namespace, fieldRef: {{fieldPath: metadata.namespace}}}}]{volumes}{guard_volume}
 ",
+        rules = guard.rules,
+        guard_mount = guard.mount,
+        guard_volume = guard.volume,
         image = quoted(&args.image),
         region = quoted(&args.region),
     )
+}
+
+/// What the metadata guard needs beside the rest.
+#[derive(Default)]
+struct Guard {
+    rules: String,
+    mount: &'static str,
+    volume: &'static str,
+}
+
+impl Guard {
+    fn of(mode: Option<ImdsMode>) -> Self {
+        if mode == Some(ImdsMode::Off) {
+            return Self::default();
+        }
+        let mut rules = "
+# To tell a pod's owner why its requests for instance metadata are refused.
+- apiGroups: [\"\"]
+  resources: [events]
+  verbs: [create]"
+            .to_owned();
+        if mode == Some(ImdsMode::Serve) {
+            rules.push_str(
+                "
+# To ask for a token bound to a pod, which the auth service exchanges for the credentials of its role. RBAC knows no nodes: this is a token
+# of any service account, so let an admission policy hold it to pods of the agent's own node.
+- apiGroups: [\"\"]
+  resources: [serviceaccounts/token]
+  verbs: [create]",
+            );
+        }
+        Self {
+            rules,
+            mount: "\n        - {name: state, mountPath: /run/countersign}",
+            // The key of session tokens outlives the container, and goes with a reboot.
+            volume: "\n      - name: state\n        hostPath: {path: /run/countersign, type: DirectoryOrCreate}",
+        }
+    }
 }
 
 const TOKEN_DIR: &str = "/var/run/secrets/eks-auth.countersign.dev/serviceaccount";
@@ -216,6 +265,10 @@ mod tests {
     use super::*;
 
     fn documents(auth: Auth, flags: &[&str]) -> Vec<serde_json::Value> {
+        guarded(auth, flags, Some(ImdsMode::Off))
+    }
+
+    fn guarded(auth: Auth, flags: &[&str], imds: Option<ImdsMode>) -> Vec<serde_json::Value> {
         let text = manifest(&ManifestArgs {
             cluster_name: "home".into(),
             image: "registry.example/countersign:1".into(),
@@ -223,6 +276,7 @@ mod tests {
             namespace: "agents".into(),
             auth,
             endpoint: Some("https://countersign.example:4600".into()),
+            imds,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         });
         text.split("---\n")
@@ -266,6 +320,53 @@ mod tests {
         let args = container["args"].as_array().unwrap();
         assert_eq!(args.last().unwrap(), "odd: \"flag\"");
         assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_guard_has_what_its_mode_needs() {
+        for (imds, resources, flag) in [
+            (None, vec!["pods", "events"], None),
+            (
+                Some(ImdsMode::Block),
+                vec!["pods", "events"],
+                Some("--imds=block"),
+            ),
+            (
+                Some(ImdsMode::Serve),
+                vec!["pods", "events", "serviceaccounts/token"],
+                Some("--imds=serve"),
+            ),
+            (Some(ImdsMode::Off), vec!["pods"], Some("--imds=off")),
+        ] {
+            let documents = guarded(Auth::Sigv4, &[], imds);
+            let rules = documents[1]["rules"].as_array().unwrap();
+            let given: Vec<&str> = rules
+                .iter()
+                .map(|rule| rule["resources"][0].as_str().unwrap())
+                .collect();
+            assert_eq!(given, resources, "{imds:?}");
+            let pod = &documents[4]["spec"]["template"]["spec"];
+            let has_state = pod["volumes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|volume| volume["hostPath"]["path"] == "/run/countersign");
+            let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+            let is_mounted = mounts
+                .iter()
+                .any(|mount| mount["mountPath"] == "/run/countersign");
+            assert_eq!(
+                (has_state, is_mounted),
+                (resources.len() > 1, resources.len() > 1),
+                "{imds:?}"
+            );
+            let args = pod["containers"][0]["args"].as_array().unwrap();
+            let given = args
+                .iter()
+                .filter_map(|arg| arg.as_str())
+                .find(|arg| arg.starts_with("--imds"));
+            assert_eq!(given, flag);
+        }
     }
 
     #[test]
