@@ -188,7 +188,10 @@ impl RunArgs {
         match self.watch_associations {
             WatchAssociations::On => true,
             WatchAssociations::Off => false,
-            WatchAssociations::Auto => self.endpoint.is_some() || self.eks_endpoint.is_some(),
+            // The EKS API knows no agent by its own token.
+            WatchAssociations::Auto => {
+                self.auth == Auth::Sigv4 && (self.endpoint.is_some() || self.eks_endpoint.is_some())
+            }
         }
     }
 }
@@ -268,6 +271,22 @@ mod tests {
             Duration::from_secs(3 * 3600)
         );
         assert!(!args.rotate_credentials && !args.watches_associations());
+        for (line, watches) in [
+            ("-c p --endpoint https://auth.example", true),
+            ("-c p --eks-endpoint https://eks.example", true),
+            ("-c p --watch-associations on", true),
+            (
+                "-c p --endpoint https://auth.example --watch-associations off",
+                false,
+            ),
+            ("-c p --endpoint https://auth.example --auth bearer", false),
+        ] {
+            assert_eq!(
+                parse(line).unwrap().watches_associations(),
+                watches,
+                "{line}"
+            );
+        }
         for (line, fine) in [
             ("-c p --rotate-credentials", true),
             ("-c p --rotate-credentials=false", true),
