@@ -295,6 +295,14 @@ fn pods_get_credentials_both_ways_by_environment_variables_alone() {
     );
 
     // Whoever is not meant gets the reason, and nothing else.
+    let mut forged = for_pods.clone();
+    let at = forged.rfind('.').unwrap() + 10;
+    let other = if forged[at..].starts_with('A') {
+        "B"
+    } else {
+        "A"
+    };
+    forged.replace_range(at..=at, other);
     for (token, status, code) in [
         (web_identity.clone(), 400, "InvalidTokenException"),
         (
@@ -302,7 +310,7 @@ fn pods_get_credentials_both_ways_by_environment_variables_alone() {
             404,
             "ResourceNotFoundException",
         ),
-        (format!("{for_pods}x"), 400, "InvalidTokenException"),
+        (forged, 400, "InvalidTokenException"),
     ] {
         let (given, body) = get(port, "/v1/credentials", &token);
         assert!(given == status && body.contains(code), "{given} {body}");
