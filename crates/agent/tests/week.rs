@@ -43,11 +43,11 @@ const SESSION_SECONDS: i64 = 21_600;
 /// Each pod asks every two hours.
 const ASKS_EVERY: usize = 120;
 
-/// 100, unless `COUNTERSIGN_TEST_WEEK_PODS` says another number.
+/// 40, unless `COUNTERSIGN_TEST_WEEK_PODS` says another number.
 fn how_many() -> usize {
     match std::env::var("COUNTERSIGN_TEST_WEEK_PODS") {
         Ok(text) => text.parse().unwrap(),
-        Err(_) => 100,
+        Err(_) => 40,
     }
 }
 
