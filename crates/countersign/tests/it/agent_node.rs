@@ -159,6 +159,8 @@ impl Agent {
                 "--link",
                 "off",
             ])
+            // The machine that runs the tests keeps its own packet filter.
+            .args(["--imds", "off"])
             .args(["-b", "127.0.0.1", "-p", &port.to_string()])
             .args(["--probe-port", &probes.to_string()])
             .args([
