@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
-use crate::cluster_access::{Lab, forbidden};
-use crate::harness::{Running, aws_cli};
-use crate::projection::{applied, is_told, manifest, until};
+use crate::cluster::{ADMIN_TOKEN, assets};
+use crate::cluster_access::{Lab, flags, forbidden};
+use crate::harness::aws_cli;
+use crate::projection::{Again, applied, is_told, manifest, until};
 
 const POLICIES: &str = "policies:
 - name: Gadgets
@@ -33,40 +33,8 @@ fn cluster_policies_with_aggregate_follow_the_cluster_roles() {
     const TEST: &str = "cluster_policies_with_aggregate_follow_the_cluster_roles";
     let Some(assets) = assets(TEST) else { return };
     let Some(aws) = aws_cli(TEST) else { return };
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
-    let (listen, webhook) = (free(), free());
-    let mut args = vec!["--listen", &listen, "--webhook-listen", &webhook];
-    let mut first = Running::up(&args);
-    let cluster = Cluster::start(&assets, &crate::cluster_access::flags(&first));
-    first.stop();
-    applied(&cluster, &manifest("rbac.yaml"));
-    let token = cluster.kubectl(
-        ADMIN_TOKEN,
-        &["create", "token", "countersign", "-n", "kube-system"],
-    );
-    let token = String::from_utf8(token.stdout).unwrap();
-    let kubeconfig = cluster.kubeconfig("countersign", token.trim());
-    let data = first.dir.path().join("data").display().to_string();
-    args.extend(["--data-dir", &data]);
-    let start = |delivery: &str| {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.yaml");
-        let policies = dir.path().join("policies.yaml");
-        std::fs::write(&policies, POLICIES).unwrap();
-        let text = format!(
-            "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
-            kubeconfig.display(),
-            policies.display()
-        );
-        std::fs::write(&config, text).unwrap();
-        let config = config.display().to_string();
-        let mut args = args.clone();
-        args.extend(["--config", &config]);
-        Running::start_in(dir, "up", &args)
-    };
+    let (again, cluster) = Again::behind(&assets, flags);
+    let start = |delivery: &str| again.start(delivery, POLICIES);
     let mut lab = Lab {
         server: start("webhook"),
         cluster,

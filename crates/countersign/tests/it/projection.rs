@@ -106,6 +106,68 @@ pub fn applied(cluster: &Cluster, manifest: &str) {
     }
 }
 
+/// `up` that was started once for the flags of an API server, and is started again with a kubeconfig for it: as the service account of
+/// `deploy/kubernetes/rbac.yaml`.
+pub struct Again {
+    pub first: Running,
+    kubeconfig: PathBuf,
+    addresses: [String; 2],
+}
+
+impl Again {
+    pub fn behind(assets: &Path, flags: impl FnOnce(&Running) -> Vec<String>) -> (Self, Cluster) {
+        let addresses = [(); 2].map(|()| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().to_string()
+        });
+        let [listen, webhook] = &addresses;
+        let mut first = Running::up(&["--listen", listen, "--webhook-listen", webhook]);
+        let cluster = Cluster::start(assets, &flags(&first));
+        first.stop();
+        applied(&cluster, &manifest("rbac.yaml"));
+        let token = cluster.kubectl(
+            ADMIN_TOKEN,
+            &["create", "token", "countersign", "-n", "kube-system"],
+        );
+        let token = String::from_utf8(token.stdout).unwrap();
+        let kubeconfig = cluster.kubeconfig("countersign", token.trim());
+        let again = Self {
+            first,
+            kubeconfig,
+            addresses,
+        };
+        (again, cluster)
+    }
+
+    /// On the same data and addresses, with these custom policies and rules.
+    pub fn start(&self, delivery: &str, policies: &str) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.yaml");
+        let file = dir.path().join("policies.yaml");
+        std::fs::write(&file, policies).unwrap();
+        let text = format!(
+            "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
+            self.kubeconfig.display(),
+            file.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let config = config.display().to_string();
+        let data = self.first.dir.path().join("data").display().to_string();
+        let [listen, webhook] = &self.addresses;
+        let args = [
+            "--listen",
+            listen,
+            "--webhook-listen",
+            webhook,
+            "--data-dir",
+            &data,
+            "--config",
+            &config,
+        ];
+        Running::start_in(dir, "up", &args)
+    }
+}
+
 fn entry_id(lab: &Lab, arn: &str) -> String {
     let entry = lab.aws(&[
         "eks",
@@ -146,44 +208,8 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
     const TEST: &str = "cluster_policies_are_rbac_objects_where_no_webhook_is_asked";
     let Some(assets) = assets(TEST) else { return };
     let Some(aws) = aws_cli(TEST) else { return };
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
-    let (listen, webhook) = (free(), free());
-    let mut args = vec!["--listen", &listen, "--webhook-listen", &webhook];
-    let mut first = Running::up(&args);
-    let cluster = Cluster::start(&assets, &flags(&first));
-    first.stop();
-    // Again, now that there is an API server to write to.
-    applied(&cluster, &manifest("rbac.yaml"));
-    let token = cluster.kubectl(
-        ADMIN_TOKEN,
-        &["create", "token", "countersign", "-n", "kube-system"],
-    );
-    let token = String::from_utf8(token.stdout).unwrap();
-    let kubeconfig = cluster.kubeconfig("countersign", token.trim());
-    let data = first.dir.path().join("data").display().to_string();
-    args.extend(["--data-dir", &data]);
-    let start = |delivery: &str| {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.yaml");
-        let policies = dir.path().join("policies.yaml");
-        std::fs::write(&policies, RULES).unwrap();
-        std::fs::write(
-            &config,
-            format!(
-                "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
-                kubeconfig.display(),
-                policies.display()
-            ),
-        )
-        .unwrap();
-        let config = config.display().to_string();
-        let mut args = args.clone();
-        args.extend(["--config", &config]);
-        Running::start_in(dir, "up", &args)
-    };
+    let (again, cluster) = Again::behind(&assets, flags);
+    let start = |delivery: &str| again.start(delivery, RULES);
     let mut lab = Lab {
         server: start("projection"),
         cluster,
@@ -343,7 +369,7 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
         lab.as_admin(&delete);
     }
     assert!(
-        !done(&audit_log(first.dir.path()))
+        !done(&audit_log(again.first.dir.path()))
             .values()
             .any(|verbs| verbs.contains("patch")),
         "what is as it should be is not written again"
@@ -441,7 +467,7 @@ fn cluster_policies_are_rbac_objects_where_no_webhook_is_asked() {
                 .extend(verbs.filter(|verb| !["escalate", "bind"].contains(&verb.as_str())));
         }
     }
-    assert_eq!(done(&audit_log(first.dir.path())), given);
+    assert_eq!(done(&audit_log(again.first.dir.path())), given);
 
     // Back to the webhook: nothing is left, and nobody is in a group of an entry.
     lab.server.stop();
