@@ -548,8 +548,8 @@ fn pods_get_their_own_role_over_both_families_and_nothing_of_the_node() {
 }
 
 #[test]
-fn v1_clients_and_boto3_get_the_pods_role_without_a_variable() {
-    let name = "v1_clients_and_boto3_get_the_pods_role_without_a_variable";
+fn clients_get_the_pods_role_without_a_variable() {
+    let name = "clients_get_the_pods_role_without_a_variable";
     if !programs(name) || !inside(name) {
         return;
     }
@@ -561,20 +561,36 @@ fn v1_clients_and_boto3_get_the_pods_role_without_a_variable() {
         assert_eq!(node.curl(1, &[&format!("{FOUR}{LIST}")]), (200, "orchard-reader".into()));
         // Row 5.4: a bad token is refused even so.
         assert_eq!(node.get(1, FOUR, "wrong", LIST).0, 401);
-        match std::env::var_os("COUNTERSIGN_TEST_PYTHON") {
-            None => eprintln!("SKIPPED {name}: boto3; COUNTERSIGN_TEST_PYTHON is not set"),
-            Some(python) => {
-                let script = "import boto3\nc = boto3.Session().get_credentials()\nprint(c.method, c.get_frozen_credentials().secret_key)";
+        let script = "import boto3\nc = boto3.Session().get_credentials()\nprint(c.method, c.get_frozen_credentials().secret_key)";
+        let role = format!("iam-role {SECRET}");
+        let go = "COUNTERSIGN_TEST_GO";
+        for (variable, program, arguments, expected) in [
+            ("COUNTERSIGN_TEST_PYTHON", None, ["-c", script].as_slice(), [role.as_str()].as_slice()),
+            // It shows the end of the key, and where it comes from.
+            ("COUNTERSIGN_TEST_AWS2", None, &["configure", "list"], &["****************0001", "iam-role"]),
+            (go, Some("aws-sdk-go-v1"), &["credentials"], &[SECRET]),
+            (go, Some("aws-sdk-go-v2"), &["credentials"], &[SECRET]),
+        ] {
+            let path = std::env::var_os(variable).map(PathBuf::from);
+            let path = path.map(|path| program.map_or_else(|| path.clone(), |program| path.join(program)));
+            let Some(path) = path.filter(|path| path.exists()) else {
+                eprintln!("SKIPPED a part of {name}: {variable} is not set to what exists");
+                continue;
+            };
+            for family in ["IPv4", "IPv6"] {
                 let output = Command::new("ip")
                     .args(["netns", "exec", &node.names[1]])
-                    .arg(python)
-                    .args(["-c", script])
+                    .arg(&path)
+                    .args(arguments)
                     .env_clear()
                     .env("HOME", node.directory.path())
+                    .env("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", family)
                     .output()
                     .unwrap();
                 let text = String::from_utf8_lossy(&output.stdout);
-                assert_eq!(text.trim(), format!("iam-role {SECRET}"), "{output:?}");
+                for part in expected {
+                    assert!(text.contains(part), "{} {family}: {output:?}", path.display());
+                }
             }
         }
         world.agent.stop().await;

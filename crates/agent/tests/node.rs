@@ -1,7 +1,8 @@
 //! A node and its pods as network namespaces with veth between them, at the real addresses: real SDKs in a pod get credentials by
 //! the two variables alone, over IPv4 and IPv6, and the address of a pod says whose token it may send.
 //!
-//! Needs root. Set `COUNTERSIGN_TEST_PYTHON`, `COUNTERSIGN_TEST_AWS` and `COUNTERSIGN_TEST_NODE_MODULES` for the SDKs.
+//! Needs root. Set `COUNTERSIGN_TEST_PYTHON`, `COUNTERSIGN_TEST_AWS`, `COUNTERSIGN_TEST_AWS2`, `COUNTERSIGN_TEST_NODE_MODULES` and
+//! `COUNTERSIGN_TEST_GO` for the SDKs.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -165,14 +166,19 @@ fn sdks_in_a_pod_get_credentials_by_two_variables_over_both_families() {
     let test = "sdks_in_a_pod_get_credentials_by_two_variables_over_both_families";
     let variable = |name: &str| {
         let value = std::env::var(name).ok();
+        let value = value.filter(|value| Path::new(value).exists());
         if value.is_none() {
-            eprintln!("SKIPPED a part of {test}: {name} is not set");
+            eprintln!("SKIPPED a part of {test}: {name} is not set to what exists");
         }
         value
     };
     let python = variable("COUNTERSIGN_TEST_PYTHON");
     let aws = variable("COUNTERSIGN_TEST_AWS");
+    let aws2 = variable("COUNTERSIGN_TEST_AWS2");
     let modules = variable("COUNTERSIGN_TEST_NODE_MODULES");
+    let go = variable("COUNTERSIGN_TEST_GO").map(|folder| {
+        ["aws-sdk-go-v1", "aws-sdk-go-v2"].map(|program| format!("{folder}/{program}"))
+    });
     if !inside(test) {
         return;
     }
@@ -191,10 +197,13 @@ fn sdks_in_a_pod_get_credentials_by_two_variables_over_both_families() {
         if let Some(python) = &python {
             programs.push((python, vec!["-c", BOTO3], all));
         }
-        if let Some(aws) = &aws {
+        for aws in [&aws, &aws2].into_iter().flatten() {
             // It shows the end of the key, and where it comes from.
             let shown = ["****************0001", "container-role"].as_slice();
             programs.push((aws, vec!["configure", "list"], shown));
+        }
+        for program in go.iter().flatten() {
+            programs.push((program, vec!["credentials"], all));
         }
         if let Some(modules) = &modules {
             programs.push(("node", vec!["-e", JAVASCRIPT, modules], all));

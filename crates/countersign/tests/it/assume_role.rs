@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::clients::{clients, every_client_is};
 use crate::harness::{Running, aws_cli, client, exec_token};
 
 const CONFIG: &str = r#"
@@ -91,6 +92,47 @@ fn answer(output: &std::process::Output) -> serde_json::Value {
         String::from_utf8_lossy(&output.stderr)
     );
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_client_assumes_a_role_by_its_profile_and_the_roles_token_is_the_mapped_users() {
+    let test = "every_client_assumes_a_role_by_its_profile_and_the_roles_token_is_the_mapped_users";
+    let server = start(tempfile::tempdir().unwrap());
+    let mut environment = server.aws_environment();
+    let id = environment.remove("AWS_ACCESS_KEY_ID").unwrap();
+    let secret = environment.remove("AWS_SECRET_ACCESS_KEY").unwrap();
+    let keys = format!("[admin]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+    let profiles = "[profile dev]\nsource_profile = admin\nrole_arn = arn:aws:iam::111122223333:role/team/Dev\nrole_session_name = alice\n\
+                    [profile deployer]\nsource_profile = dev\nrole_arn = arn:aws:iam::111122223333:role/Deployer\nrole_session_name = alice\n";
+    for (variable, name, text) in [
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", keys.as_str()),
+        ("AWS_CONFIG_FILE", "config", profiles),
+    ] {
+        let path = server.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        environment.insert(variable.into(), path.display().to_string());
+    }
+    // One role, and a role by the role before it.
+    for (profile, expected) in [
+        ("dev", "arn:aws:sts::111122223333:assumed-role/Dev/alice"),
+        (
+            "deployer",
+            "arn:aws:sts::111122223333:assumed-role/Deployer/alice",
+        ),
+    ] {
+        environment.insert("AWS_PROFILE".into(), profile.into());
+        every_client_is(test, &environment, expected);
+    }
+    environment.insert("AWS_PROFILE".into(), "dev".into());
+    for client in clients(test) {
+        let Some(token) = client.token(&environment) else {
+            continue;
+        };
+        let (_, review) = server.review("/authenticate", &token);
+        let user = &review["status"]["user"];
+        assert_eq!(user["username"], "dev:alice", "{}: {review}", client.name);
+        assert_eq!(user["groups"], serde_json::json!(["developers"]));
+    }
 }
 
 #[test]

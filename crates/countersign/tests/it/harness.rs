@@ -416,6 +416,16 @@ pub fn aws_cli(test: &str) -> Option<PathBuf> {
     from_environment(test, "COUNTERSIGN_TEST_AWS", "the AWS CLI")
 }
 
+/// Version 2 of the AWS CLI, or none with a loud skip.
+pub fn aws_cli_2(test: &str) -> Option<PathBuf> {
+    from_environment(test, "COUNTERSIGN_TEST_AWS2", "AWS CLI 2")
+}
+
+/// The folder of the programs of `scripts/go`, or none with a loud skip.
+pub fn go_clients(test: &str) -> Option<PathBuf> {
+    from_environment(test, "COUNTERSIGN_TEST_GO", "AWS SDKs for Go")
+}
+
 /// A Python with boto3, or none with a loud skip.
 pub fn python(test: &str) -> Option<PathBuf> {
     from_environment(test, "COUNTERSIGN_TEST_PYTHON", "a Python with boto3")

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use countersign_oidc::{Discovery, KeySet};
 use serde_json::Value;
 
+use crate::clients::every_client_is;
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
-use crate::harness::{Running, aws_cli, client, countersign, node_modules, python};
+use crate::harness::{Running, countersign};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/orchard-reader";
 const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/orchard-reader/picker-0";
@@ -75,36 +76,6 @@ fn pod(server: &Running, token_file: &Path) -> BTreeMap<String, String> {
     );
     environment.insert("AWS_ROLE_SESSION_NAME".into(), "picker-0".into());
     environment
-}
-
-/// boto3, the AWS CLI and the AWS SDK for JavaScript get credentials by the environment alone.
-fn sdks_get_credentials(test: &str, server: &Running, token_file: &Path) {
-    let mut environment = pod(server, token_file);
-    let says = |name: &str, output: std::process::Output| {
-        let (stdout, stderr) = (
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        );
-        assert!(stdout.contains(SESSION), "{name}: {stdout}{stderr}");
-    };
-    if let Some(aws) = aws_cli(test) {
-        let args = ["sts", "get-caller-identity", "--output", "json"];
-        says("the AWS CLI", client(&aws, &args, &environment));
-    }
-    if let Some(python) = python(test) {
-        let script = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])";
-        says("boto3", client(&python, &["-c", script], &environment));
-    }
-    if let Some(modules) = node_modules(test) {
-        let script = format!(
-            "const {{STSClient, GetCallerIdentityCommand}} = require('{}');\
-             new STSClient({{}}).send(new GetCallerIdentityCommand({{}})).then(who => console.log(who.Arn), error => {{ console.error(error); process.exit(1); }});",
-            modules.join("@aws-sdk/client-sts").display()
-        );
-        environment.insert("NODE_PATH".into(), modules.display().to_string());
-        let output = client(Path::new("node"), &["-e", &script], &environment);
-        says("the AWS SDK for JavaScript", output);
-    }
 }
 
 #[test]
@@ -175,7 +146,7 @@ fn cluster_signs_with_our_key_and_a_deleted_pod_gets_nothing() {
     assert!(answer.contains(SESSION), "{answer}");
     let file = data.path().join("token");
     std::fs::write(&file, token).unwrap();
-    sdks_get_credentials(TEST, &server, &file);
+    every_client_is(TEST, &pod(&server, &file), SESSION);
     let audit = std::fs::read_to_string(Path::new(&data_dir).join("audit.json")).unwrap();
     let record: Value = audit
         .lines()

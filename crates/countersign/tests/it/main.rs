@@ -18,6 +18,8 @@ mod aggregation;
 mod assume_role;
 mod audit;
 mod authorizer;
+mod aws_agent;
+mod clients;
 mod cluster;
 mod cluster_access;
 mod cluster_suite;

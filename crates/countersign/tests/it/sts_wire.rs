@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::clients::{clients, every_client_is, texts};
 use crate::harness::{Running, aws_cli, client, presigned};
 
 #[test]
@@ -49,6 +50,40 @@ fn a_wrong_secret_is_a_signature_mismatch_and_an_unknown_key_an_invalid_token() 
     environment.insert("AWS_SESSION_TOKEN".into(), "nonsense".into());
     let output = client(&aws, &["sts", "get-caller-identity"], &environment);
     assert!(String::from_utf8_lossy(&output.stderr).contains("(InvalidClientTokenId)"));
+}
+
+#[test]
+fn every_client_reads_the_caller_identity_and_why_it_is_refused() {
+    let test = "every_client_reads_the_caller_identity_and_why_it_is_refused";
+    let server = Running::up(&[]);
+    let admin = server.aws_environment();
+    every_client_is(test, &admin, &server.field("admin.arn"));
+    let mut wrong_secret = admin;
+    wrong_secret.insert("AWS_SECRET_ACCESS_KEY".into(), "wrong".repeat(8));
+    let mut unknown = wrong_secret.clone();
+    unknown.insert("AWS_ACCESS_KEY_ID".into(), "AKIARTX3GSDSXFDOCIS2".into());
+    for (environment, code, message) in [
+        (
+            wrong_secret,
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match",
+        ),
+        (
+            unknown,
+            "InvalidClientTokenId",
+            "The security token included in the request is invalid.",
+        ),
+    ] {
+        for client in clients(test) {
+            let output = client.whoami(&environment);
+            let (stdout, stderr) = texts(&output);
+            assert!(
+                !output.status.success() && stderr.contains(code) && stderr.contains(message),
+                "{}: {stdout}{stderr}",
+                client.name
+            );
+        }
+    }
 }
 
 #[test]

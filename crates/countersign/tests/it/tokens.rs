@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use crate::clients::clients;
 use crate::harness::{
     Running, aws_cli, clean_environment, client, countersign, exec_token, node_modules, python,
 };
@@ -53,6 +54,16 @@ fn aws_cli_token_becomes_the_cluster_creator() {
         (status, &review["status"]["user"]["username"]),
         (200, &server.field("admin.arn").into())
     );
+}
+
+#[test]
+fn tokens_of_every_client_become_the_cluster_creator() {
+    let server = Running::up(&[]);
+    for client in clients("tokens_of_every_client_become_the_cluster_creator") {
+        if let Some(token) = client.token(&server.aws_environment()) {
+            assert_is_admin(&server, &token);
+        }
+    }
 }
 
 #[test]
