@@ -648,6 +648,36 @@ fn the_nodes_taint_goes_when_the_guard_answers_and_a_probe_knows_the_guard() {
     assert_eq!(taints("node-a"), left, "others stay");
     assert_eq!(taints("node-b"), before, "other nodes stay");
 
+    // The pod of the probe is let into a namespace that takes the strictest pods alone.
+    kubectl(&[
+        "label",
+        "namespace",
+        "orchard",
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]);
+    let printed = countersign(
+        &[
+            "imds",
+            "advise",
+            "--probe-manifest",
+            "--probe-image",
+            "example/countersign",
+            "--probe-namespace",
+            "orchard",
+            "--probe-node",
+            "node-a",
+        ],
+        &BTreeMap::new(),
+    );
+    let file = cluster.file("probe.yaml");
+    std::fs::write(&file, &printed.stdout).unwrap();
+    kubectl(&[
+        "create",
+        "--dry-run=server",
+        "-f",
+        &file.display().to_string(),
+    ]);
+
     // Pods are kept from the service now, and the probe knows by whom.
     let (code, answer) = probe(&node);
     assert_eq!((code, checks(&answer)), (0, vec![]), "{answer}");

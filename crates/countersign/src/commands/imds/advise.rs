@@ -456,7 +456,7 @@ fn table(out: &mut dyn Write, advice: &Advice) -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "\n# Nodes that cannot be prepared: start them with the taint {}, and take it away when the agent is ready.",
+        "\n# Nodes that cannot be prepared: start them with the taint {}; the agent takes it away with --imds-remove-taint.",
         advice.taint
     )
 }

@@ -176,8 +176,8 @@ pub(super) fn manifest(args: &ProbeArgs, out: &mut dyn Write) -> Result<Exit, Fa
         "# What pods get from instance metadata. It asks from a pod's own network, without a token of Kubernetes and without rights.
 #
 #   kubectl apply -f probe.yaml
-#   kubectl wait -n {namespace} pod/countersign-imds-probe --for=jsonpath='{{.status.containerStatuses[0].state.terminated}}' --timeout=60s
-#   kubectl logs -n {namespace} countersign-imds-probe
+#   kubectl logs -n {namespace} countersign-imds-probe --follow --pod-running-timeout=60s
+#   kubectl get pod -n {namespace} countersign-imds-probe -o jsonpath='{{.status.containerStatuses[0].state.terminated.exitCode}}'
 #   kubectl delete -f probe.yaml
 #
 # It succeeds when pods get nothing of the node, and fails with code 1 when they do, and with 3 when it could not find out.
