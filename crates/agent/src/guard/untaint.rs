@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use super::GuardApiError;
 
+/// Time for the API server.
+const ANSWER: Duration = Duration::from_secs(30);
 /// First and longest pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -37,7 +39,13 @@ pub(crate) async fn keep(
         if stopped {
             return;
         }
-        let wait = match node.remove().await {
+        let removed = tokio::select! {
+            removed = tokio::time::timeout(ANSWER, node.remove()) => removed,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let removed =
+            removed.unwrap_or_else(|_| Err(GuardApiError("no answer within 30 s".into())));
+        let wait = match removed {
             Ok(was_there) => {
                 if was_there {
                     tracing::info!(

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::node_pods::InvalidNodeName;
+use super::pod_tokens::reason;
 use super::raw;
 
 /// A taint of one node.
@@ -77,20 +78,6 @@ impl NodeTaintRemoval {
             .map_err(|error| error.to_string())?;
         self.client.request_text(request).await.map_err(reason)?;
         Ok(true)
-    }
-}
-
-fn reason(error: kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => {
-            let message: String = status.message.chars().take(200).collect();
-            format!(
-                "status {}: {}",
-                status.code,
-                message.replace(char::is_control, " ")
-            )
-        }
-        other => other.to_string().chars().take(200).collect(),
     }
 }
 
