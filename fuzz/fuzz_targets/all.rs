@@ -26,6 +26,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("mapping.dynamic_file", countersign_mapping::fuzz::dynamic_file),
     ("mapping.template", countersign_mapping::fuzz::template),
     ("imds.annotations", countersign_imds::fuzz::annotations),
+    ("imds.answer", countersign_imds::fuzz::answer),
     ("imds.documents", countersign_imds::fuzz::documents),
     ("imds.request", countersign_imds::fuzz::request),
     ("oidc.claims", countersign_oidc::fuzz::claims),

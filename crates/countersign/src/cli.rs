@@ -136,10 +136,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             drop(stdin);
             commands::agent::run(command, &mut stdout).map(Into::into)
         }
-        Command::Imds(command) => {
-            drop(stdin);
-            commands::imds::run(&command, &mut stdout).map(Into::into)
-        }
+        Command::Imds(command) => commands::imds::run(&command, &process, &mut io).map(Into::into),
         Command::Debug(commands::debug::DebugCommand::Sigv4(args)) => {
             commands::debug::sigv4(&args, &mut stdout).map(Into::into)
         }

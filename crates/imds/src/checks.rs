@@ -1,5 +1,5 @@
 //! The checks of a cluster against pods that reach the node's role (imds spec, section 3): pure functions over facts. M1 to M4
-//! need a probe in a pod, and M10 and M11 the webhook's and the agent's own reports; they are not here.
+//! need a probe in a pod, see [`crate::probe`]; M11 looks at a node, see [`crate::node`].
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::network_policy::{NamespaceState, State};
 /// A finding: what is wrong where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check: `M5` to `M9`, `M12`.
+    /// The check: `M1` to `M12`.
     pub check: &'static str,
     /// What it is about: an instance, a namespace, a pod, a role.
     pub subject: String,
@@ -254,6 +254,53 @@ pub fn node_role(role: &str, policies: &[String], inline: &[String]) -> Vec<Find
         )
     });
     extra.chain(cni).chain(inline).collect()
+}
+
+/// A pod with containers that should have been given credentials and were not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotInjected {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its service account.
+    pub service_account: String,
+    /// The role of the account's annotation; `None` where it has an association.
+    pub role_arn: Option<String>,
+    /// The containers.
+    pub containers: Vec<String>,
+}
+
+/// M10: pods whose SDKs end at instance metadata although their service account has a role of its own. Which containers those are
+/// is the webhook's own decision, asked again.
+#[must_use]
+pub fn not_injected(pods: &[NotInjected]) -> Vec<Finding> {
+    pods.iter()
+        .map(|pod| {
+            let NotInjected {
+                namespace,
+                pod: name,
+                service_account,
+                role_arn,
+                containers,
+            } = pod;
+            let by = match role_arn {
+                Some(role) => format!("the annotation {role}"),
+                None => "a pod identity association".to_owned(),
+            };
+            Finding {
+                check: "M10",
+                subject: format!("pod {namespace}/{name}"),
+                text: format!(
+                    "its service account {service_account} has {by}, and nothing was injected into {}: SDKs there ask instance metadata for the node's role",
+                    containers.join(", ")
+                ),
+                fix: format!(
+                    "see that the webhook runs (countersign pods explain {namespace}/{name}), then have the pod made again"
+                ),
+            }
+        })
+        .collect()
 }
 
 /// A DaemonSet's containers: image and arguments.

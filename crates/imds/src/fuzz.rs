@@ -5,7 +5,10 @@ use crate::compat::{Compat, Format, Predecessor, matches_expression, matches_glo
 use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classify, decide};
 use crate::harmless::HarmlessPaths;
 use crate::network_policy::{NetworkPolicy, evaluate};
+use crate::node::{Rules, befores};
 use crate::path::Path;
+use crate::predecessors::nft_shadows;
+use crate::probe::{Reply, Seen, addresses, findings};
 use crate::rules::shadows;
 
 /// `data` as a request, line by line: path, method, host, life of the token. Whatever it is, nothing secret is forwarded, and the
@@ -99,6 +102,25 @@ pub fn annotations(data: &[u8]) {
     let _ = matches_expression(list, role);
 }
 
+/// `data` as what answers a probe. Nothing of it goes back that could end a line.
+pub fn answer(data: &[u8]) {
+    let reply = Reply::parse(data);
+    if let Some(token) = reply.token() {
+        assert!(token.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    if let Some(role) = reply.role() {
+        assert!(role.len() <= 64 && !role.contains(char::is_control));
+    }
+    let mut asked = 0;
+    let seen = Seen::look(addresses()[0], |_, request| {
+        asked += 1;
+        assert_eq!(request.matches("\r\n\r\n").count(), 1);
+        assert!(!request.contains("security-credentials/ HTTP") || asked == 3);
+        reply.clone()
+    });
+    let _ = findings(&[seen]);
+}
+
 /// `data` as documents: policies, options, a listing of rules.
 pub fn documents(data: &[u8]) {
     if let Ok(policy) = serde_json::from_slice::<NetworkPolicy>(data) {
@@ -109,6 +131,14 @@ pub fn documents(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         for shadow in shadows(text) {
             assert_eq!(shadow.delete.first().map(String::as_str), Some("-D"));
+        }
+        for shadow in nft_shadows(text) {
+            assert!(!shadow.rule.contains(['\'', ';', '{', '\n']));
+        }
+        let _ = Rules::of_nft(text);
+        let _ = Rules::of_iptables(text, text, jiff::Timestamp::UNIX_EPOCH);
+        for unit in befores(text) {
+            assert!(!unit.contains(char::is_whitespace));
         }
     }
 }

@@ -6,6 +6,7 @@
 //!                 normalised       one class            by mode
 //!
 //!   facts of a cluster ──▶ checks · network_policy · plan ──▶ findings, manifests, steps with their undo
+//!   answers to a probe, a node's rules and unit ──▶ probe · node ──▶ findings
 //! ```
 //!
 //! Nothing here talks, reads a clock or knows a socket. Section numbers are those of the instance metadata specification.
@@ -16,8 +17,11 @@ pub mod compat;
 pub mod decision;
 pub mod harmless;
 pub mod network_policy;
+pub mod node;
 pub mod path;
 pub mod plan;
+pub mod predecessors;
+pub mod probe;
 pub mod role;
 pub mod rules;
 pub mod session;

@@ -231,17 +231,20 @@ pub fn shadows(listing: &str) -> Vec<Shadow> {
     ];
     let mut found = Vec::new();
     for rule in listing.lines().take(10_000) {
-        let words: Vec<&str> = rule
-            .split_ascii_whitespace()
-            .filter(|word| *word != "!")
-            .collect();
+        let all: Vec<&str> = rule.split_ascii_whitespace().collect();
+        // A rule for everything *but* the service is nobody's shadow; only an interface may be excluded.
+        let is_negated = all
+            .windows(2)
+            .any(|pair| matches!(pair, ["!", what] if *what != "-i"));
+        let words: Vec<&str> = all.into_iter().filter(|word| *word != "!").collect();
         let has = |flag: &str, value: &[&str]| {
             words
                 .windows(2)
                 .any(|pair| matches!(pair, [name, given] if *name == flag && value.contains(given)))
         };
         let service = ["169.254.169.254/32", "169.254.169.254", "fd00:ec2::254/128"];
-        let is_shadow = has("-A", &["PREROUTING"])
+        let is_shadow = !is_negated
+            && has("-A", &["PREROUTING"])
             && has("-d", &service)
             && has("--dport", &["80"])
             && (has("-j", &["DNAT"]) || has("-j", &["REDIRECT"]));

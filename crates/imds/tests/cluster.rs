@@ -520,10 +520,13 @@ type Seed = (fn(&[u8]), &'static [u8]);
 
 #[test]
 fn hostile_input_is_survived() {
-    let seeds: [Seed; 4] = [
+    let seeds: [Seed; 7] = [
         (fuzz::request, b"/latest//meta-data/iam/%73ecurity-credentials/x\nGET\n169.254.169.254\n60"),
         (fuzz::annotations, b"amber\n[\"amb.*\"]"),
         (fuzz::documents, br#"{"metadata":{"namespace":"n"},"spec":{"egress":[{"to":[{"ipBlock":{"cidr":"::/0","except":["a/9"]}}]}]}}"#),
+        (fuzz::answer, b"HTTP/1.1 200 OK\r\nx-countersign-guard: audit\r\ncontent-length: 9\r\n\r\nnode-role"),
+        (fuzz::documents, b"table inet countersign_imds {\n\tchain guard {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n\t\tip daddr 169.254.169.254 counter drop\n[Unit]\nBefore=kubelet.service"),
+        (fuzz::documents, b"iifname \"cali*\" ip daddr 169.254.169.254 tcp dport 80 counter packets 1 bytes 2 dnat to 10.0.0.1:8181 # handle 3\n-A PREROUTING -j COUNTERSIGN-IMDS\n-A COUNTERSIGN-IMDS -m time --datestop 2030-01-01T00:00:00 -j RETURN"),
         (fuzz::documents, b"-A PREROUTING -d 169.254.169.254/32 -p tcp --dport 80 -j DNAT --to-destination 1:2"),
     ];
     let pieces = countersign_mutation::characters("/%.2ef\n*?(|");

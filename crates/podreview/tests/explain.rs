@@ -8,7 +8,9 @@
     reason = "tests fail by panicking"
 )]
 
-use countersign_podreview::explain::{Answer, Facts, Found, Status, StepName, explain};
+use countersign_podreview::explain::{
+    Answer, Facts, Fallback, Found, Status, StepName, explain, fallback,
+};
 use countersign_podreview::trust::{NewTrust, PodIdentityTrust, WebIdentityTrust};
 use countersign_podreview::{
     AccountFacts, AgentFacts, AssociationFacts, ClusterFacts, Fact, PodFacts, ProviderFacts,
@@ -506,4 +508,135 @@ fn skipped_containers_count_for_nothing() {
     assert_eq!(explanation.answer, Answer::Yes, "{explanation}");
     assert_eq!(explanation.containers[1].answer, Answer::Skipped);
     assert_eq!(explanation.containers[1].credentials, Found::NodeRole);
+}
+
+/// Name, facts, what is changed, and the role and containers that would ask instance metadata.
+type FallbackRow = (
+    &'static str,
+    fn() -> Facts,
+    Change,
+    Option<(Option<&'static str>, &'static [&'static str])>,
+);
+
+#[test]
+fn containers_that_were_missed_end_at_instance_metadata() {
+    fn bare(facts: &mut Facts) {
+        edit(facts, |pod| {
+            pod["spec"]["containers"][0] = json!({"name": "app"});
+            pod["spec"]["volumes"] = json!([]);
+        });
+    }
+    let rows: [FallbackRow; 12] = [
+        ("injected by annotation", irsa, |_| {}, None),
+        ("injected by association", identity, |_| {}, None),
+        (
+            "annotation, missed",
+            irsa,
+            bare,
+            Some((Some(ROLE), &["app"])),
+        ),
+        (
+            "association, missed",
+            identity,
+            bare,
+            Some((None, &["app"])),
+        ),
+        (
+            "one container added later",
+            identity,
+            |facts| {
+                edit(facts, |pod| {
+                    let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+                    containers.push(json!({"name": "sidecar"}));
+                });
+            },
+            Some((None, &["sidecar"])),
+        ),
+        (
+            "keys of its own",
+            identity,
+            |facts| {
+                bare(facts);
+                edit(facts, |pod| {
+                    pod["spec"]["containers"][0]["env"] = json!([
+                        {"name": "AWS_ACCESS_KEY_ID", "value": "AKIAIOSFODNN7EXAMPLE"},
+                        {"name": "AWS_SECRET_ACCESS_KEY", "value": "secret"},
+                    ]);
+                });
+            },
+            None,
+        ),
+        (
+            "metadata switched off",
+            identity,
+            |facts| {
+                bare(facts);
+                edit(facts, |pod| {
+                    pod["spec"]["containers"][0]["env"] =
+                        json!([{"name": "AWS_EC2_METADATA_DISABLED", "value": "true"}]);
+                });
+            },
+            None,
+        ),
+        (
+            "variables from elsewhere",
+            identity,
+            |facts| {
+                bare(facts);
+                edit(facts, |pod| {
+                    pod["spec"]["containers"][0]["envFrom"] =
+                        json!([{"secretRef": {"name": "aws"}}]);
+                });
+            },
+            Some((None, &["app"])),
+        ),
+        (
+            "asks to be skipped",
+            identity,
+            |facts| {
+                bare(facts);
+                edit(facts, |pod| {
+                    pod["metadata"]["annotations"] =
+                        json!({"eks.amazonaws.com/skip-containers": "app"});
+                });
+            },
+            None,
+        ),
+        (
+            "nothing gives it a role",
+            identity,
+            |facts| {
+                bare(facts);
+                facts.association = Fact::Missing;
+            },
+            None,
+        ),
+        (
+            "the association is not known",
+            identity,
+            |facts| {
+                bare(facts);
+                facts.association = Fact::Unread("down".to_owned());
+            },
+            None,
+        ),
+        (
+            "the account is not known",
+            irsa,
+            |facts| {
+                bare(facts);
+                facts.account = Fact::Unread("down".to_owned());
+            },
+            None,
+        ),
+    ];
+    for (name, facts, change, wanted) in rows {
+        let mut facts = facts();
+        change(&mut facts);
+        let wanted = wanted.map(|(role, containers)| Fallback {
+            role_arn: role.map(str::to_owned),
+            containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        assert_eq!(fallback(&facts).unwrap(), wanted, "{name}");
+    }
 }

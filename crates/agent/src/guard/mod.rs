@@ -19,6 +19,7 @@ mod metrics;
 mod node;
 mod roles;
 mod server;
+mod untaint;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ use zeroize::Zeroizing;
 pub use blocked::{BLOCKED_FILE, BlockedWorkload};
 use capture::{Capture, Filter};
 pub(crate) use metrics::GuardMetrics;
+pub use untaint::NodeTaint;
 
 use crate::agent::bind;
 use crate::cache::Cache;
@@ -145,6 +147,8 @@ pub struct GuardConfig {
     pub api: Option<Arc<dyn GuardApi>>,
     /// The audience of the tokens that the auth service takes.
     pub audience: Box<str>,
+    /// The node's taint, which goes when the guard answers; `None` leaves it alone. Needs `filter`.
+    pub taint: Option<Arc<dyn NodeTaint>>,
 }
 
 impl GuardConfig {
@@ -167,6 +171,7 @@ impl GuardConfig {
             state_dir: "/run/countersign".into(),
             api: None,
             audience: crate::token::AUDIENCE.into(),
+            taint: None,
         }
     }
 }
@@ -200,6 +205,9 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     let ready = Arc::new(ready);
     if let Some(filter) = config.filter {
         let capture = Capture::new(filter, mode, Arc::clone(&health), Arc::clone(&metrics));
+        if let Some(taint) = config.taint {
+            tasks.spawn(untaint::keep(taint, capture.in_force(), stop.clone()));
+        }
         tasks.spawn(capture.keep(bound, stop.clone()));
     }
     // Without a key nothing can be answered: the filter stays closed, and the agent unready, until somebody sees to it.

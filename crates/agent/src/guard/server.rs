@@ -42,6 +42,7 @@ const EVENTS: usize = 4096;
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
+const GUARD: HeaderName = HeaderName::from_static(countersign_imds::probe::GUARD_HEADER);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -121,6 +122,9 @@ impl Handler for Guard {
                 .insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
             *answer.body_mut() = Full::default();
         }
+        // A probe in a pod must not take these answers for the node's.
+        let mode = HeaderValue::from_static(inner.parts.settings.mode.as_str());
+        answer.headers_mut().insert(GUARD, mode);
         inner
             .parts
             .metrics

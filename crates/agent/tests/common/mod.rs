@@ -11,6 +11,8 @@
 
 pub mod eks_auth;
 #[cfg(target_os = "linux")]
+pub mod metadata_node;
+#[cfg(target_os = "linux")]
 pub mod namespace;
 
 use std::collections::HashMap;

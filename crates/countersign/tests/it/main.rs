@@ -30,6 +30,8 @@ mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod identity_providers;
+#[cfg(target_os = "linux")]
+mod imds;
 mod irsa;
 mod mutate;
 mod mutate_api;

@@ -1,6 +1,7 @@
 //! Why a pod has its credentials or none: the whole chain, step by step, and what each container ends up with.
 
 mod chain;
+mod fallback;
 mod inject;
 mod render;
 mod sdk;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use chain::explain;
+pub use fallback::{Fallback, fallback};
 
 use crate::fact::{
     AccountFacts, AgentFacts, AssociationFacts, ClusterFacts, Fact, ProviderFacts, RoleFacts,

@@ -69,7 +69,7 @@ pub struct NodePods {
 /// The name cannot be one of a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no node name; it has 1 to 253 lower-case letters, digits, `-` and `.`")]
-pub struct InvalidNodeName(String);
+pub struct InvalidNodeName(pub(super) String);
 
 impl NodePods {
     /// The pods of the node of this name (`spec.nodeName`), with the annotations of these keys and no others.

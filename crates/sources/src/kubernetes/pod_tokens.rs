@@ -124,7 +124,8 @@ fn post(path: &str, body: &serde_json::Value) -> Result<http::Request<Vec<u8>>, 
         .map_err(|error| error.to_string())
 }
 
-fn reason(error: kube::Error) -> String {
+/// What the API server said, on one line.
+pub(super) fn reason(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => {
             let message: String = status.message.chars().take(200).collect();

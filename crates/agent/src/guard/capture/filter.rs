@@ -3,8 +3,7 @@
 use std::fmt;
 
 use countersign_imds::rules::{
-    CHAIN, Interface, Shadow, TABLE, Target, iptables_chains, iptables_jump, nft_close, nft_open,
-    nft_table, shadows,
+    CHAIN, Interface, TABLE, Target, iptables_chains, iptables_jump, nft_close, nft_open, nft_table,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -216,44 +215,6 @@ impl Filter {
         }
     }
 
-    /// Rules of predecessors, in all kinds of iptables that the system has.
-    pub(super) async fn shadows(&self) -> Vec<FoundShadow> {
-        let mut found = Vec::new();
-        for name in [
-            "iptables-nft",
-            "iptables-legacy",
-            "ip6tables-nft",
-            "ip6tables-legacy",
-            "iptables",
-        ] {
-            let Ok(program) = Program::find(name) else {
-                continue;
-            };
-            let listed = program
-                .run(&["-w", "5", "-t", "nat", "-S", "PREROUTING"], "")
-                .await;
-            for shadow in shadows(&listed.unwrap_or_default()) {
-                let known = found
-                    .iter()
-                    .any(|other: &FoundShadow| other.shadow == shadow && name == "iptables");
-                if !known {
-                    found.push(FoundShadow {
-                        rule: shadow.rule.clone(),
-                        program: program.clone(),
-                        shadow,
-                    });
-                }
-            }
-        }
-        found
-    }
-
-    pub(super) async fn remove(&self, found: &FoundShadow) -> Result<(), ProgramError> {
-        let mut arguments = vec!["-w", "5", "-t", "nat"];
-        arguments.extend(found.shadow.delete.iter().map(String::as_str));
-        found.program.run(&arguments, "").await.map(drop)
-    }
-
     fn families(&self) -> Result<[Family; 2], ProgramError> {
         let names = match self.kind {
             FilterKind::IptablesLegacy => [
@@ -275,13 +236,6 @@ impl Filter {
         };
         Ok([family(four, false)?, family(six, true)?])
     }
-}
-
-/// A rule of a predecessor, and the program that listed it.
-pub(super) struct FoundShadow {
-    pub(super) rule: String,
-    program: Program,
-    shadow: Shadow,
 }
 
 impl Family {

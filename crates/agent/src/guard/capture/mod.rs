@@ -2,6 +2,8 @@
 //! (imds spec, section 5.1). The rules are text from [`countersign_imds::rules`]; programs get them on standard input.
 
 mod filter;
+mod inspect;
+mod predecessors;
 mod program;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub use filter::{Filter, FilterKind};
+pub use inspect::{drop_until_answered, inspect};
+pub use predecessors::{PredecessorRule, Predecessors, predecessors};
 pub use program::ProgramError;
 
 use super::metrics::GuardState;
@@ -40,6 +44,7 @@ pub(crate) struct Capture {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     refreshes: u32,
+    in_force: watch::Sender<bool>,
 }
 
 /// How one round ended.
@@ -61,7 +66,13 @@ impl Capture {
             health,
             metrics,
             refreshes: 0,
+            in_force: watch::Sender::new(false),
         }
+    }
+
+    /// Whether pods' requests reach the guard, as it changes.
+    pub(crate) fn in_force(&self) -> watch::Receiver<bool> {
+        self.in_force.subscribe()
     }
 
     /// Until `stop` becomes true; then the filter is closed at once.
@@ -74,7 +85,12 @@ impl Capture {
         let mut was_open = false;
         loop {
             let addresses = bound.borrow_and_update().clone();
-            let pause = match self.round(&addresses).await {
+            let round = self.round(&addresses).await;
+            self.in_force.send_if_modified(|known| {
+                let now = matches!(round, Ok(Round::Open));
+                std::mem::replace(known, now) != now
+            });
+            let pause = match round {
                 Ok(Round::Open) => {
                     if !std::mem::replace(&mut was_open, true) {
                         tracing::info!(filter = %self.filter, "pods' requests for instance metadata reach the guard");
@@ -126,7 +142,7 @@ impl Capture {
         let target = super::target(bound);
         if self.mode == Mode::Audit && !self.filter.is_installed() {
             // `audit` changes nothing for anybody; taking the traffic away from a predecessor would.
-            let shadows = self.filter.shadows().await;
+            let shadows = predecessors().await.rules;
             if let Some(shadow) = shadows.first() {
                 return Err(ProgramError::Shadowed(shadow.rule.clone()));
             }
@@ -143,25 +159,26 @@ impl Capture {
         }
         self.filter.open(LIVES).await?;
         if self.refreshes.is_multiple_of(SHADOWS_EVERY) && self.mode != Mode::Audit {
-            self.remove_shadows().await;
+            remove_predecessors().await;
         }
         self.refreshes = self.refreshes.wrapping_add(1);
         Ok(Round::Open)
     }
+}
 
-    /// Only now, with our own rules at work, rules of kube2iam and kiam go.
-    async fn remove_shadows(&self) {
-        for shadow in self.filter.shadows().await {
-            match self.filter.remove(&shadow).await {
-                Ok(()) => tracing::warn!(
-                    rule = shadow.rule,
-                    "removed a rule that sent instance metadata to somebody else"
-                ),
-                Err(error) => tracing::warn!(
-                    rule = shadow.rule, %error,
-                    "a rule that sends instance metadata to somebody else cannot be removed; it has no effect while the guard runs"
-                ),
-            }
+/// Only now, with our own rules at work, rules of kube2iam and kiam go.
+async fn remove_predecessors() {
+    for rule in predecessors().await.rules {
+        match rule.remove().await {
+            Ok(()) => tracing::warn!(
+                rule = rule.rule,
+                undo = rule.undo(),
+                "removed a rule that sent instance metadata to somebody else"
+            ),
+            Err(error) => tracing::warn!(
+                rule = rule.rule, %error,
+                "a rule that sends instance metadata to somebody else cannot be removed; it has no effect while the guard runs"
+            ),
         }
     }
 }

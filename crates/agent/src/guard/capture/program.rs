@@ -41,11 +41,42 @@ pub enum ProgramError {
     /// Somebody else takes the traffic, and `audit` must not change that.
     #[error("audit does not start while another rule takes the requests: {0}")]
     Shadowed(String),
+    /// The rules were set and do not hold.
+    #[error("the rules were set and do not hold: {0}")]
+    NotInForce(String),
+}
+
+impl ProgramError {
+    fn output(&self) -> &str {
+        match self {
+            Self::Failed { output, .. } => output,
+            _ => "",
+        }
+    }
+
+    /// Whether the program is missing, or said that the table or chain is: then it has no rules.
+    pub(super) fn is_nothing_there(&self) -> bool {
+        let output = self.output();
+        matches!(self, Self::Missing(_))
+            || output.contains("No such file or directory")
+            || output.contains("does not exist")
+    }
+
+    /// Whether iptables says that nft wrote into the table, and has to be asked.
+    pub(super) fn is_for_nft(&self) -> bool {
+        self.output().contains("use 'nft' tool")
+    }
 }
 
 /// A program of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program(PathBuf);
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.display())
+    }
+}
 
 impl Program {
     pub(super) fn find(name: &'static str) -> Result<Self, ProgramError> {
@@ -55,6 +86,34 @@ impl Program {
             .find(|path| path.is_file())
             .map(Self)
             .ok_or(ProgramError::Missing(name))
+    }
+
+    /// Finds a program of iptables, if it can have rules: asking one of the legacy kind for a table makes that table.
+    pub(super) fn of_iptables(
+        name: &'static str,
+        table: &'static str,
+    ) -> Result<Self, ProgramError> {
+        let names = match name {
+            "iptables-legacy" => "/proc/net/ip_tables_names",
+            "ip6tables-legacy" => "/proc/net/ip6_tables_names",
+            _ => return Self::find(name),
+        };
+        let is_there = match std::fs::read_to_string(names) {
+            Ok(names) => names.lines().any(|name| name == table),
+            // Who may not read it may not list rules either, and the program says so.
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        if is_there {
+            Self::find(name)
+        } else {
+            Err(ProgramError::Missing(name))
+        }
+    }
+
+    /// Whether this iptables keeps its rules in tables of nft.
+    pub(super) async fn is_of_nft(&self) -> bool {
+        let version = self.run(&["--version"], "").await;
+        version.is_ok_and(|version| version.contains("nf_tables"))
     }
 
     /// Runs it to its end; its standard output.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use countersign_agent::guard::capture::{Filter, FilterKind};
+use countersign_agent::guard::capture::{Filter, FilterKind, ProgramError};
 use countersign_agent::guard::{GuardApi, GuardApiError, GuardConfig, PodEvent};
 use countersign_agent::pods::{Pod, PodTable};
 use countersign_imds::decision::{Mode, Settings};
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::feeds;
 use super::flags::RunArgs;
+use super::taint::Taint;
 use crate::report::Failure;
 
 #[derive(Debug, Args)]
@@ -52,6 +53,10 @@ pub(super) struct GuardArgs {
     /// Where the key of session tokens and the list of who was blocked are kept: in memory, for root alone.
     #[arg(long, default_value = "/run/countersign", value_name = "DIR")]
     imds_state_dir: PathBuf,
+    /// Take the taint countersign.dev/imds-guard:NoSchedule from this node once pods' requests reach the guard, for nodes that
+    /// start with it. Needs `get` and `patch` on nodes (`agent manifest --imds-remove-taint`).
+    #[arg(long)]
+    imds_remove_taint: bool,
 }
 
 /// `--imds`.
@@ -77,9 +82,9 @@ enum Version1 {
     Allow,
 }
 
-/// `--imds-filter`.
+/// What sets the rules: `--imds-filter`, and `--filter` of `imds drop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum FilterFlag {
+pub(crate) enum FilterFlag {
     /// nft where it works, or else iptables.
     #[default]
     Auto,
@@ -91,10 +96,37 @@ enum FilterFlag {
     IptablesLegacy,
 }
 
+impl FilterFlag {
+    /// The filter; one that is named is not tried.
+    pub(crate) async fn filter(self, exempt: Vec<Interface>) -> Result<Filter, ProgramError> {
+        match self {
+            Self::Auto => Filter::detect(exempt).await,
+            Self::Nft => Ok(Filter::new(FilterKind::Nft, exempt)),
+            Self::Iptables => Ok(Filter::new(FilterKind::Iptables, exempt)),
+            Self::IptablesLegacy => Ok(Filter::new(FilterKind::IptablesLegacy, exempt)),
+        }
+    }
+
+    /// Its name on the command line; none for what is the default.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Auto => None,
+            Self::Nft => Some("nft"),
+            Self::Iptables => Some("iptables"),
+            Self::IptablesLegacy => Some("iptables-legacy"),
+        }
+    }
+}
+
 /// The guard that the flags ask for.
 pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Failure> {
     let flags = &args.guard;
     let mode = match (flags.imds, &args.node_name) {
+        (Some(ImdsMode::Off), _) | (None, None) if flags.imds_remove_taint => {
+            return Err(Failure::usage(anyhow!(
+                "--imds-remove-taint is for nodes with a guard: give --node-name, and no --imds off"
+            )));
+        }
         (Some(ImdsMode::Off), _) => return Ok(None),
         (None, None) => {
             tracing::warn!(
@@ -111,7 +143,7 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
         (Some(ImdsMode::Block) | None, _) => Mode::Block,
         (Some(ImdsMode::Serve), _) => Mode::Serve,
     };
-    let asked = flags.imds.is_some();
+    let asked = flags.imds.is_some() || flags.imds_remove_taint;
     if mode == Mode::Serve
         && (args.max_cache_size == Some(0)
             || args.max_credential_retention_before_renewal.is_zero())
@@ -122,12 +154,7 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
     }
     let harmless = HarmlessPaths::with(&flags.imds_allow_path).map_err(Failure::usage)?;
     let exempt = flags.imds_exempt_interface.clone();
-    let filter = match flags.imds_filter {
-        FilterFlag::Auto => Filter::detect(exempt).await,
-        FilterFlag::Nft => Ok(Filter::new(FilterKind::Nft, exempt)),
-        FilterFlag::Iptables => Ok(Filter::new(FilterKind::Iptables, exempt)),
-        FilterFlag::IptablesLegacy => Ok(Filter::new(FilterKind::IptablesLegacy, exempt)),
-    };
+    let filter = flags.imds_filter.filter(exempt).await;
     let filter = match filter {
         Ok(filter) => filter,
         Err(error) if asked => {
@@ -152,6 +179,9 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
     guard.filter = Some(filter);
     guard.state_dir = flags.imds_state_dir.clone();
     guard.api = Some(Arc::new(Kubernetes::new(args).await?));
+    if flags.imds_remove_taint {
+        guard.taint = Some(Arc::new(Taint::new(args).await?));
+    }
     Ok(Some(guard))
 }
 

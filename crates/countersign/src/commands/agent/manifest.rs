@@ -38,12 +38,20 @@ pub(crate) struct ManifestArgs {
     /// What pods get from instance metadata, as in `agent run`. If absent: `block` where the image has nft or iptables.
     #[arg(long, value_enum, value_name = "MODE")]
     imds: Option<ImdsMode>,
+    /// Nodes start with the taint countersign.dev/imds-guard:NoSchedule, and the agent takes it away when pods' requests reach it.
+    #[arg(long)]
+    imds_remove_taint: bool,
     /// Further flags of `agent run`, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
 }
 
 pub(super) fn run(args: &ManifestArgs, stdout: &mut dyn Write) -> Result<Exit, Failure> {
+    if args.imds_remove_taint && args.imds == Some(ImdsMode::Off) {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--imds-remove-taint is for nodes with a guard: no --imds off"
+        )));
+    }
     stdout.write_all(manifest(args).as_bytes())?;
     Ok(Exit::Fine)
 }
@@ -64,8 +72,11 @@ fn manifest(args: &ManifestArgs) -> String {
     if let Some(mode) = args.imds.and_then(|mode| mode.to_possible_value()) {
         flags.push(format!("--imds={}", mode.get_name()));
     }
+    if args.imds_remove_taint {
+        flags.push("--imds-remove-taint".to_owned());
+    }
     flags.extend_from_slice(&args.flags);
-    let guard = Guard::of(args.imds);
+    let guard = Guard::of(args.imds, args.imds_remove_taint);
     let mut container_args = String::new();
     for flag in &flags {
         let _ = write!(container_args, "\n        - {}", quoted(flag));
@@ -223,7 +234,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn of(mode: Option<ImdsMode>) -> Self {
+    fn of(mode: Option<ImdsMode>, remove_taint: bool) -> Self {
         if mode == Some(ImdsMode::Off) {
             return Self::default();
         }
@@ -241,6 +252,16 @@ impl Guard {
 - apiGroups: [\"\"]
   resources: [serviceaccounts/token]
   verbs: [create]",
+            );
+        }
+        if remove_taint {
+            rules.push_str(
+                "
+# To take the taint countersign.dev/imds-guard from its node once the guard answers. RBAC knows no nodes: this reaches every node, and more of
+# it than its taints, so let an admission policy hold it to that taint and the agent's own node.
+- apiGroups: [\"\"]
+  resources: [nodes]
+  verbs: [get, patch]",
             );
         }
         Self {
@@ -277,6 +298,7 @@ mod tests {
             auth,
             endpoint: Some("https://countersign.example:4600".into()),
             imds,
+            imds_remove_taint: false,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         });
         text.split("---\n")
@@ -366,6 +388,42 @@ mod tests {
                 .filter_map(|arg| arg.as_str())
                 .find(|arg| arg.starts_with("--imds"));
             assert_eq!(given, flag);
+        }
+    }
+
+    #[test]
+    fn the_taint_needs_nodes_and_nothing_else_does() {
+        for (imds_remove_taint, nodes) in [(false, 0), (true, 1)] {
+            let text = manifest(&ManifestArgs {
+                cluster_name: "home".into(),
+                image: "registry.example/countersign:1".into(),
+                region: "eu-west-1".into(),
+                namespace: "agents".into(),
+                auth: Auth::Sigv4,
+                endpoint: None,
+                imds: None,
+                imds_remove_taint,
+                flags: vec![],
+            });
+            let documents: Vec<serde_json::Value> = text
+                .split("---\n")
+                .map(|document| serde_saphyr::from_str(document).unwrap())
+                .collect();
+            let rules = documents[1]["rules"].as_array().unwrap();
+            let of_nodes: Vec<&serde_json::Value> = rules
+                .iter()
+                .filter(|rule| rule["resources"] == serde_json::json!(["nodes"]))
+                .collect();
+            assert_eq!(of_nodes.len(), nodes);
+            for rule in of_nodes {
+                assert_eq!(rule["verbs"], serde_json::json!(["get", "patch"]));
+            }
+            let args = &documents[4]["spec"]["template"]["spec"]["containers"][0]["args"];
+            let has_flag = args
+                .as_array()
+                .unwrap()
+                .contains(&"--imds-remove-taint".into());
+            assert_eq!(has_flag, imds_remove_taint);
         }
     }
 

@@ -8,11 +8,14 @@ mod manifest;
 mod network_policy;
 mod node;
 mod run;
+mod taint;
 mod top;
 
 use std::io::Write;
 
 use clap::Subcommand;
+
+pub(super) use guard::FilterFlag;
 
 use crate::exit::Exit;
 use crate::report::Failure;

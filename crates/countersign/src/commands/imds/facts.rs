@@ -15,9 +15,10 @@ use crate::report::Failure;
 
 /// Longest file that is read.
 const MAX_FILE: u64 = 512 << 20;
-const PATHS: [(&str, &str); 4] = [
+const PATHS: [(&str, &str); 5] = [
     ("Namespace", "/api/v1/namespaces"),
     ("Pod", "/api/v1/pods"),
+    ("ServiceAccount", "/api/v1/serviceaccounts"),
     ("DaemonSet", "/apis/apps/v1/daemonsets"),
     (
         "NetworkPolicy",
@@ -30,7 +31,7 @@ pub(super) struct ClusterArgs {
     /// The kubeconfig; the usual one if absent.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Objects in a file, in the place of a cluster: `kubectl get ns,pods,ds,netpol -A -o json`.
+    /// Objects in a file, in the place of a cluster: `kubectl get ns,pods,sa,ds,netpol -A -o json`.
     #[arg(long, value_name = "FILE", conflicts_with = "kubeconfig")]
     objects: Option<PathBuf>,
 }
@@ -133,6 +134,13 @@ impl Cluster {
             .filter(|(of, _)| of == kind)
             .filter_map(|(_, object)| T::deserialize(object).ok())
             .collect()
+    }
+
+    /// All objects of a kind as they are.
+    pub(super) fn raw(&self, kind: &'static str) -> impl Iterator<Item = &Value> {
+        let all = self.objects.iter();
+        all.filter(move |(of, _)| of == kind)
+            .map(|(_, object)| object)
     }
 
     /// Names and annotations of the namespaces.

@@ -2,14 +2,19 @@
 //! node's role.
 
 mod advise;
+mod boot;
 mod facts;
+mod migrate;
+mod node;
 mod plan;
+mod probe;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use countersign_agent::guard::{BLOCKED_FILE, BlockedWorkload};
+use countersign_client::{Io, Process};
 
 use crate::exit::Exit;
 use crate::output::{OutputFormat, columns};
@@ -17,12 +22,18 @@ use crate::report::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImdsCommand {
-    /// Check a cluster, and print what closes instance metadata: EC2's options, Terraform, policies, the node's unit.
-    Advise(advise::AdviseArgs),
+    /// Check a cluster, a node or what a pod gets, and print what closes instance metadata.
+    Advise(Box<advise::AdviseArgs>),
     /// Plan the way from kube2iam or kiam to EKS Pod Identity: who has which role, what is in the way, steps with their undo.
     Plan(plan::PlanArgs),
     /// Show who asked for the node's role or secrets. On the node.
     Blocked(BlockedArgs),
+    /// Remove the packet filter rules that kube2iam or kiam left on this node; plan first. On the node.
+    Migrate(migrate::MigrateArgs),
+    /// Drop pods' requests on this node until an agent answers them. Doing it twice is doing it once. On the node.
+    Drop(boot::DropArgs),
+    /// Print the unit of systemd that runs `imds drop` before kubelet.
+    Unit(boot::UnitArgs),
 }
 
 #[derive(Debug, Args)]
@@ -35,11 +46,18 @@ pub(crate) struct BlockedArgs {
     output: OutputFormat,
 }
 
-pub(crate) fn run(command: &ImdsCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    command: &ImdsCommand,
+    process: &Process<'_>,
+    io: &mut Io<'_>,
+) -> Result<Exit, Failure> {
     match command {
-        ImdsCommand::Advise(args) => advise::run(args, out),
-        ImdsCommand::Plan(args) => plan::run(args, out),
-        ImdsCommand::Blocked(args) => blocked(args, out),
+        ImdsCommand::Advise(args) => advise::run(args, process, io),
+        ImdsCommand::Plan(args) => plan::run(args, io.stdout),
+        ImdsCommand::Blocked(args) => blocked(args, io.stdout),
+        ImdsCommand::Migrate(args) => migrate::run(args, io.stdout),
+        ImdsCommand::Drop(args) => boot::drop_now(args, io.stdout),
+        ImdsCommand::Unit(args) => boot::unit(args, io.stdout),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::report::Failure;
 const MAX_PAGES: usize = 100;
 
 /// The APIs, with the caller's credentials.
-pub(super) struct Aws<'p> {
+pub(in crate::commands) struct Aws<'p> {
     pub(super) api: EksReader<'p>,
 }
 
@@ -60,7 +60,7 @@ impl From<Association> for AssociationFacts {
 
 impl AwsArgs {
     /// The name of the cluster, and the region of its ARN.
-    pub(super) fn named(&self) -> Option<(&str, Option<&str>)> {
+    pub(in crate::commands) fn named(&self) -> Option<(&str, Option<&str>)> {
         let wanted = self.cluster.as_deref()?;
         Some(match wanted.split_once(":cluster/") {
             Some((head, name)) => (name, head.split(':').nth(3)),
@@ -74,7 +74,7 @@ impl AwsArgs {
         })
     }
 
-    pub(super) fn connect<'p>(
+    pub(in crate::commands) fn connect<'p>(
         &self,
         process: &'p Process<'p>,
         io: &mut Io<'_>,
@@ -181,6 +181,22 @@ impl Aws<'_> {
             }
         }
         Ok(all)
+    }
+
+    /// The associations of a cluster with their ids, namespaces and service accounts, and nothing else of them: the list alone is
+    /// asked for.
+    pub(in crate::commands) fn association_list(
+        &self,
+        cluster: &str,
+    ) -> Result<Vec<AssociationFacts>, EksError> {
+        let path = ["clusters", cluster, "pod-identity-associations"];
+        let listed = self
+            .api
+            .list("ListPodIdentityAssociations", &path, "associations")?;
+        let read = listed
+            .into_iter()
+            .map(serde_json::from_value::<Association>);
+        Ok(read.filter_map(Result::ok).map(Into::into).collect())
     }
 
     fn describe(&self, cluster: &str, id: &str) -> Fact<AssociationFacts> {

@@ -38,13 +38,13 @@ pub(crate) enum PodsCommand {
 
 /// The AWS side: AWS's APIs, or any others that speak like them.
 #[derive(Debug, Args)]
-struct AwsArgs {
+pub(in crate::commands) struct AwsArgs {
     /// The cluster: its name, or its ARN.
     #[arg(long, env = "COUNTERSIGN_CLUSTER", value_name = "CLUSTER")]
     cluster: Option<String>,
     /// The region; `AWS_REGION`, or that of the profile by default.
     #[arg(long, value_name = "REGION")]
-    region: Option<String>,
+    pub(in crate::commands) region: Option<String>,
     /// The AWS profile.
     #[arg(long, value_name = "PROFILE")]
     profile: Option<String>,
