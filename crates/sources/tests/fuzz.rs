@@ -5,7 +5,8 @@ use countersign_sources::fuzz;
 
 #[test]
 fn no_bytes_make_a_reader_panic() {
-    let seeds: [&[u8]; 9] = [
+    let seeds: [&[u8]; 10] = [
+        br#"{"metadata":{"uid":"u","annotations":{"iam.amazonaws.com/role":"r","a":"b"}}}"#,
         b"- rolearn: arn:aws:iam::444455556666:role/Ops\n  username: ops\n  groups: [a]\n\x0b- userarn: x\n\x0b- 444455556666\n\x0c- [",
         b"- rolearn: arn:aws:iam::444455556666:role/Ops\n  username: {{SessionName}}\n\x0c\t- x\n\x0b{}",
         br#"{"cluster":"demo","resourceVersion":"9","savedAt":"2026-01-02T03:04:05Z","data":{"mapRoles":""}}"#,
@@ -40,6 +41,7 @@ fn no_bytes_make_a_reader_panic() {
                     bytes.push(b'-');
                 }
             }
+            fuzz::annotations(&bytes);
             fuzz::aws_auth_versions(&bytes);
             fuzz::remembered(&bytes);
             fuzz::object_status(&bytes);
