@@ -28,6 +28,7 @@ mod iam_policies;
 #[path = "../../../saml/tests/common/mod.rs"]
 mod identity_provider;
 mod identity_providers;
+mod imds_roles;
 mod irsa;
 mod mutate;
 mod mutate_api;

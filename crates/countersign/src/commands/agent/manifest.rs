@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum as _};
 use super::flags::Auth;
 use super::guard::ImdsMode;
 use super::network_policy::label;
+use super::roles::{CompatRule, IrsaRule};
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -38,6 +39,12 @@ pub(crate) struct ManifestArgs {
     /// What pods get from instance metadata, as in `agent run`. If absent: `block` where the image has nft or iptables.
     #[arg(long, value_enum, value_name = "MODE")]
     imds: Option<ImdsMode>,
+    /// Whether `--imds serve` gives roles by annotations of service accounts, as in `agent run`.
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    irsa: IrsaRule,
+    /// Whose annotations of pods give roles in `--imds serve`, as in `agent run`. The auth service reads them, not the agent.
+    #[arg(long, value_enum, value_name = "PREDECESSOR")]
+    compat: Option<CompatRule>,
     /// Further flags of `agent run`, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
@@ -64,8 +71,14 @@ fn manifest(args: &ManifestArgs) -> String {
     if let Some(mode) = args.imds.and_then(|mode| mode.to_possible_value()) {
         flags.push(format!("--imds={}", mode.get_name()));
     }
+    if args.irsa == IrsaRule::Off {
+        flags.push("--irsa=off".to_owned());
+    }
+    if let Some(compat) = args.compat.and_then(|compat| compat.to_possible_value()) {
+        flags.push(format!("--compat={}", compat.get_name()));
+    }
     flags.extend_from_slice(&args.flags);
-    let guard = Guard::of(args.imds);
+    let guard = Guard::of(args.imds, args.irsa);
     let mut container_args = String::new();
     for flag in &flags {
         let _ = write!(container_args, "\n        - {}", quoted(flag));
@@ -223,7 +236,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn of(mode: Option<ImdsMode>) -> Self {
+    fn of(mode: Option<ImdsMode>, irsa: IrsaRule) -> Self {
         if mode == Some(ImdsMode::Off) {
             return Self::default();
         }
@@ -242,6 +255,15 @@ impl Guard {
   resources: [serviceaccounts/token]
   verbs: [create]",
             );
+            if irsa == IrsaRule::On {
+                rules.push_str(
+                    "
+# To read which role the annotation of a service account names, of one account at a time.
+- apiGroups: [\"\"]
+  resources: [serviceaccounts]
+  verbs: [get]",
+                );
+            }
         }
         Self {
             rules,
@@ -269,6 +291,15 @@ mod tests {
     }
 
     fn guarded(auth: Auth, flags: &[&str], imds: Option<ImdsMode>) -> Vec<serde_json::Value> {
+        with(auth, flags, imds, IrsaRule::On)
+    }
+
+    fn with(
+        auth: Auth,
+        flags: &[&str],
+        imds: Option<ImdsMode>,
+        irsa: IrsaRule,
+    ) -> Vec<serde_json::Value> {
         let text = manifest(&ManifestArgs {
             cluster_name: "home".into(),
             image: "registry.example/countersign:1".into(),
@@ -277,6 +308,8 @@ mod tests {
             auth,
             endpoint: Some("https://countersign.example:4600".into()),
             imds,
+            irsa,
+            compat: (irsa == IrsaRule::Off).then_some(CompatRule::Kiam),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         });
         text.split("---\n")
@@ -333,7 +366,7 @@ mod tests {
             ),
             (
                 Some(ImdsMode::Serve),
-                vec!["pods", "events", "serviceaccounts/token"],
+                vec!["pods", "events", "serviceaccounts/token", "serviceaccounts"],
                 Some("--imds=serve"),
             ),
             (Some(ImdsMode::Off), vec!["pods"], Some("--imds=off")),
@@ -367,6 +400,17 @@ mod tests {
                 .find(|arg| arg.starts_with("--imds"));
             assert_eq!(given, flag);
         }
+    }
+
+    #[test]
+    fn without_irsa_it_reads_no_service_accounts() {
+        let documents = with(Auth::Sigv4, &[], Some(ImdsMode::Serve), IrsaRule::Off);
+        let text = documents[1]["rules"].to_string();
+        assert!(text.contains("serviceaccounts/token") && !text.contains("\"serviceaccounts\""));
+        let container = &documents[4]["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().unwrap();
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        assert!(has("--irsa=off") && has("--compat=kiam"));
     }
 
     #[test]
