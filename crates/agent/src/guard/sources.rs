@@ -12,7 +12,7 @@ use crate::auth::AnnotatedRoles;
 
 /// The audience of an account that has no annotation for it: that of STS.
 pub const STS_AUDIENCE: &str = "sts.amazonaws.com";
-/// Longest audience and longest ARN that are looked at.
+/// Longest audience and longest ARN, characters.
 const MAX_AUDIENCE: usize = 255;
 const MAX_ROLE: usize = 2048;
 
@@ -26,39 +26,19 @@ pub struct AccountRole {
 }
 
 impl AccountRole {
-    /// From the two annotations; nothing where there is no role.
-    ///
-    /// # Errors
-    /// When one of them cannot be meant. What the role is, STS says.
-    pub fn of(
-        role_arn: Option<&str>,
-        audience: Option<&str>,
-    ) -> Result<Option<Self>, GuardApiError> {
-        let filled = |text: Option<&str>| {
-            let text = text.map(str::trim).filter(|text| !text.is_empty());
-            text.map(str::to_owned)
+    /// From the two annotations; nothing where there is no role. Whether it is one, STS says, and the API server whether the
+    /// audience can be one: what is longer than either may be is cut.
+    #[must_use]
+    pub fn of(role_arn: Option<&str>, audience: Option<&str>) -> Option<Self> {
+        let filled = |text: Option<&str>, most: usize| {
+            let plain = |c: &char| !c.is_control();
+            let text: String = text?.trim().chars().filter(plain).take(most).collect();
+            (!text.is_empty()).then(|| text.into_boxed_str())
         };
-        let Some(role_arn) = filled(role_arn) else {
-            return Ok(None);
-        };
-        let audience = filled(audience).unwrap_or_else(|| STS_AUDIENCE.to_owned());
-        let fits = |text: &str, most: usize| {
-            text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if !fits(&role_arn, MAX_ROLE) || !role_arn.starts_with("arn:") {
-            return Err(GuardApiError(
-                "the annotation of the service account is no role ARN".into(),
-            ));
-        }
-        if !fits(&audience, MAX_AUDIENCE) {
-            return Err(GuardApiError(
-                "the annotation of the service account is no audience".into(),
-            ));
-        }
-        Ok(Some(Self {
-            role_arn: role_arn.into(),
-            audience: audience.into(),
-        }))
+        Some(Self {
+            role_arn: filled(role_arn, MAX_ROLE)?,
+            audience: filled(audience, MAX_AUDIENCE).unwrap_or_else(|| STS_AUDIENCE.into()),
+        })
     }
 }
 

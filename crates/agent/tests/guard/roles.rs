@@ -315,7 +315,7 @@ fn service_accounts_get_the_role_of_their_annotation() {
     let cluster = Arc::new(Cluster::default());
     let role = |name: &str, audience: Option<&str>| {
         let arn = format!("{BASE}team/{name}");
-        AccountRole::of(Some(&arn), audience).unwrap().unwrap()
+        AccountRole::of(Some(&arn), audience).unwrap()
     };
     cluster
         .accounts
@@ -417,7 +417,7 @@ fn an_association_takes_over_from_an_annotation() {
     let sts = StsServer::start();
     let cluster = Arc::new(Cluster::default());
     let arn = format!("{BASE}irsa-reader");
-    let role = AccountRole::of(Some(&arn), None).unwrap().unwrap();
+    let role = AccountRole::of(Some(&arn), None).unwrap();
     cluster
         .accounts
         .lock()

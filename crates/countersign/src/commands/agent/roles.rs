@@ -177,7 +177,7 @@ impl ServiceAccountRoles for Accounts {
             let read = read.map_err(|error| GuardApiError(error.to_string()))?;
             let annotations = read.unwrap_or_default().annotations;
             let text = |key: &str| annotations.get(key).map(String::as_str);
-            AccountRole::of(text(&self.role), text(&self.audience))
+            Ok(AccountRole::of(text(&self.role), text(&self.audience)))
         })
     }
 }
