@@ -177,8 +177,9 @@ impl Others {
         let slot = self.slot(&pod.uid);
         let state = slot.0.lock().await;
         let entry = state.entry.as_ref()?;
-        (entry.assumed.expires_at.duration_since(now.time) > LEAST)
-            .then(|| Arc::clone(&entry.assumed))
+        let changed = matches!(entry.wish, Wish::Annotated(_))
+            && self.annotated(pod).as_ref() != Some(&entry.wish);
+        state.kept(now).filter(|_| !changed)
     }
 
     /// The pod's account has an association.
