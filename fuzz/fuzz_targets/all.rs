@@ -65,6 +65,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("sigv4.date", countersign_sigv4::fuzz::date),
     ("sigv4.header_signature", countersign_sigv4::fuzz::header_signature),
     ("sigv4.presigned_query", countersign_sigv4::fuzz::presigned_query),
+    ("sources.annotations", countersign_sources::fuzz::annotations),
     ("sources.aws_auth_versions", countersign_sources::fuzz::aws_auth_versions),
     ("sources.manifests", countersign_sources::fuzz::manifests),
     ("sources.object_status", countersign_sources::fuzz::object_status),

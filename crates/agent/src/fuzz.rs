@@ -59,9 +59,13 @@ pub fn answer(data: &[u8]) {
         assert_eq!(issued.account.len(), 12);
         assert!(!issued.expose_secret().is_empty());
     }
+    if let Ok(role) = crate::auth::annotated_answer(data) {
+        assert!(!role.secret_access_key.is_empty() && !role.shown.contains('\n'));
+    }
     let _ = crate::associations::modified_at(data);
     for status in [200, 400, 403, 404, 429, 500] {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let _ = crate::auth::failure(status, &HeaderMap::new(), data);
+        let _ = crate::auth::annotated_refusal(status, &HeaderMap::new(), data);
     }
 }

@@ -43,8 +43,9 @@ pub mod fuzz;
 pub use agent::{Agent, StartError};
 pub use associations::{Associations, AssociationsUnreadable, EksAssociations};
 pub use auth::{
-    AuthFailure, AuthLimits, AuthService, EksApi, EksAuth, Endpoint, InvalidEndpoint, Issued,
-    NodeCredentials, NodeIdentity, NodeToken, SetupError,
+    AnnotatedAuth, AnnotatedRole, AnnotatedRoles, AuthFailure, AuthLimits, AuthService, EksApi,
+    EksAuth, Endpoint, InvalidEndpoint, Issued, NoAnnotatedRole, NodeCredentials, NodeIdentity,
+    NodeToken, SetupError,
 };
 pub use cache::{CacheSettings, CachedCredentials, PodCredentials, PodUse};
 pub use chance::{Chance, SystemChance};

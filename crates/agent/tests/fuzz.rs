@@ -18,6 +18,7 @@ fn no_bytes_make_a_reader_panic() {
         b"http://[::1]/v1/credentials\nHost: a\nX-Forwarded-For: b".to_vec(),
         token.into_bytes(),
         answer.into_bytes(),
+        br#"{"subject":{"namespace":"n","serviceAccount":"s"},"annotatedRole":{"name":"a/b"},"assumedRoleUser":{"arn":"arn:aws:sts::111122223333:assumed-role/b/s","assumeRoleId":"A:s"},"credentials":{"accessKeyId":"A","secretAccessKey":"s","sessionToken":"t","expiration":1893459600}}"#.to_vec(),
         br#"{"__type":"a#ThrottlingException","message":"x"}"#.to_vec(),
     ];
     let target = |bytes: &[u8]| {

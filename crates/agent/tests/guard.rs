@@ -12,6 +12,8 @@
 )]
 
 mod common;
+#[path = "guard/roles.rs"]
+mod roles;
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;

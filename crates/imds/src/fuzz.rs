@@ -1,5 +1,8 @@
 //! Entry points for fuzzing; none may panic.
 
+use countersign_arn::Partition;
+
+use crate::annotated::{Annotations, Rules};
 use crate::checks::MetadataOptions;
 use crate::compat::{Compat, Format, Predecessor, matches_expression, matches_glob};
 use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classify, decide};
@@ -97,6 +100,23 @@ pub fn annotations(data: &[u8]) {
         };
         assert!(compat.resolve(Some(role), None).is_err());
         let _ = compat.resolve(Some(role), Some(list));
+        let rules = Rules {
+            compat,
+            accounts: Vec::new(),
+        };
+        let annotations = Annotations {
+            role: Some(role),
+            external_id: Some(list),
+            session_name: Some(role),
+            list: Some(list),
+        };
+        if let Ok(account) = "111122223333".parse()
+            && let Ok(granted) = rules.grant((Partition::Aws, account), annotations)
+        {
+            assert!(granted.arn.starts_with("arn:aws:iam::111122223333:role/"));
+            assert!(granted.arn.ends_with(&granted.shown));
+            assert!(granted.session_name.is_none_or(|name| name.len() <= 64));
+        }
     }
     let _ = matches_glob(list, role);
     let _ = matches_expression(list, role);

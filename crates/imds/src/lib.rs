@@ -12,6 +12,7 @@
 //! Nothing here talks, reads a clock or knows a socket. Section numbers are those of the instance metadata specification.
 
 pub mod advise;
+pub mod annotated;
 pub mod checks;
 pub mod compat;
 pub mod decision;

@@ -300,6 +300,8 @@ fn steps(
         title: "run the agent with the guard answering pods with their own roles; on each node its rules come before those of the predecessor, whose own it removes once its own work".into(),
         run: vec![format!(
             "countersign agent manifest --help; deploy the DaemonSet with: countersign agent run --cluster-name {cluster} --imds serve --imds-v1 allow"
+        ), format!(
+            "with Countersign's auth service, for pods whose accounts have no association yet: `annotatedRoles: {{style: {from}, …}}` in its configuration, and --compat {from}"
         )],
         undo: vec![
             "delete the DaemonSet of the agent; on each node: nft delete table inet countersign_imds".into(),

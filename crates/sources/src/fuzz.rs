@@ -28,6 +28,13 @@ pub fn remembered(data: &[u8]) {
     let _ = serde_json::from_slice::<Remembered>(data);
 }
 
+/// Reads arbitrary bytes as the metadata of an object.
+pub fn annotations(data: &[u8]) {
+    if let Some(object) = crate::kubernetes::annotated_object(data, "iam.amazonaws.com/") {
+        assert!(!object.uid.is_empty() && object.annotations.len() <= 64);
+    }
+}
+
 /// Writes a status over an arbitrary one.
 pub fn object_status(data: &[u8]) {
     if let Ok(current) = serde_json::from_slice(data) {

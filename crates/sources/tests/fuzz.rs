@@ -3,7 +3,8 @@ use countersign_sources::fuzz;
 
 #[test]
 fn no_bytes_make_a_reader_panic() {
-    let seeds: [&[u8]; 9] = [
+    let seeds: [&[u8]; 10] = [
+        br#"{"metadata":{"uid":"u","annotations":{"iam.amazonaws.com/role":"r","a":"b"}}}"#,
         b"- rolearn: arn:aws:iam::444455556666:role/Ops\n  username: ops\n  groups: [a]\n\x0b- userarn: x\n\x0b- 444455556666\n\x0c- [",
         b"- rolearn: arn:aws:iam::444455556666:role/Ops\n  username: {{SessionName}}\n\x0c\t- x\n\x0b{}",
         br#"{"cluster":"demo","resourceVersion":"9","savedAt":"2026-01-02T03:04:05Z","data":{"mapRoles":""}}"#,
@@ -15,6 +16,7 @@ fn no_bytes_make_a_reader_panic() {
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00",
     ];
     let target = |bytes: &[u8]| {
+        fuzz::annotations(bytes);
         fuzz::aws_auth_versions(bytes);
         fuzz::remembered(bytes);
         fuzz::object_status(bytes);

@@ -8,6 +8,7 @@ pub fn xml(data: &[u8]) {
         let _ = crate::ec2::instances_of(&element);
         let _ = crate::ec2::error_of(&element);
         let _ = crate::ec2::credentials_of(&element);
+        let _ = crate::web_identity::session_of(&element);
     }
 }
 

@@ -8,6 +8,7 @@
 //!   PresignedToken ──▶ sts::StsVerifier ──▶ CallerIdentity         GET https://sts.REGION.DOMAIN/?…
 //!   instance id    ──▶ ec2::InstanceLookup ──▶ InstanceFacts       DescribeInstances, GetInstanceProfile
 //!   role           ──▶ roles::StsRoles ──▶ RoleSession          AssumeRole, for pods
+//!   web identity   ──▶ web_identity::StsWebIdentity ──▶ RoleSession   AssumeRoleWithWebIdentity, for pods
 //!   issuer         ──▶ jwks::KeySource ──▶ KeySet                  GET discovery document, key set
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod jwks;
 mod lru;
 pub mod roles;
 pub mod sts;
+pub mod web_identity;
 
 #[doc(hidden)]
 pub mod fuzz;

@@ -111,7 +111,7 @@ impl AuthService for EksAuth {
 }
 
 /// `{"token":"…"}`. A token has letters, digits, `-`, `_` and `.` only; anything else was refused when it was read.
-fn body(token: &str) -> Option<Bytes> {
+pub(super) fn body(token: &str) -> Option<Bytes> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     token
         .bytes()

@@ -1,5 +1,6 @@
 //! The call of EKS Auth: AssumeRoleForPodIdentity, signed with the node's credentials (agent spec, section 5).
 
+mod annotated;
 mod api;
 mod client;
 mod endpoint;
@@ -11,6 +12,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+pub use annotated::{AnnotatedAuth, AnnotatedRole, AnnotatedRoles, NoAnnotatedRole};
+pub(crate) use annotated::{parse_answer as annotated_answer, read_refusal as annotated_refusal};
 pub use api::EksApi;
 pub(crate) use api::{Service, cluster_name};
 pub use client::{AuthLimits, EksAuth, SetupError};

@@ -89,7 +89,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Issued, AuthFailure> {
 }
 
 /// The account in the ARN of an assumed role.
-fn account(arn: &str) -> Result<Box<str>, AuthFailure> {
+pub(super) fn account(arn: &str) -> Result<Box<str>, AuthFailure> {
     Arn::parse(arn)
         .ok()
         .filter(|arn| arn.service == "sts" && arn.resource.starts_with("assumed-role/"))
@@ -101,7 +101,7 @@ fn account(arn: &str) -> Result<Box<str>, AuthFailure> {
 }
 
 /// Whole seconds, rounded down: credentials must not seem to live longer than they do.
-fn timestamp(seconds: f64) -> Result<Timestamp, AuthFailure> {
+pub(super) fn timestamp(seconds: f64) -> Result<Timestamp, AuthFailure> {
     /// 9999-01-01; larger numbers are milliseconds or worse.
     const LAST: f64 = 253_370_764_800.0;
     let fault = AuthFailure::BadAnswer("the expiration in it is not a time");
@@ -121,6 +121,24 @@ fn timestamp(seconds: f64) -> Result<Timestamp, AuthFailure> {
 /// Only the code decides over the four final answers, and only with a status of 4xx: a proxy's 404 without a code must not
 /// cost a pod its credentials.
 pub(crate) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> AuthFailure {
+    let (code, message) = code_and_message(headers, body);
+    if status == StatusCode::TOO_MANY_REQUESTS || &*code == "ThrottlingException" {
+        return AuthFailure::Throttled;
+    }
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return AuthFailure::Node { code, message };
+    }
+    match FinalCode::from_name(&code) {
+        Some(code) if status.is_client_error() => AuthFailure::Final { code, message },
+        None if status == StatusCode::BAD_REQUEST && !code.is_empty() => {
+            AuthFailure::Rejected { code, message }
+        }
+        _ => AuthFailure::Unavailable(format!("status {}", status.as_u16()).into()),
+    }
+}
+
+/// The code and the text of an error, each on one line.
+pub(super) fn code_and_message(headers: &HeaderMap, body: &[u8]) -> (Box<str>, Box<str>) {
     #[derive(Deserialize, Default)]
     struct Fault {
         #[serde(rename = "__type")]
@@ -146,19 +164,5 @@ pub(crate) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> A
             .as_deref()
             .unwrap_or_default(),
     );
-    if status == StatusCode::TOO_MANY_REQUESTS || code == "ThrottlingException" {
-        return AuthFailure::Throttled;
-    }
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let code = one_line(code);
-        return AuthFailure::Node { code, message };
-    }
-    match FinalCode::from_name(code) {
-        Some(code) if status.is_client_error() => AuthFailure::Final { code, message },
-        None if status == StatusCode::BAD_REQUEST && !code.is_empty() => AuthFailure::Rejected {
-            code: one_line(code),
-            message,
-        },
-        _ => AuthFailure::Unavailable(format!("status {}", status.as_u16()).into()),
-    }
+    (one_line(code), message)
 }

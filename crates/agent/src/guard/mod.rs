@@ -5,6 +5,7 @@
 //!                                       │                 │
 //!                                     drop, while         ├── decide (crate imds, pure)
 //!                                     no guard runs       ├── roles: a token for the pod ──▶ the agent's cache ──▶ auth service
+//!                                                         │   others, without association: IRSA, then annotations of predecessors
 //!                                                         └── node: harmless values, asked once, kept
 //! ```
 //!
@@ -17,9 +18,11 @@ pub mod capture;
 mod keyfile;
 mod metrics;
 mod node;
+mod others;
 mod roles;
 mod server;
 mod untaint;
+mod sources;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -39,9 +42,11 @@ pub use blocked::{BLOCKED_FILE, BlockedWorkload};
 use capture::{Capture, Filter};
 pub(crate) use metrics::GuardMetrics;
 pub use untaint::NodeTaint;
+pub use sources::{AccountRole, Compatible, Irsa, STS_AUDIENCE, ServiceAccountRoles};
 
 use crate::agent::bind;
 use crate::cache::Cache;
+use crate::chance::SystemChance;
 use crate::health::{Health, State};
 use crate::limit::Rate;
 use crate::link::{IPV4, IPV6};
@@ -81,6 +86,8 @@ pub struct GuardApiError(pub String);
 pub enum PodEvent {
     /// The trust policy of its role does not let it have the role.
     RoleForbidden,
+    /// Its namespace does not let it have the role that its annotation names.
+    RoleNotAllowed,
     /// Its credentials could not be had.
     CredentialError,
     /// It asked for the node's role or secrets.
@@ -94,7 +101,7 @@ impl PodEvent {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::RoleForbidden => "RoleForbidden",
+            Self::RoleForbidden | Self::RoleNotAllowed => "RoleForbidden",
             Self::CredentialError => "CredentialError",
             Self::NodeRoleBlocked => "NodeRoleBlocked",
             Self::NodeRoleUsed => "NodeRoleUsed",
@@ -105,8 +112,9 @@ impl PodEvent {
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
-            Self::RoleForbidden => {
-                "The role of the pod identity association may not be assumed; look at its trust policy"
+            Self::RoleForbidden => "The pod's role may not be assumed; look at its trust policy",
+            Self::RoleNotAllowed => {
+                "The pod's annotation iam.amazonaws.com/role names a role that it may not have; look at the list of its namespace"
             }
             Self::CredentialError => {
                 "Credentials for the pod could not be had; the log of the node's agent says why"
@@ -149,6 +157,10 @@ pub struct GuardConfig {
     pub audience: Box<str>,
     /// The node's taint, which goes when the guard answers; `None` leaves it alone. Needs `filter`.
     pub taint: Option<Arc<dyn NodeTaint>>,
+    /// In `serve`, roles of service accounts without an association, by their own annotation.
+    pub irsa: Option<Irsa>,
+    /// In `serve`, roles of pods with neither, by the annotations of kube2iam or kiam.
+    pub compatible: Option<Compatible>,
 }
 
 impl GuardConfig {
@@ -172,6 +184,8 @@ impl GuardConfig {
             api: None,
             audience: crate::token::AUDIENCE.into(),
             taint: None,
+            irsa: None,
+            compatible: None,
         }
     }
 }
@@ -233,12 +247,18 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         Err(_) => return stay_closed("no randomness".to_owned(), stop),
     };
     let events = server::Events::new(config.api.clone());
+    let compat = config.compatible.as_ref().map(|c| c.predecessor);
+    let others = (config.irsa.is_some() || config.compatible.is_some()).then(|| {
+        let chance = Arc::new(SystemChance);
+        others::Others::new(config.irsa, config.compatible, chance)
+    });
     let roles = (mode == Mode::Serve).then(|| {
         Arc::new(roles::Roles::new(
             cache,
             digester,
             config.api.clone(),
             config.audience,
+            others,
         ))
     });
     if let (Some(roles), Some(pods)) = (&roles, &pods) {
@@ -248,10 +268,14 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             Arc::clone(&metrics),
             stop.clone(),
         ));
+        if roles.others().is_some() {
+            tasks.spawn(others::keep(Arc::clone(roles), pods.clone(), stop.clone()));
+        }
     }
     let guard = server::Guard::new(server::GuardParts {
         settings: config.settings,
         roles,
+        compat,
         node: node::NodeMetadata::new(config.service),
         pods,
         api: config.api,

@@ -2,7 +2,8 @@
 //! sections 5.3 and 5.5).
 //!
 //! A pod has one entry in the cache, whoever asks for it: its SDK at the credentials endpoint, or the guard. So a pod's two ways
-//! give the same credentials, and a hundred first requests make one call.
+//! give the same credentials, and a hundred first requests make one call. A pod whose account has no association may have
+//! another role: see [`others`](super::others).
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::GuardApi;
+use super::others::{Assumed, Others};
 use crate::cache::{Cache, Held, Now, Wanted};
 use crate::metrics::Metrics;
 use crate::pods::{Pod, PodTable};
@@ -25,9 +27,9 @@ use crate::refusal::{FinalCode, Refusal};
 use crate::token::{Digester, TokenDigest, TokenFacts};
 
 /// Credentials with less left are fetched anew before they are handed out.
-const FRESH: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const FRESH: SignedDuration = SignedDuration::from_mins(5);
 /// When that fails, those with more left are handed out still.
-const LEAST: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const LEAST: SignedDuration = SignedDuration::from_secs(60);
 /// A token is asked for anew when less of its life is left.
 const TOKEN_LEFT: i64 = 120;
 /// A failed TokenRequest is not repeated for this long.
@@ -35,7 +37,7 @@ const TOKEN_FAILED: Duration = Duration::from_secs(1);
 /// A token takes at most this long.
 const TOKEN_TIME: Duration = Duration::from_secs(3);
 /// Pods whose credentials are fetched ahead at once.
-const PREFETCH: usize = 4;
+pub(super) const PREFETCH: usize = 4;
 
 /// Why a pod has no credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +46,44 @@ pub(crate) enum NoRole {
     None,
     /// The role may not be assumed.
     Forbidden,
+    /// The pod's annotation names a role that its namespace may not have.
+    NotAllowed,
     /// They cannot be had at the moment.
     Unavailable,
 }
 
 /// A pod's credentials.
-pub(crate) struct PodCredentials {
-    pub(crate) role: PodRole,
-    held: Held,
+pub(crate) enum PodCredentials {
+    /// Of the association of its account.
+    Association { role: PodRole, held: Held },
+    /// Of a role that annotations name.
+    Other(Arc<Assumed>),
 }
 
 impl PodCredentials {
+    fn role(&self) -> &PodRole {
+        match self {
+            Self::Association { role, .. } => role,
+            Self::Other(assumed) => &assumed.role,
+        }
+    }
+
+    /// The line of the list.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Association { role, .. } => role.name(),
+            Self::Other(assumed) => match &assumed.shown {
+                Some(shown) => shown,
+                None => assumed.role.name(),
+            },
+        }
+    }
+
+    /// Whether what a client asked for is this role.
+    pub(crate) fn is(&self, asked: &str) -> bool {
+        asked == self.name() || self.role().is(asked)
+    }
+
     /// The body of the credentials path.
     pub(crate) fn body(&self) -> Option<Bytes> {
         #[derive(Deserialize)]
@@ -66,23 +95,31 @@ impl PodCredentials {
             #[serde(borrow)]
             token: Cow<'b, str>,
         }
-        let own: Own<'_> = serde_json::from_slice(&self.held.body).ok()?;
-        let body = Shown {
-            access_key_id: own.access_key_id,
-            secret_access_key: &own.secret_access_key,
-            session_token: &own.token,
-            updated: self.held.fetched_at,
-            expires: self.held.expires_at,
-        }
-        .body();
+        let body = match self {
+            Self::Association { held, .. } => {
+                let own: Own<'_> = serde_json::from_slice(&held.body).ok()?;
+                Shown {
+                    access_key_id: own.access_key_id,
+                    secret_access_key: &own.secret_access_key,
+                    session_token: &own.token,
+                    updated: held.fetched_at,
+                    expires: held.expires_at,
+                }
+                .body()
+            }
+            Self::Other(assumed) => assumed.body(),
+        };
         (!body.is_empty()).then(|| Bytes::from_owner(body))
     }
 
     /// The body of `iam/info`.
     pub(crate) fn info(&self) -> Bytes {
-        self.role
-            .info(self.held.fetched_at, &self.held.association_id)
-            .into()
+        match self {
+            Self::Association { role, held } => {
+                role.info(held.fetched_at, &held.association_id).into()
+            }
+            Self::Other(assumed) => assumed.info().into(),
+        }
     }
 }
 
@@ -98,10 +135,20 @@ enum SlotState {
     Failed(Instant),
 }
 
-struct Token {
+pub(super) struct Token {
     text: Zeroizing<String>,
     digest: TokenDigest,
     facts: TokenFacts,
+}
+
+impl Token {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) const fn digest(&self) -> TokenDigest {
+        self.digest
+    }
 }
 
 pub(crate) struct Roles {
@@ -109,6 +156,7 @@ pub(crate) struct Roles {
     digester: Digester,
     api: Option<Arc<dyn GuardApi>>,
     audience: Box<str>,
+    others: Option<Others>,
     /// By pod uid. INVARIANT: pods of the node only; those that are gone leave with the next table.
     tokens: Mutex<HashMap<Box<str>, Arc<Slot>>>,
 }
@@ -119,21 +167,65 @@ impl Roles {
         digester: Digester,
         api: Option<Arc<dyn GuardApi>>,
         audience: Box<str>,
+        others: Option<Others>,
     ) -> Self {
         Self {
             cache,
             digester,
             api,
             audience,
+            others,
             tokens: Mutex::default(),
         }
     }
 
-    /// The pod's credentials, with five minutes left where that can be had.
-    pub(crate) async fn get(&self, pod: &Pod) -> Result<PodCredentials, NoRole> {
+    pub(super) const fn others(&self) -> Option<&Others> {
+        self.others.as_ref()
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.cache.now()
+    }
+
+    /// The pod's credentials, with five minutes left where that can be had: of the association of its account, or else of the
+    /// role that annotations give it.
+    pub(crate) async fn get(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<PodCredentials, NoRole> {
         if pod.service_account.is_empty() {
             return Err(NoRole::None);
         }
+        let Some(others) = &self.others else {
+            return self.association(pod).await;
+        };
+        if let Some(assumed) = others.current(pod, self.now()).await {
+            return Ok(assumed.into());
+        }
+        match self.association(pod).await {
+            Err(NoRole::None) => {
+                // On its own: a client that goes away does not stop what others wait for, and the next one finds.
+                let (roles, pod) = (Arc::clone(self), Arc::clone(pod));
+                let looked = tokio::spawn(async move {
+                    match &roles.others {
+                        Some(others) => roles.other(others, &pod, false).await,
+                        None => Err(NoRole::None),
+                    }
+                });
+                let found = looked.await.unwrap_or(Err(NoRole::Unavailable));
+                found.map(Into::into)
+            }
+            // Nobody can say whether there is an association; what was right before is kept for a while.
+            Err(NoRole::Unavailable) => {
+                let last = others.last(pod, self.now()).await;
+                last.map(Into::into).ok_or(NoRole::Unavailable)
+            }
+            found => {
+                others.forget(pod).await;
+                found
+            }
+        }
+    }
+
+    /// The credentials of the association.
+    pub(super) async fn association(&self, pod: &Pod) -> Result<PodCredentials, NoRole> {
         let mut last = NoRole::Unavailable;
         // A second time with a new token, when the auth service calls the first one bad.
         for _ in 0..2 {
@@ -181,7 +273,7 @@ impl Roles {
         Arc::clone(tokens.entry(uid.into()).or_default())
     }
 
-    async fn token(&self, pod: &Pod) -> Option<Arc<Token>> {
+    pub(super) async fn token(&self, pod: &Pod) -> Option<Arc<Token>> {
         let slot = self.slot(&pod.uid);
         // Held over the call, so that concurrent requests of a pod ask once.
         let mut state = slot.0.lock().await;
@@ -193,7 +285,7 @@ impl Roles {
             SlotState::Failed(at) if at.elapsed() < TOKEN_FAILED => return None,
             _ => {}
         }
-        match self.request(pod, now).await {
+        match self.request(pod, &self.audience, now).await {
             Ok(token) => {
                 let token = Arc::new(token);
                 *state = SlotState::Held(Arc::clone(&token));
@@ -210,9 +302,15 @@ impl Roles {
         }
     }
 
-    async fn request(&self, pod: &Pod, now: Timestamp) -> Result<Token, String> {
+    /// A token for the pod, which is not kept.
+    pub(super) async fn request(
+        &self,
+        pod: &Pod,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<Token, String> {
         let api = self.api.as_ref().ok_or("the agent has no Kubernetes API")?;
-        let asked = api.token(pod, &self.audience);
+        let asked = api.token(pod, audience);
         let text = tokio::time::timeout(TOKEN_TIME, asked)
             .await
             .map_err(|_| "no answer in time")?
@@ -233,7 +331,7 @@ impl Roles {
         })
     }
 
-    async fn drop_token(&self, pod: &Pod, digest: TokenDigest) {
+    pub(super) async fn drop_token(&self, pod: &Pod, digest: TokenDigest) {
         let slot = self.slot(&pod.uid);
         let mut state = slot.0.lock().await;
         if matches!(&*state, SlotState::Held(token) if token.digest == digest) {
@@ -245,12 +343,16 @@ impl Roles {
     fn retain(&self, table: &PodTable) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|uid, _| table.is_alive(uid));
+        drop(tokens);
+        if let Some(others) = &self.others {
+            others.retain(table);
+        }
     }
 }
 
 fn credentials(held: Held) -> Result<PodCredentials, NoRole> {
     let role = PodRole::of_session(&held.session_arn).ok_or(NoRole::Unavailable)?;
-    Ok(PodCredentials { role, held })
+    Ok(PodCredentials::Association { role, held })
 }
 
 fn no_role(refusal: &Refusal) -> NoRole {
@@ -306,6 +408,7 @@ pub(crate) async fn prefetch(
                     Ok(_) => "success",
                     Err(NoRole::None) => "no_role",
                     Err(NoRole::Forbidden) => "forbidden",
+                    Err(NoRole::NotAllowed) => "not_allowed",
                     Err(NoRole::Unavailable) => "unavailable",
                 };
                 metrics.guard.prefetched(result);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_imds::compat::Predecessor;
 use countersign_imds::decision::{
     CredentialsPath, Decided, Decision, Mode, Refusal, Request, Session, Settings, decide,
 };
@@ -49,6 +50,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) struct GuardParts {
     pub(crate) settings: Settings,
     pub(crate) roles: Option<Arc<Roles>>,
+    /// Whose statuses clients expect.
+    pub(crate) compat: Option<Predecessor>,
     pub(crate) node: NodeMetadata,
     pub(crate) pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
     pub(crate) api: Option<Arc<dyn GuardApi>>,
@@ -254,6 +257,10 @@ impl Inner {
                 self.parts.events.report(pod, PodEvent::RoleForbidden);
                 return Err(FORBIDDEN);
             }
+            Err(NoRole::NotAllowed) => {
+                self.parts.events.report(pod, PodEvent::RoleNotAllowed);
+                return Err(NOT_ALLOWED);
+            }
             Err(NoRole::Unavailable) => {
                 self.parts.events.report(pod, PodEvent::CredentialError);
                 return Err(UNAVAILABLE);
@@ -261,17 +268,20 @@ impl Inner {
         };
         match asked {
             CredentialsPath::List => {
-                let name = Bytes::copy_from_slice(credentials.role.name().as_bytes());
+                let name = Bytes::copy_from_slice(credentials.name().as_bytes());
                 Ok(Found::text(name))
             }
             CredentialsPath::Info => Ok(Found::json(credentials.info())),
-            CredentialsPath::Role(asked) if credentials.role.is(asked) => {
+            CredentialsPath::Role(asked) if credentials.is(asked) => {
                 credentials.body().map(Found::json).ok_or(OWN_FAULT)
             }
             CredentialsPath::Role(_) => {
                 let now = self.parts.clock.now();
                 self.parts.blocked.count(Some(pod), false, false, now);
-                Err(OTHER_ROLE)
+                Err(match self.parts.compat {
+                    Some(Predecessor::Kube2iam) => OTHER_ROLE_OF_KUBE2IAM,
+                    _ => OTHER_ROLE,
+                })
             }
         }
     }
@@ -486,6 +496,18 @@ const OTHER_ROLE: Failed = Failed {
     code: "NotFound",
     message: "this is not the role of the pod",
     reason: "other_role",
+};
+/// kube2iam's answer to the same.
+const OTHER_ROLE_OF_KUBE2IAM: Failed = Failed {
+    status: 403,
+    code: "Forbidden",
+    ..OTHER_ROLE
+};
+const NOT_ALLOWED: Failed = Failed {
+    status: 404,
+    code: "NotFound",
+    message: "the namespace of the pod does not allow the role that its annotation names",
+    reason: "role_not_allowed",
 };
 const FORBIDDEN: Failed = Failed {
     status: 500,

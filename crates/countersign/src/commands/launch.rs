@@ -14,7 +14,7 @@ use countersign_server::admin::AdminSocket;
 use countersign_server::aggregation::{AggregatedCluster, Aggregation};
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
 use countersign_server::audit::Audit;
-use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
+use countersign_server::aws::{AwsApi, EksAuthOptions, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
 use countersign_server::health::{Report, State};
@@ -41,6 +41,7 @@ use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use tokio::net::TcpListener;
 
+use super::annotated;
 use super::pod_webhook;
 use super::projection::Projecting;
 use crate::report::Failure;
@@ -60,6 +61,8 @@ pub(super) struct ClusterSetup {
     pub(super) roles: Option<KubernetesAccess>,
     /// Its API server, to be asked about its tokens.
     pub(super) token_api: Option<Arc<dyn ClusterApi>>,
+    /// Roles of its pods by annotations.
+    pub(super) annotated: Option<annotated::Prepared>,
 }
 
 /// Everything that is decided before the listeners start.
@@ -195,6 +198,11 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     );
     let endpoint_url = aws_address.map_or(String::new(), |address| format!("{scheme}://{address}"));
     let web_identity = super::web_identity::start(&own.web_identity, &endpoint_url)?;
+    let annotated = clusters.iter_mut().filter_map(|cluster| {
+        let registered = cluster.registered.clone()?;
+        Some(cluster.annotated.take()?.of(registered))
+    });
+    let annotated = annotated.collect();
     let askable = clusters.iter_mut().filter_map(|cluster| {
         let registered = cluster.registered.clone()?;
         Some((registered, cluster.token_api.take()?))
@@ -310,6 +318,10 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
     let failures = own.failures_per_second.unwrap_or(20);
     let eks_auth =
         super::eks_auth::options(own, launch.partition, launch.nodes, launch.embedded_tokens)?;
+    let eks_auth = EksAuthOptions {
+        annotated,
+        ..eks_auth
+    };
     let aws = match (launch.aws, keys, launch.directory) {
         (Some(listener), Some(keys), Some(directory)) => Some(AwsListener {
             listener,

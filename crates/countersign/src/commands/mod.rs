@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod agent;
+mod annotated;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;

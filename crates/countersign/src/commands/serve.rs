@@ -22,7 +22,7 @@ use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
-use super::{bootstrap, issuers, pod_webhook, registration, settings, upstream};
+use super::{annotated, bootstrap, issuers, pod_webhook, registration, settings, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -397,6 +397,16 @@ async fn start_mappings(
         Some(_) => issuers::api(&name, sources.kubeconfig, sources.master, true).await,
         None => None,
     };
+    let annotated = annotated::prepare(annotated::Setting {
+        key: "countersign.podIdentity.annotatedRoles".into(),
+        config: config.countersign.pod_identity.annotated_roles.as_ref(),
+        partition,
+        registered: mode.is_some(),
+        kubeconfig: sources.kubeconfig,
+        master: sources.master,
+        may_be_own: true,
+    })
+    .await?;
     let setting = pod_webhook::Setting {
         name: &name,
         kubeconfig: sources.kubeconfig,
@@ -409,6 +419,7 @@ async fn start_mappings(
         projecting,
         roles,
         token_api,
+        annotated,
         pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
         mappings: mappings::start(sources).await?,
         registered: registered_as(&name, mode.is_some()),
@@ -450,6 +461,16 @@ async fn start_mappings(
         .await?;
         let kubeconfig = cluster.kubeconfig.as_deref().filter(|_| registered);
         let token_api = issuers::api(name, kubeconfig, None, false).await;
+        let annotated = annotated::prepare(annotated::Setting {
+            key: format!("countersign.clusters.{name}.annotatedRoles"),
+            config: cluster.annotated_roles.as_ref(),
+            partition,
+            registered,
+            kubeconfig,
+            master: None,
+            may_be_own: false,
+        })
+        .await?;
         let setting = pod_webhook::Setting {
             name,
             kubeconfig: sources.kubeconfig,
@@ -462,6 +483,7 @@ async fn start_mappings(
             pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
             roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             token_api,
+            annotated,
             name: name.clone(),
             cluster_id: cluster.cluster_id.clone().unwrap_or_else(|| name.clone()),
             mappings: mappings::start(sources).await?,

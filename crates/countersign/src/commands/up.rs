@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{bootstrap, issuers, pod_webhook, settings, storage, upstream};
+use super::{annotated, bootstrap, issuers, pod_webhook, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -250,6 +250,16 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         false,
     )
     .await;
+    let annotated = annotated::prepare(annotated::Setting {
+        key: "countersign.podIdentity.annotatedRoles".into(),
+        config: own.pod_identity.annotated_roles.as_ref(),
+        partition: Partition::Aws,
+        registered: true,
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        may_be_own: false,
+    })
+    .await?;
     let pods = pod_webhook::Setting {
         name: &args.cluster,
         kubeconfig: server.kubeconfig.as_deref(),
@@ -296,6 +306,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 true,
             ),
             token_api,
+            annotated,
         }],
         metrics,
     })?;

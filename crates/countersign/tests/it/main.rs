@@ -32,6 +32,7 @@ mod identity_provider;
 mod identity_providers;
 #[cfg(target_os = "linux")]
 mod imds;
+mod imds_roles;
 mod irsa;
 mod mutate;
 mod mutate_api;

@@ -84,7 +84,11 @@ static CLASSES: LazyLock<HashMap<&str, (&str, Class)>> = LazyLock::new(|| {
         ("iam", IAM_WRITES, Class::Write),
         ("eks", EKS_READS, Class::Read),
         ("eks", EKS_WRITES, Class::Write),
-        ("eks-auth", "AssumeRoleForPodIdentity", Class::Issue),
+        (
+            "eks-auth",
+            "AssumeAnnotatedRoleForPod AssumeRoleForPodIdentity",
+            Class::Issue,
+        ),
     ]
     .into_iter()
     .flat_map(|(service, names, class)| {
@@ -166,8 +170,8 @@ const ANSWERED: &str = "\
 
 /// The same of EKS Auth.
 const EKS_AUTH_ANSWERED: &str = "\
-    accessKeyId associationArn associationId assumeRoleId assumedRoleUser audience credentials expiration namespace
-    podIdentityAssociation serviceAccount subject";
+    accessKeyId annotatedRole associationArn associationId assumeRoleId assumedRoleUser audience credentials expiration
+    isDefault name namespace podIdentityAssociation roleArn serviceAccount subject";
 
 /// Operations of EKS that change nothing.
 const EKS_READS: &str = "\

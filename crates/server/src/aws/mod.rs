@@ -53,7 +53,7 @@ use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
 pub use eks::EksOptions;
 use eks_auth::{Agent, PodCall};
-pub use eks_auth::{EksAuthOptions, RealSts};
+pub use eks_auth::{AnnotatedCluster, AnnotationsApi, EksAuthOptions, RealSts};
 pub use finished::{CallObserver, Decided, Finished};
 pub(crate) use keys::live_principal;
 pub use keys::{Caller, KeyRing, TokenRefused};

@@ -23,7 +23,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
     std::iter::once(&sts::OPERATIONS)
         .chain(iam::FAMILIES)
         .chain(eks::FAMILIES)
-        .chain(std::iter::once(&eks_auth::OPERATIONS))
+        .chain([&eks_auth::OPERATIONS, &eks_auth::OWN_OPERATIONS])
         .flat_map(|table| table.iter())
 }
 

@@ -171,6 +171,27 @@ pub struct PodIdentityConfig {
     /// Seconds that pods' sessions last with `identity: aws`, 900 to 43,200; 3,600. Roles must allow it.
     #[serde(rename = "sessionseconds")]
     pub session_seconds: Option<u32>,
+    /// Roles by the annotations of kube2iam or kiam in the default cluster; none when absent.
+    #[serde(rename = "annotatedroles")]
+    pub annotated_roles: Option<AnnotatedRolesConfig>,
+}
+
+/// Roles by the annotations of kube2iam or kiam (imds spec, section 5.3).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AnnotatedRolesConfig {
+    /// Whose annotations: `kube2iam` or `kiam`.
+    pub style: String,
+    /// What is put before role names, such as `arn:aws:iam::111122223333:role/`; without it annotations name ARNs.
+    #[serde(rename = "basearn")]
+    pub base_arn: Option<String>,
+    /// The role of pods without annotation, allowed in every namespace; none when absent.
+    #[serde(rename = "defaultrole")]
+    pub default_role: Option<String>,
+    /// The form of kube2iam's lists: `glob` or `regexp`; `glob`.
+    pub format: Option<String>,
+    /// Further accounts whose roles annotations may name, by their ids; the cluster's own may always be named.
+    pub accounts: Vec<String>,
 }
 
 impl LimitOptions {
@@ -380,6 +401,9 @@ pub struct PerCluster {
     /// How its access policies get into force: `webhook`, `projection` or `both`; `webhook`. The last two need `kubeconfig`.
     #[serde(rename = "accesspolicies")]
     pub access_policies: Option<String>,
+    /// Roles by the annotations of kube2iam or kiam; none when absent. Needs `kubeconfig`.
+    #[serde(rename = "annotatedroles")]
+    pub annotated_roles: Option<AnnotatedRolesConfig>,
 }
 
 /// What exists from the first start on. Nothing here changes what exists already.

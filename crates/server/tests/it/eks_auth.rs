@@ -3,6 +3,7 @@
 
 mod abac;
 mod agents;
+mod annotated;
 mod clients;
 mod real;
 mod recorded;

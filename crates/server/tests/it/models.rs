@@ -93,7 +93,12 @@ fn every_operation_of_the_service_models_is_in_the_tables_with_its_constraints()
     );
     let models: Value = serde_json::from_slice(&printed.stdout).unwrap();
     let models = by_name(&models);
-    let ours = operation_catalogue();
+    let mut ours = operation_catalogue();
+    // An operation of our own, beside those of AWS.
+    let rows = ours.as_array_mut().unwrap();
+    let all = rows.len();
+    rows.retain(|row| row["name"] != "AssumeAnnotatedRoleForPod");
+    assert_eq!(all - rows.len(), 1);
     let ours = by_name(&ours);
     assert!(ours.keys().eq(models.keys()), "names differ: {:?}", {
         let missing: Vec<_> = models

@@ -107,20 +107,30 @@ impl TokenApi {
     }
 
     async fn ask(&self, request: Request<Body>, limit: usize) -> Result<Vec<u8>, TokenApiError> {
-        let asked = async {
-            let sent = self.client.send(request).await;
-            let (head, body) = sent.map_err(|_| TokenApiError::Unreachable)?.into_parts();
-            if !matches!(head.status, StatusCode::OK | StatusCode::CREATED) {
-                return Err(TokenApiError::Status(head.status.as_u16()));
-            }
-            let read = Limited::new(body, limit).collect().await;
-            let bytes = read.map_err(|_| TokenApiError::Unusable)?.to_bytes();
-            Ok(bytes.to_vec())
-        };
-        tokio::time::timeout(self.timeout, asked)
-            .await
-            .unwrap_or(Err(TokenApiError::Unreachable))
+        ask(&self.client, self.timeout, request, limit).await
     }
+}
+
+/// One question, answered whole within `timeout` by at most `limit` bytes.
+pub(super) async fn ask(
+    client: &Client,
+    timeout: Duration,
+    request: Request<Body>,
+    limit: usize,
+) -> Result<Vec<u8>, TokenApiError> {
+    let asked = async {
+        let sent = client.send(request).await;
+        let (head, body) = sent.map_err(|_| TokenApiError::Unreachable)?.into_parts();
+        if !matches!(head.status, StatusCode::OK | StatusCode::CREATED) {
+            return Err(TokenApiError::Status(head.status.as_u16()));
+        }
+        let read = Limited::new(body, limit).collect().await;
+        let bytes = read.map_err(|_| TokenApiError::Unusable)?.to_bytes();
+        Ok(bytes.to_vec())
+    };
+    tokio::time::timeout(timeout, asked)
+        .await
+        .unwrap_or(Err(TokenApiError::Unreachable))
 }
 
 impl fmt::Debug for TokenApi {

@@ -170,7 +170,12 @@ impl ProvideCredentials for AssumedRole {
 
 /// The credentials in an answer of AssumeRole.
 pub(crate) fn credentials_of(answer: &Element) -> Option<AwsCredentials> {
-    let credentials = answer.at(&["AssumeRoleResult", "Credentials"])?;
+    credentials_in(answer, "AssumeRoleResult")
+}
+
+/// The credentials in the answer of any operation that assumes a role; `result` is the element around them.
+pub(crate) fn credentials_in(answer: &Element, result: &str) -> Option<AwsCredentials> {
+    let credentials = answer.at(&[result, "Credentials"])?;
     let text = |name: &str| Some(credentials.text_at(&[name])).filter(|text| !text.is_empty());
     Some(AwsCredentials {
         access_key_id: text("AccessKeyId")?.to_owned(),

@@ -27,9 +27,9 @@ pub use names::{HttpNames, InvalidNamesUrl, NamesFirst};
 pub use query::AwsError;
 
 pub(crate) use api::instances_of;
-pub(crate) use credentials::{SharedCredentials, credentials_of};
+pub(crate) use credentials::{SharedCredentials, credentials_in, credentials_of};
 pub(crate) use names::node_name_of;
-pub(crate) use query::{QueryClient, Service, error_of};
+pub(crate) use query::{QueryClient, Service, error_of, exchange};
 
 /// A source of facts about instances.
 ///

@@ -89,6 +89,18 @@ impl Service {
             host,
         })
     }
+
+    /// A request with its form body that nobody signs, for calls whose credential is a parameter.
+    pub(crate) fn unsigned(&self, parameters: &[(&str, &str)]) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::from(form(parameters)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.endpoint.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
+        headers.insert(USER_AGENT, PRODUCT);
+        request
+    }
 }
 
 /// Makes calls.
@@ -135,32 +147,40 @@ impl QueryClient {
             .await
             .map_err(|error| AwsError::Credentials(error.0))?;
         let request = sign(service, parameters, headers, &credentials, self.now())?;
-        let answer = self
-            .http
-            .exchange(request, MAX_BODY, DEADLINE)
-            .await
-            .map_err(AwsError::Unreachable)?;
-        let status = answer.status.as_u16();
-        let parsed = Element::parse(&answer.body);
-        if status == 200 {
-            return parsed.map_err(|_| AwsError::BadAnswer);
-        }
-        let code = parsed
-            .ok()
-            .and_then(|answer| error_of(&answer))
-            .unwrap_or_else(|| "Unknown".to_owned());
-        let throttled = status == 429
-            || code.contains("Throttl")
-            || matches!(
-                &*code,
-                "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
-            );
-        Err(match status {
-            _ if throttled => AwsError::Throttled { code },
-            500..=599 => AwsError::Failed { status },
-            _ => AwsError::Refused { status, code },
-        })
+        exchange(&self.http, request, MAX_BODY).await
     }
+}
+
+/// Sends a request and reads its answer.
+pub(crate) async fn exchange(
+    http: &HttpsClient,
+    request: Request<Full<Bytes>>,
+    most: usize,
+) -> Result<Element, AwsError> {
+    let answer = http
+        .exchange(request, most, DEADLINE)
+        .await
+        .map_err(AwsError::Unreachable)?;
+    let status = answer.status.as_u16();
+    let parsed = Element::parse(&answer.body);
+    if status == 200 {
+        return parsed.map_err(|_| AwsError::BadAnswer);
+    }
+    let code = parsed
+        .ok()
+        .and_then(|answer| error_of(&answer))
+        .unwrap_or_else(|| "Unknown".to_owned());
+    let throttled = status == 429
+        || code.contains("Throttl")
+        || matches!(
+            &*code,
+            "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
+        );
+    Err(match status {
+        _ if throttled => AwsError::Throttled { code },
+        500..=599 => AwsError::Failed { status },
+        _ => AwsError::Refused { status, code },
+    })
 }
 
 /// The request with its form body, signed.

@@ -27,7 +27,8 @@ pub(crate) struct RunArgs {
     /// URL of the auth service, in the place of the region's. Its host must be trusted: it sees the tokens of pods.
     #[arg(long, value_name = "URL")]
     pub(super) endpoint: Option<String>,
-    /// Certificate authorities of the auth service (PEM), in the place of the built-in ones.
+    /// Certificate authorities of the auth service (PEM), in the place of the built-in ones. Also those of STS, except of AWS's beside
+    /// an `--endpoint` of your own.
     #[arg(long, env = "AWS_CA_BUNDLE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// As whom the auth service is asked.
@@ -102,6 +103,8 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(super) guard: super::guard::GuardArgs,
+    #[command(flatten)]
+    pub(super) roles: super::roles::RoleArgs,
 
     /// Where decisions are recorded: `stderr`, `off`, or a file.
     #[arg(long, default_value = "stderr", value_name = "TARGET")]
@@ -296,7 +299,15 @@ mod tests {
                 "-c p --bind-source enforce --require-ipv4 --require-ipv6",
                 true,
             ),
+            ("-c p --irsa off --annotation-prefix my.example", true),
+            (
+                "-c p --compat kiam --sts-endpoint https://sts.example",
+                true,
+            ),
             ("", false),
+            ("-c p --irsa perhaps", false),
+            ("-c p --annotation-prefix my.example/", false),
+            ("-c p --compat kube3iam", false),
             ("-c p -b metadata.example", false),
             ("-c p --max-credential-retention-before-renewal soon", false),
             ("-c p --max-credential-retention-before-renewal -3h", false),

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum as _};
 use super::flags::Auth;
 use super::guard::ImdsMode;
 use super::network_policy::label;
+use super::roles::{CompatRule, IrsaRule};
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -41,6 +42,12 @@ pub(crate) struct ManifestArgs {
     /// Nodes start with the taint countersign.dev/imds-guard:NoSchedule, and the agent takes it away when pods' requests reach it.
     #[arg(long)]
     imds_remove_taint: bool,
+    /// Whether `--imds serve` gives roles by annotations of service accounts, as in `agent run`.
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    irsa: IrsaRule,
+    /// Whose annotations of pods give roles in `--imds serve`, as in `agent run`. The auth service reads them, not the agent.
+    #[arg(long, value_enum, value_name = "PREDECESSOR")]
+    compat: Option<CompatRule>,
     /// Further flags of `agent run`, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
@@ -75,8 +82,14 @@ fn manifest(args: &ManifestArgs) -> String {
     if args.imds_remove_taint {
         flags.push("--imds-remove-taint".to_owned());
     }
+    if args.irsa == IrsaRule::Off {
+        flags.push("--irsa=off".to_owned());
+    }
+    if let Some(compat) = args.compat.and_then(|compat| compat.to_possible_value()) {
+        flags.push(format!("--compat={}", compat.get_name()));
+    }
     flags.extend_from_slice(&args.flags);
-    let guard = Guard::of(args.imds, args.imds_remove_taint);
+    let guard = Guard::of(args.imds, args.irsa, args.imds_remove_taint);
     let mut container_args = String::new();
     for flag in &flags {
         let _ = write!(container_args, "\n        - {}", quoted(flag));
@@ -234,7 +247,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn of(mode: Option<ImdsMode>, remove_taint: bool) -> Self {
+    fn of(mode: Option<ImdsMode>, irsa: IrsaRule, remove_taint: bool) -> Self {
         if mode == Some(ImdsMode::Off) {
             return Self::default();
         }
@@ -253,6 +266,15 @@ impl Guard {
   resources: [serviceaccounts/token]
   verbs: [create]",
             );
+            if irsa == IrsaRule::On {
+                rules.push_str(
+                    "
+# To read which role the annotation of a service account names, of one account at a time.
+- apiGroups: [\"\"]
+  resources: [serviceaccounts]
+  verbs: [get]",
+                );
+            }
         }
         if remove_taint {
             rules.push_str(
@@ -290,6 +312,15 @@ mod tests {
     }
 
     fn guarded(auth: Auth, flags: &[&str], imds: Option<ImdsMode>) -> Vec<serde_json::Value> {
+        with(auth, flags, imds, IrsaRule::On)
+    }
+
+    fn with(
+        auth: Auth,
+        flags: &[&str],
+        imds: Option<ImdsMode>,
+        irsa: IrsaRule,
+    ) -> Vec<serde_json::Value> {
         let text = manifest(&ManifestArgs {
             cluster_name: "home".into(),
             image: "registry.example/countersign:1".into(),
@@ -299,6 +330,8 @@ mod tests {
             endpoint: Some("https://countersign.example:4600".into()),
             imds,
             imds_remove_taint: false,
+            irsa,
+            compat: (irsa == IrsaRule::Off).then_some(CompatRule::Kiam),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         });
         text.split("---\n")
@@ -355,7 +388,7 @@ mod tests {
             ),
             (
                 Some(ImdsMode::Serve),
-                vec!["pods", "events", "serviceaccounts/token"],
+                vec!["pods", "events", "serviceaccounts/token", "serviceaccounts"],
                 Some("--imds=serve"),
             ),
             (Some(ImdsMode::Off), vec!["pods"], Some("--imds=off")),
@@ -403,6 +436,8 @@ mod tests {
                 endpoint: None,
                 imds: None,
                 imds_remove_taint,
+                irsa: IrsaRule::default(),
+                compat: None,
                 flags: vec![],
             });
             let documents: Vec<serde_json::Value> = text
@@ -425,6 +460,17 @@ mod tests {
                 .contains(&"--imds-remove-taint".into());
             assert_eq!(has_flag, imds_remove_taint);
         }
+    }
+
+    #[test]
+    fn without_irsa_it_reads_no_service_accounts() {
+        let documents = with(Auth::Sigv4, &[], Some(ImdsMode::Serve), IrsaRule::Off);
+        let text = documents[1]["rules"].to_string();
+        assert!(text.contains("serviceaccounts/token") && !text.contains("\"serviceaccounts\""));
+        let container = &documents[4]["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().unwrap();
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        assert!(has("--irsa=off") && has("--compat=kiam"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod link;
 mod manifest;
 mod network_policy;
 mod node;
+mod roles;
 mod run;
 mod taint;
 mod top;

@@ -13,7 +13,7 @@ use countersign_server::events::{EventTarget, Events};
 use countersign_upstream::clock::{Clock, SystemClock};
 
 use super::flags::{Auth, Link, RunArgs, WatchAssociations};
-use super::{feeds, guard, link, node};
+use super::{feeds, guard, link, node, roles};
 use crate::commands::launch::until_told_to_stop;
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -70,7 +70,7 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
     let auth = EksAuth::new(
         &args.cluster_name,
         &region,
-        endpoint,
+        endpoint.clone(),
         roots.as_deref(),
         AuthLimits::default(),
         Arc::clone(&node),
@@ -114,6 +114,14 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
         config.keys_wanted = Some(feeds.keys_wanted);
     }
     config.guard = guard::configure(args).await?;
+    let asking = roles::Asking {
+        region: &region,
+        endpoint: &endpoint,
+        roots: roots.as_deref(),
+        node: &node,
+        clock: &clock,
+    };
+    roles::add(args, config.guard.as_mut(), &asking).await?;
     if args.watches_associations() {
         let associations = associations(args, &region, roots.as_deref(), node, &clock)?;
         config.associations = Some(Arc::new(associations));

@@ -82,6 +82,26 @@ impl PodTrust<'_> {
         ask(&self.role.arn, trust, &self.keys(), !self.tags.is_empty())
     }
 
+    /// The same for a role that the annotations of a pod name: perhaps of another account, in this organization, and with an
+    /// external id.
+    pub(in crate::aws) fn decide_named(
+        &self,
+        trust: &[Attached],
+        external_id: Option<&str>,
+        organization: Option<&str>,
+    ) -> Result<(), NotTrusted> {
+        let mut keys = self.keys();
+        keys.set("aws:ResourceAccount", self.role.record.account.as_str());
+        match organization {
+            Some(organization) => keys.set("aws:ResourceOrgID", organization),
+            None => keys.remove("aws:ResourceOrgID"),
+        }
+        if let Some(id) = external_id {
+            keys.set("sts:ExternalId", id);
+        }
+        ask(&self.role.arn, trust, &keys, !self.tags.is_empty())
+    }
+
     /// Whether no session that [`decide`](Self::decide) will be asked for can be allowed, whatever the pod's name and uid:
     /// the conditions of the trust policy cannot hold for this cluster, namespace and service account.
     pub(in crate::aws) fn is_hopeless(&self, document: &Document) -> bool {

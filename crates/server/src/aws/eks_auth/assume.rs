@@ -202,7 +202,7 @@ impl Asked<'_> {
     }
 }
 
-fn policies(
+pub(super) fn policies(
     call: &Call<'_>,
     role: &RoleEntry,
     policy: Option<&str>,
@@ -222,7 +222,7 @@ fn session_arn(record: &SessionRecord) -> String {
         .caller_arn(record.partition, record.account)
 }
 
-fn issue(
+pub(super) fn issue(
     call: &Call<'_>,
     record: &SessionRecord,
     first: Option<String>,
@@ -245,7 +245,7 @@ fn issue(
 
 /// Which of the two roles is assumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hop {
+pub(super) enum Hop {
     First,
     Target,
 }
@@ -275,7 +275,7 @@ fn decide_target(
     }
 }
 
-fn allowed(call: &Call<'_>, role_arn: &str) {
+pub(super) fn allowed(call: &Call<'_>, role_arn: &str) {
     call.decided(Decided {
         action: ACTION.to_owned(),
         resource: role_arn.to_owned(),
@@ -284,7 +284,13 @@ fn allowed(call: &Call<'_>, role_arn: &str) {
     });
 }
 
-fn refused(call: &Call<'_>, hop: Hop, role_arn: &str, action: &str, reason: &str) -> Refusal {
+pub(super) fn refused(
+    call: &Call<'_>,
+    hop: Hop,
+    role_arn: &str,
+    action: &str,
+    reason: &str,
+) -> Refusal {
     tracing::info!(
         request_id = call.request_id,
         role = role_arn,

@@ -24,6 +24,12 @@ pub(super) enum Refusal {
         namespace: String,
         service_account: String,
     },
+    /// The pod has no role by its annotations.
+    NoAnnotatedRole(String),
+    /// The pod's annotations name a role that it may not have, or cannot be meant.
+    RoleNotAllowed(String),
+    /// Annotations give no roles in this cluster.
+    NotConfigured(String),
     /// The token is not one that the cluster issued to a pod that is there; the text says what is wrong.
     InvalidToken(String),
     /// The token's time is over, at this second.
@@ -63,6 +69,15 @@ impl Refusal {
                 "ResourceNotFoundException",
                 format!(
                     "No pod identity association found for service account {service_account} in namespace {namespace}."
+                ),
+            ),
+            Self::NoAnnotatedRole(why) => (404, "ResourceNotFoundException", why),
+            Self::RoleNotAllowed(why) => (400, "RoleNotAllowedException", why),
+            Self::NotConfigured(cluster) => (
+                400,
+                "AnnotatedRolesNotConfiguredException",
+                format!(
+                    "Annotations of kube2iam and kiam give no roles in cluster {cluster}: `annotatedRoles` is not configured for it."
                 ),
             ),
             Self::InvalidToken(why) => (
@@ -110,6 +125,9 @@ impl Refusal {
         match self {
             Self::NoCluster(_) => "no_cluster",
             Self::NoAssociation { .. } => "no_association",
+            Self::NoAnnotatedRole(_) => "no_annotated_role",
+            Self::RoleNotAllowed(_) => "role_not_allowed",
+            Self::NotConfigured(_) => "not_configured",
             Self::InvalidToken(_) => "invalid_token",
             Self::ExpiredToken { .. } => "expired_token",
             Self::NotYourPod(_) => "wrong_node",
@@ -169,7 +187,22 @@ mod tests {
     #[test]
     fn faults_that_pass_are_never_final() {
         let issuer = || "https://i.example".into();
-        let cases: [(Refusal, u16, &str); 20] = [
+        let cases: [(Refusal, u16, &str); 23] = [
+            (
+                Refusal::NoAnnotatedRole("x".into()),
+                404,
+                "ResourceNotFoundException",
+            ),
+            (
+                Refusal::RoleNotAllowed("x".into()),
+                400,
+                "RoleNotAllowedException",
+            ),
+            (
+                Refusal::NotConfigured("c".into()),
+                400,
+                "AnnotatedRolesNotConfiguredException",
+            ),
             (
                 Refusal::NoCluster("c".into()),
                 404,

@@ -1,5 +1,5 @@
 //! EKS Auth: AssumeRoleForPodIdentity, the call by which the agent of a node gets credentials for a pod (EKS API spec,
-//! section 11; Pod Identity spec, sections 5 and 6).
+//! section 11; Pod Identity spec, sections 5 and 6), and [`annotated`], an operation of our own.
 //!
 //! ```text
 //!   signature of the node, or token of the agent ──▶ caller ──▶ eks-auth:AssumeRoleForPodIdentity on the cluster
@@ -13,6 +13,7 @@
 //!
 //! Nothing is written. Every refusal is a [`Refusal`](error::Refusal).
 
+mod annotated;
 mod assume;
 mod bearer;
 mod check;
@@ -21,6 +22,7 @@ mod node;
 mod options;
 mod real;
 mod session;
+mod subject;
 mod token;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use countersign_store::ClusterEntry;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+pub(super) use self::annotated::OPERATIONS as OWN_OPERATIONS;
+pub use self::annotated::{AnnotatedCluster, AnnotationsApi};
 use self::assume::Asked;
 pub(crate) use self::bearer::{Agent, authenticate, bearer};
 use self::error::Refusal;
@@ -43,7 +47,7 @@ use super::shape::eks_kinds::{POD_CLUSTER_NAME, POD_TOKEN, TEXT};
 use super::shape::{label, optional, required};
 use super::target::{Resource, Target};
 
-/// The one operation.
+/// The one operation of AWS.
 pub(super) const OPERATIONS: &[Operation] = &[eks_auth(
     "AssumeRoleForPodIdentity",
     (
@@ -135,47 +139,8 @@ fn assume_role_for_pod_identity<'a>(call: &'a Call<'a>) -> Answering<'a> {
 }
 
 async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
-    let text = call.input.required("token");
-    let cluster = cluster_of(call)?.ok_or_else(|| {
-        Refusal::NoCluster(
-            call.input
-                .text("clusterName")
-                .unwrap_or_default()
-                .to_owned(),
-        )
-    })?;
-    let record = &cluster.record;
-    let caller = caller_node(call, cluster).await?;
-    let issuers = call.issuers.ok_or(error::NO_KEYS)?;
-    let token = check::read(text)?;
-    let claims = check::check(
-        (&call.snapshot, issuers),
-        record,
-        text,
-        &token,
-        token::AUDIENCE,
-        call.now,
-    )
-    .await?;
-    let pod = token::pod_of(claims)?;
-    let mut told = PodCall {
-        cluster: record.arn(),
-        namespace: pod.namespace.to_owned(),
-        service_account: pod.service_account.to_owned(),
-        pod_name: pod.name.to_owned(),
-        pod_uid: pod.uid.to_owned(),
-        node: pod.node.map(str::to_owned),
-        ..PodCall::default()
-    };
-    call.about_pod(told.clone());
-    if call.agent.is_some() && pod.node.is_none() {
-        return Err(Refusal::NotYourPod(
-            "The token does not name the node of its pod, and the caller is an agent without AWS credentials."
-                .to_owned(),
-        ));
-    }
-    node::check_pod(&caller, pod.node)?;
-    node::check_stated(call.input.text("eksNodeName"), pod.node)?;
+    let (cluster, subject, mut told) = subject::of(call).await?;
+    let (record, pod) = (&cluster.record, subject.pod());
     let entry = call
         .snapshot
         .pod_identity_association(&record.id, pod.namespace, pod.service_account)

@@ -1,7 +1,10 @@
 //! What EKS Auth is told about the deployment.
 
+use std::sync::Arc;
+
 use countersign_upstream::ec2::InstanceLookup;
 
+use super::annotated::AnnotatedCluster;
 use super::real::RealSts;
 
 /// The service account that Countersign's agent runs as, unless it is configured otherwise.
@@ -17,6 +20,8 @@ pub struct EksAuthOptions {
     pub nodes: Option<InstanceLookup>,
     /// Real AWS STS, where it issues the credentials; `None`, the default, for the embedded one.
     pub real: Option<RealSts>,
+    /// The clusters whose pods get roles by the annotations of kube2iam or kiam; none by default.
+    pub annotated: Vec<Arc<AnnotatedCluster>>,
 }
 
 impl Default for EksAuthOptions {
@@ -25,6 +30,7 @@ impl Default for EksAuthOptions {
             agents: vec![AGENT.into()],
             nodes: None,
             real: None,
+            annotated: Vec::new(),
         }
     }
 }

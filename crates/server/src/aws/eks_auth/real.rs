@@ -54,6 +54,13 @@ impl RealSts {
     }
 }
 
+impl RealSts {
+    /// Seconds that a session lasts that is not longer than `most`.
+    pub(super) fn seconds(&self, most: u32) -> u32 {
+        self.seconds.min(most)
+    }
+}
+
 impl fmt::Debug for RealSts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RealSts")
@@ -110,7 +117,7 @@ pub(super) async fn assume(
 }
 
 /// One AssumeRole, and whether the answer is what was asked for.
-async fn step(
+pub(super) async fn step(
     call: &Call<'_>,
     real: &RealSts,
     request: RoleRequest<'_>,
@@ -151,7 +158,7 @@ fn expected_arn(role_arn: &str, session_name: &str) -> Option<String> {
     ))
 }
 
-fn issued(session: RoleSession, first: Option<String>) -> Result<Issued, Refusal> {
+pub(super) fn issued(session: RoleSession, first: Option<String>) -> Result<Issued, Refusal> {
     let credentials = session.credentials;
     let (Some(token), Some(expires)) = (credentials.session_token, credentials.expires_at) else {
         return Err(unavailable());

@@ -5,7 +5,7 @@ use super::*;
 const AUDIENCE: &str = "eks-auth.countersign.dev";
 
 impl Pods {
-    fn agent(&self, change: impl FnOnce(&mut Value)) -> String {
+    pub(super) fn agent(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = self.claims("countersign-agent");
         claims["aud"] = json!([AUDIENCE]);
         claims["sub"] = "system:serviceaccount:kube-system:countersign-agent".into();

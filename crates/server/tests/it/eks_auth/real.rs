@@ -11,15 +11,15 @@ use zeroize::Zeroizing;
 use super::clients::served;
 use super::*;
 
-struct Aws {
-    world: World,
+pub(super) struct Aws {
+    pub(super) world: World,
     url: String,
     _stop: tokio::sync::watch::Sender<bool>,
 }
 
 impl Aws {
     /// AWS with two accounts; `ana` is Countersign there.
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let mut world = World::new().await;
         let directory = &world.directory;
         directory
@@ -44,7 +44,7 @@ impl Aws {
         }
     }
 
-    fn sts(&self, keys: &Keys) -> RealSts {
+    pub(super) fn sts(&self, keys: &Keys) -> RealSts {
         real(&self.url, keys)
     }
 }
