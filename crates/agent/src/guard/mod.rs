@@ -122,17 +122,17 @@ impl PodEvent {
 /// Everything that the guard is started with. [`GuardConfig::new`] gives the defaults.
 ///
 /// - `listen`: port 2706 of the agent's own link, `169.254.170.23` and `[fd00:ec2::23]`.
-/// - `service`: `169.254.169.254:80`.
+/// - `services`: `169.254.169.254:80`, and `[fd00:ec2::254]:80` where that cannot be connected to.
 /// - `filter`: `nft`, or `iptables` where there is none.
-/// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500.
+/// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500. [`GuardConfig::for_pods`] gives the second for a larger node.
 /// - `state_dir`: `/run/countersign`, for the key of session tokens and the list of who was blocked.
 pub struct GuardConfig {
     /// What is decided by.
     pub settings: Settings,
     /// Where the guard listens; connections of pods are sent to the first of each family.
     pub listen: Vec<SocketAddr>,
-    /// The node's metadata service.
-    pub service: SocketAddr,
+    /// The node's metadata service: the first of these addresses that can be connected to.
+    pub services: Vec<SocketAddr>,
     /// The packet filter; `None` leaves it to the operator.
     pub filter: Option<Filter>,
     /// Limit of each pod.
@@ -154,7 +154,10 @@ impl GuardConfig {
         Self {
             settings,
             listen: [IPV4, IPV6].map(|ip| SocketAddr::new(ip, PORT)).to_vec(),
-            service: SocketAddr::new(countersign_imds::IPV4.into(), 80),
+            services: vec![
+                SocketAddr::new(countersign_imds::IPV4.into(), 80),
+                SocketAddr::new(countersign_imds::IPV6.into(), 80),
+            ],
             filter: None,
             per_pod: Rate {
                 per_second: 20.0,
@@ -168,6 +171,18 @@ impl GuardConfig {
             api: None,
             audience: crate::token::AUDIENCE.into(),
         }
+    }
+
+    /// For a node with at most this many pods: each may ask ten times a second, where that is more than the 500/s of section
+    /// 5.5, which would turn away most of what 250 pods ask (section 7, item 5).
+    #[must_use]
+    pub fn for_pods(mut self, pods: u32) -> Self {
+        let rate = pods.saturating_mul(10).max(500);
+        self.node = Rate {
+            per_second: rate.into(),
+            burst: rate,
+        };
+        self
     }
 }
 
@@ -244,7 +259,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     let guard = server::Guard::new(server::GuardParts {
         settings: config.settings,
         roles,
-        node: node::NodeMetadata::new(config.service),
+        node: node::NodeMetadata::new(&config.services),
         pods,
         api: config.api,
         sessions: key,

@@ -39,13 +39,10 @@ pub(super) struct GuardArgs {
     /// What sets the rules.
     #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
     imds_filter: FilterFlag,
-    /// The node's metadata service. Its host must be trusted: the node reads its own data there.
-    #[arg(
-        long,
-        default_value = "169.254.169.254:80",
-        value_name = "ADDRESS:PORT"
-    )]
-    imds_service: SocketAddr,
+    /// The node's metadata service. Its host must be trusted: the node reads its own data there. If absent: 169.254.169.254:80,
+    /// or [fd00:ec2::254]:80 where that cannot be connected to.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    imds_service: Option<SocketAddr>,
     /// Port of the guard on the addresses of the agent's link.
     #[arg(long, default_value_t = countersign_agent::guard::PORT, value_name = "PORT")]
     imds_port: u16,
@@ -144,11 +141,14 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
         mode,
         v1: flags.imds_v1 == Version1::Allow,
         harmless,
-    });
+    })
+    .for_pods(args.max_pods);
     for address in &mut guard.listen {
         address.set_port(flags.imds_port);
     }
-    guard.service = flags.imds_service;
+    if let Some(service) = flags.imds_service {
+        guard.services = vec![service];
+    }
     guard.filter = Some(filter);
     guard.state_dir = flags.imds_state_dir.clone();
     guard.api = Some(Arc::new(Kubernetes::new(args).await?));
