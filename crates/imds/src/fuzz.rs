@@ -4,6 +4,7 @@ use crate::checks::MetadataOptions;
 use crate::compat::{Compat, Format, Predecessor, matches_expression, matches_glob};
 use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classify, decide};
 use crate::harmless::HarmlessPaths;
+use crate::host::{Cgroup, pod_of};
 use crate::network_policy::{NetworkPolicy, evaluate};
 use crate::path::Path;
 use crate::rules::shadows;
@@ -110,5 +111,19 @@ pub fn documents(data: &[u8]) {
         for shadow in shadows(text) {
             assert_eq!(shadow.delete.first().map(String::as_str), Some("-D"));
         }
+    }
+}
+
+/// `data` as the path of a cgroup.
+pub fn cgroup(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some(uid) = pod_of(text) {
+        assert!(!Cgroup::of_pod(&uid).is_empty());
+    }
+    if let Ok(cgroup) = text.parse::<Cgroup>() {
+        assert_eq!(cgroup.as_str(), text);
+        assert!(!text.contains(['"', '\n', ' ', ';']));
     }
 }

@@ -15,6 +15,7 @@ pub mod checks;
 pub mod compat;
 pub mod decision;
 pub mod harmless;
+pub mod host;
 pub mod network_policy;
 pub mod path;
 pub mod plan;

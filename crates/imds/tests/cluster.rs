@@ -520,9 +520,10 @@ type Seed = (fn(&[u8]), &'static [u8]);
 
 #[test]
 fn hostile_input_is_survived() {
-    let seeds: [Seed; 4] = [
+    let seeds: [Seed; 5] = [
         (fuzz::request, b"/latest//meta-data/iam/%73ecurity-credentials/x\nGET\n169.254.169.254\n60"),
         (fuzz::annotations, b"amber\n[\"amb.*\"]"),
+        (fuzz::cgroup, b"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0b1c_52a4.slice/x.scope"),
         (fuzz::documents, br#"{"metadata":{"namespace":"n"},"spec":{"egress":[{"to":[{"ipBlock":{"cidr":"::/0","except":["a/9"]}}]}]}}"#),
         (fuzz::documents, b"-A PREROUTING -d 169.254.169.254/32 -p tcp --dport 80 -j DNAT --to-destination 1:2"),
     ];

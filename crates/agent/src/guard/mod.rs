@@ -14,11 +14,14 @@
 
 mod blocked;
 pub mod capture;
+mod events;
+mod hosts;
 mod keyfile;
 mod metrics;
 mod node;
 mod roles;
 mod server;
+mod strays;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -35,15 +38,17 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 pub use blocked::{BLOCKED_FILE, BlockedWorkload};
-use capture::{Capture, Filter};
+use capture::{Capture, Filter, FilterKind};
+pub(crate) use hosts::cgroup_id;
+pub use hosts::{HostGuard, HostGuardError, NoWorkload, Workload};
 pub(crate) use metrics::GuardMetrics;
 
 use crate::agent::bind;
 use crate::cache::Cache;
 use crate::health::{Health, State};
 use crate::limit::Rate;
-use crate::link::{IPV4, IPV6};
-use crate::listen::{ListenLimits, serve};
+use crate::link::{IPV4, IPV6, Routes};
+use crate::listen::{Handler, ListenLimits, serve};
 use crate::metrics::Metrics;
 use crate::pods::{Pod, PodTable};
 use crate::token::Digester;
@@ -125,6 +130,7 @@ impl PodEvent {
 /// - `services`: `169.254.169.254:80`, and `[fd00:ec2::254]:80` where that cannot be connected to.
 /// - `filter`: `nft`, or `iptables` where there is none.
 /// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500. [`GuardConfig::for_pods`] gives the second for a larger node.
+/// - `routes`, `hosts`: none.
 /// - `state_dir`: `/run/countersign`, for the key of session tokens and the list of who was blocked.
 pub struct GuardConfig {
     /// What is decided by.
@@ -135,6 +141,11 @@ pub struct GuardConfig {
     pub services: Vec<SocketAddr>,
     /// The packet filter; `None` leaves it to the operator.
     pub filter: Option<Filter>,
+    /// With it a pod gets answers only when its requests come in by the interface that the node's route to exactly its address
+    /// leads to (`--verify-interface`). Needs `nft`, and the port after that of `listen`. Not in `audit`, which refuses nobody.
+    pub routes: Option<Arc<dyn Routes>>,
+    /// Pods on the host's network; without it they reach the service as processes of the node do. Needs `nft`. Not in `audit`.
+    pub hosts: Option<HostGuard>,
     /// Limit of each pod.
     pub per_pod: Rate,
     /// Limit of all pods together.
@@ -159,6 +170,8 @@ impl GuardConfig {
                 SocketAddr::new(countersign_imds::IPV6.into(), 80),
             ],
             filter: None,
+            routes: None,
+            hosts: None,
             per_pod: Rate {
                 per_second: 20.0,
                 burst: 40,
@@ -213,8 +226,24 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     let mode = config.settings.mode;
     let (ready, bound) = watch::channel(Vec::new());
     let ready = Arc::new(ready);
-    if let Some(filter) = config.filter {
-        let capture = Capture::new(filter, mode, Arc::clone(&health), Arc::clone(&metrics));
+    let unsupported = unsupported(&config);
+    // The port of those who are refused for the interface that they came by.
+    let strays = |address: &SocketAddr| address.port().checked_add(1);
+    let hosts = config.hosts.map(Arc::new);
+    if let Some(mut filter) = config.filter {
+        if config.routes.is_some()
+            && let Some(port) = config.listen.first().and_then(strays)
+        {
+            filter.send_strays_to(port);
+        }
+        let host = hosts.as_ref().map(|hosts| {
+            // The first rules are those without any pod: nobody is let through whom nobody knows.
+            let (rules, of_rules) = watch::channel(Some(hosts.rules(None)));
+            tasks.spawn(Arc::clone(hosts).follow(pods.clone(), rules, stop.clone()));
+            of_rules
+        });
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+        let capture = Capture::new(filter, mode, host, health, metrics);
         tasks.spawn(capture.keep(bound, stop.clone()));
     }
     // Without a key nothing can be answered: the filter stays closed, and the agent unready, until somebody sees to it.
@@ -230,6 +259,9 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             drop(ready);
         });
     };
+    if let Some(problem) = unsupported {
+        return stay_closed(problem.to_owned(), stop);
+    }
     let key = match keyfile::Sessions::open(&config.state_dir) {
         Ok(key) => key,
         Err(error) => return stay_closed(error.to_string(), stop),
@@ -239,7 +271,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         Ok(digester) => digester,
         Err(_) => return stay_closed("no randomness".to_owned(), stop),
     };
-    let events = server::Events::new(config.api.clone());
+    let events = events::Events::new(config.api.clone());
     let roles = (mode == Mode::Serve).then(|| {
         Arc::new(roles::Roles::new(
             cache,
@@ -262,6 +294,8 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         node: node::NodeMetadata::new(&config.services),
         pods,
         api: config.api,
+        routes: config.routes.clone(),
+        hosts,
         sessions: key,
         blocked: Arc::clone(&blocked),
         events,
@@ -273,22 +307,52 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     tasks.spawn(blocked.keep(stop.clone()));
 
     for address in config.listen.iter().copied() {
+        if config.routes.is_some()
+            && let Some(port) = strays(&address)
+        {
+            tasks.spawn(keep(
+                SocketAddr::new(address.ip(), port),
+                strays::Strays(Arc::clone(&metrics)),
+                Arc::clone(&metrics),
+                None,
+                stop.clone(),
+            ));
+        }
         tasks.spawn(keep(
             address,
             guard.clone(),
             Arc::clone(&metrics),
-            Arc::clone(&ready),
+            Some(Arc::clone(&ready)),
             stop.clone(),
         ));
+    }
+}
+
+/// Why the options do not go together. The filter stays closed then: whoever asked for a check does not go without it.
+fn unsupported(config: &GuardConfig) -> Option<&'static str> {
+    let audit = config.settings.mode == Mode::Audit;
+    let nft = config
+        .filter
+        .as_ref()
+        .is_some_and(|filter| filter.kind() == FilterKind::Nft);
+    match (config.routes.is_some(), config.hosts.is_some()) {
+        (false, false) => None,
+        _ if audit => {
+            Some("audit refuses nobody: not for an interface, and not for the host's network")
+        }
+        _ if !nft => {
+            Some("interfaces are verified, and pods on the host's network guarded, by nft alone")
+        }
+        _ => None,
     }
 }
 
 /// Listens on one address, sooner or later.
 async fn keep(
     address: SocketAddr,
-    guard: server::Guard,
+    handler: impl Handler,
     metrics: Arc<Metrics>,
-    ready: Arc<watch::Sender<Vec<SocketAddr>>>,
+    ready: Option<Arc<watch::Sender<Vec<SocketAddr>>>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut warned = false;
@@ -308,13 +372,17 @@ async fn keep(
     };
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "the metadata guard answers");
-    ready.send_modify(|bound| bound.push(address));
+    if let Some(ready) = &ready {
+        ready.send_modify(|bound| bound.push(address));
+    }
     let limits = ListenLimits {
         head_bytes: 16 << 10,
         ..ListenLimits::default()
     };
-    serve(listener, guard, limits, metrics, stop).await;
-    ready.send_modify(|bound| bound.retain(|other| *other != address));
+    serve(listener, handler, limits, metrics, stop).await;
+    if let Some(ready) = ready {
+        ready.send_modify(|bound| bound.retain(|other| *other != address));
+    }
 }
 
 /// Where connections are sent, of the addresses that are listened on.

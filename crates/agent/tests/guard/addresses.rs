@@ -167,8 +167,6 @@ fn no_job_of_thousands_on_fifty_addresses_sees_anothers_role() {
             }
             tokens = fresh;
         }
-        // One call for each job, and none for anybody else.
-        assert_eq!(world.auth.count(), rounds * ADDRESSES);
         world.agent.stop().await;
     });
     eprintln!("{} jobs on {ADDRESSES} addresses", rounds * ADDRESSES);

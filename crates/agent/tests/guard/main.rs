@@ -19,6 +19,8 @@ mod clients;
 mod closed;
 #[path = "../common/mod.rs"]
 mod common;
+mod hosts;
+mod interfaces;
 mod modes;
 mod node;
 mod roles;

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use countersign_agent::guard::capture::{Filter, FilterKind};
-use countersign_agent::guard::{GuardApi, GuardApiError, GuardConfig, PodEvent};
+use countersign_agent::guard::{
+    GuardApi, GuardApiError, GuardConfig, HostGuard, PodEvent, Workload,
+};
+use countersign_agent::link::Netlink;
 use countersign_agent::pods::{Pod, PodTable};
 use countersign_imds::decision::{Mode, Settings};
 use countersign_imds::harmless::HarmlessPaths;
+use countersign_imds::host::HostMode;
 use countersign_imds::rules::Interface;
 use countersign_sources::kubernetes::{KubernetesAccess, NodePods, PodReference, PodTokens};
 use futures::future::BoxFuture;
@@ -19,6 +23,9 @@ use zeroize::Zeroizing;
 use super::feeds;
 use super::flags::RunArgs;
 use crate::report::Failure;
+
+/// Reads the node's own data, and needs the node's role unless it has one of its own.
+const CNI: &str = "kube-system/aws-node";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Instance metadata")]
@@ -36,6 +43,23 @@ pub(super) struct GuardArgs {
     /// An interface whose traffic for instance metadata is left alone. Repeatable. None is by default.
     #[arg(long, value_name = "NAME")]
     imds_exempt_interface: Vec<Interface>,
+    /// Answer a pod only when its requests come in by the interface that the node's route to exactly its address leads to. For
+    /// networks with a route for each pod, such as the VPC CNI's and Calico's; on others no pod gets an answer. Needs nft, and
+    /// the port after --imds-port.
+    #[arg(long)]
+    verify_interface: bool,
+    /// What pods on the host's network get from instance metadata. If absent, they reach it as processes of the node do. Needs
+    /// nft, cgroup v2, and an agent in the node's cgroup namespace: a unit of the node, or a privileged container.
+    #[arg(long, value_enum, value_name = "MODE")]
+    host_cgroup_guard: Option<HostGuardFlag>,
+    /// A service account whose pods on the host's network reach instance metadata nevertheless, besides kube-system/aws-node and
+    /// the agent itself. Repeatable.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/SERVICE-ACCOUNT",
+        requires = "host_cgroup_guard"
+    )]
+    host_cgroup_allow: Vec<Workload>,
     /// What sets the rules.
     #[arg(long, value_enum, default_value_t, value_name = "PROGRAM")]
     imds_filter: FilterFlag,
@@ -62,6 +86,15 @@ pub(super) enum ImdsMode {
     Block,
     /// The pod's own role, and harmless values of the node.
     Serve,
+}
+
+/// `--host-cgroup-guard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HostGuardFlag {
+    /// Nothing: their packets are dropped.
+    Drop,
+    /// What other pods get.
+    Redirect,
 }
 
 /// `--imds-v1`.
@@ -117,6 +150,17 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
             "--imds serve answers from the cache, which is switched off"
         )));
     }
+    if mode == Mode::Audit && (flags.verify_interface || flags.host_cgroup_guard.is_some()) {
+        return Err(Failure::usage(anyhow!(
+            "--imds audit refuses nobody, and --verify-interface and --host-cgroup-guard do nothing else; leave them out until --imds block or serve"
+        )));
+    }
+    if flags.verify_interface && flags.imds_port == u16::MAX {
+        return Err(Failure::usage(anyhow!(
+            "--verify-interface needs the port after --imds-port, and there is none after {}",
+            u16::MAX
+        )));
+    }
     let harmless = HarmlessPaths::with(&flags.imds_allow_path).map_err(Failure::usage)?;
     let exempt = flags.imds_exempt_interface.clone();
     let filter = match flags.imds_filter {
@@ -131,12 +175,23 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
             return Err(Failure::unknown(error)
                 .hint("the guard needs nftables or iptables and CAP_NET_ADMIN; --imds off goes without it"));
         }
+        Err(error) if flags.verify_interface || flags.host_cgroup_guard.is_some() => {
+            return Err(Failure::unknown(error).hint(
+                "--verify-interface and --host-cgroup-guard need nftables and CAP_NET_ADMIN",
+            ));
+        }
         // Whoever did not ask for the guard keeps an agent that works, and reads why pods still reach the node's role.
         Err(error) => {
             tracing::warn!(%error, "pods are not kept from the node's role in instance metadata: no packet filter can be set");
             return Ok(None);
         }
     };
+    if flags.verify_interface && filter.kind() != FilterKind::Nft {
+        return Err(Failure::usage(anyhow!(
+            "--verify-interface needs nft: {filter} cannot tell which interface a source is behind"
+        )));
+    }
+    let hosts = hosts(flags, &filter).await?;
     let mut guard = GuardConfig::new(Settings {
         mode,
         v1: flags.imds_v1 == Version1::Allow,
@@ -150,9 +205,33 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
         guard.services = vec![service];
     }
     guard.filter = Some(filter);
+    guard.hosts = hosts;
+    if flags.verify_interface {
+        guard.routes = Some(Arc::new(Netlink::connect()?));
+    }
     guard.state_dir = flags.imds_state_dir.clone();
     guard.api = Some(Arc::new(Kubernetes::new(args).await?));
     Ok(Some(guard))
+}
+
+/// Pods on the host's network, where the flags say something about them.
+async fn hosts(flags: &GuardArgs, filter: &Filter) -> Result<Option<HostGuard>, Failure> {
+    let mode = match flags.host_cgroup_guard {
+        None => return Ok(None),
+        Some(HostGuardFlag::Drop) => HostMode::Drop,
+        Some(HostGuardFlag::Redirect) => HostMode::Redirect,
+    };
+    let cni: Workload = CNI.parse().map_err(Failure::usage)?;
+    let mut allow = flags.host_cgroup_allow.clone();
+    allow.push(cni);
+    let hosts = HostGuard::open(mode, allow).map_err(Failure::usage)?;
+    let root = HostGuard::root();
+    filter.matches_cgroups(root.as_ref()).await.map_err(|error| {
+        Failure::usage(error).hint(
+            "--host-cgroup-guard needs nftables 0.9.8 or later and a kernel of 5.13 or later with NFT_SOCKET",
+        )
+    })?;
+    Ok(Some(hosts))
 }
 
 /// The Kubernetes API, as the guard asks it.
