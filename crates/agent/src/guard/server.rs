@@ -139,17 +139,17 @@ impl Inner {
         headers: &HeaderMap,
     ) -> (&'static str, Result<Found, Failed>) {
         let now = Instant::now();
-        // Before anything is looked at: an address that nobody has costs no more than one that a pod has.
-        if !self.total.take((), now) {
-            return ("other", Err(OVER_NODE));
-        }
         let of_host = self.of_host(caller).await;
+        // Before anything else is looked at: an address that nobody has costs no more than one that a pod has.
         let within = match &of_host {
             Some(uid) => self.per_pod.take(uid, now),
             None => self.per_pod.take((caller.address, caller.local), now),
         };
         if !within {
             return ("other", Err(OVER_POD));
+        }
+        if !self.total.take((), now) {
+            return ("other", Err(OVER_NODE));
         }
         let audit = self.parts.settings.mode == Mode::Audit;
         let text = |name: &HeaderName| {

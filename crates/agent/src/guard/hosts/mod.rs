@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use countersign_imds::host::{Cgroup, HostMode, HostRules, ROOTS, pod_of};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) use diag::cgroup_id;
 
@@ -28,6 +29,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const NODES_NAMESPACE: &str = "cgroup:[4026531835]";
 /// A pod's cgroup is made some time after the pod is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks through all cgroups for one that is not known: a pod can make as many as it likes.
+const LOOKS_APART: Duration = Duration::from_millis(100);
 /// Cgroups that are looked through, and how deep below a root.
 const MOST_CGROUPS: usize = 16_384;
 const DEEPEST: usize = 6;
@@ -93,8 +96,8 @@ pub struct HostGuard {
     own: Option<String>,
     /// The uids of pods by the numbers of their cgroups, which are not used twice within a boot.
     known: Mutex<HashMap<u64, Box<str>>>,
-    /// Held while all cgroups are looked through, so that this is done once for all who wait.
-    looking: tokio::sync::Mutex<()>,
+    /// When all cgroups were looked through last. Held meanwhile, so that this is done once for all who wait.
+    looked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl HostGuard {
@@ -118,7 +121,7 @@ impl HostGuard {
             allow,
             own: own_pod(),
             known: Mutex::default(),
-            looking: tokio::sync::Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
         })
     }
 
@@ -218,12 +221,16 @@ impl HostGuard {
         if let Some(uid) = known(self) {
             return Some(uid);
         }
-        let _looking = self.looking.lock().await;
+        let mut last = self.looked.lock().await;
         if let Some(uid) = known(self) {
             return Some(uid);
         }
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + LOOKS_APART).await;
+        }
         let own = Arc::clone(self);
         let looked = tokio::task::spawn_blocking(move || own.look_through()).await;
+        *last = Some(Instant::now());
         looked.ok().and_then(|()| known(self))
     }
 

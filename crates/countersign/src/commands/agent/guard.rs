@@ -121,6 +121,55 @@ enum FilterFlag {
     IptablesLegacy,
 }
 
+impl GuardArgs {
+    /// Whether the flags go together: before anything else is done.
+    pub(super) fn check(&self, has_node: bool) -> Result<(), Failure> {
+        match self.problem(has_node) {
+            None => Ok(()),
+            Some(problem) => Err(Failure::usage(anyhow!(problem))),
+        }
+    }
+
+    /// Whoever asks for a check must not run without it.
+    fn problem(&self, has_node: bool) -> Option<String> {
+        let option = if self.verify_interface {
+            "--verify-interface"
+        } else if self.host_cgroup_guard.is_some() {
+            "--host-cgroup-guard"
+        } else {
+            return None;
+        };
+        if self.imds == Some(ImdsMode::Off) {
+            return Some(format!(
+                "--imds off sets no guard that {option} could make stricter; give --imds block or serve"
+            ));
+        }
+        if self.imds == Some(ImdsMode::Audit) {
+            return Some(format!(
+                "--imds audit refuses nobody, and {option} does nothing else; leave it out until --imds block or serve"
+            ));
+        }
+        if !has_node {
+            return Some(format!(
+                "{option} needs the pods of the node: give --node-name"
+            ));
+        }
+        if matches!(
+            self.imds_filter,
+            FilterFlag::Iptables | FilterFlag::IptablesLegacy
+        ) {
+            return Some(format!("{option} needs --imds-filter nft"));
+        }
+        if self.verify_interface && self.imds_port == u16::MAX {
+            return Some(format!(
+                "{option} needs the port after --imds-port, and there is none after {}",
+                u16::MAX
+            ));
+        }
+        None
+    }
+}
+
 /// The guard that the flags ask for.
 pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Failure> {
     let flags = &args.guard;
@@ -148,17 +197,6 @@ pub(super) async fn configure(args: &RunArgs) -> Result<Option<GuardConfig>, Fai
     {
         return Err(Failure::usage(anyhow!(
             "--imds serve answers from the cache, which is switched off"
-        )));
-    }
-    if mode == Mode::Audit && (flags.verify_interface || flags.host_cgroup_guard.is_some()) {
-        return Err(Failure::usage(anyhow!(
-            "--imds audit refuses nobody, and --verify-interface and --host-cgroup-guard do nothing else; leave them out until --imds block or serve"
-        )));
-    }
-    if flags.verify_interface && flags.imds_port == u16::MAX {
-        return Err(Failure::usage(anyhow!(
-            "--verify-interface needs the port after --imds-port, and there is none after {}",
-            u16::MAX
         )));
     }
     let harmless = HarmlessPaths::with(&flags.imds_allow_path).map_err(Failure::usage)?;
@@ -228,7 +266,7 @@ async fn hosts(flags: &GuardArgs, filter: &Filter) -> Result<Option<HostGuard>, 
     let root = HostGuard::root();
     filter.matches_cgroups(root.as_ref()).await.map_err(|error| {
         Failure::usage(error).hint(
-            "--host-cgroup-guard needs nftables 0.9.8 or later and a kernel of 5.13 or later with NFT_SOCKET",
+            "--host-cgroup-guard needs nftables 0.9.9 or later and a kernel of 5.13 or later with NFT_SOCKET",
         )
     })?;
     Ok(Some(hosts))
@@ -295,5 +333,70 @@ impl GuardApi for Kubernetes {
                 tracing::debug!(%error, reason = event.reason(), "an Event could not be written");
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        guard: GuardArgs,
+    }
+
+    fn parse(line: &str) -> Result<GuardArgs, clap::Error> {
+        let words = std::iter::once("agent").chain(line.split_whitespace());
+        Flags::try_parse_from(words).map(|flags| flags.guard)
+    }
+
+    #[test]
+    fn what_makes_the_guard_stricter_is_never_left_out_silently() {
+        for (line, has_node, expected) in [
+            ("", false, None),
+            ("--imds off", false, None),
+            ("--verify-interface", true, None),
+            ("--verify-interface --imds serve", true, None),
+            ("--host-cgroup-guard drop --imds block", true, None),
+            (
+                "--host-cgroup-guard redirect --host-cgroup-allow kube-system/cilium --imds-filter nft",
+                true,
+                None,
+            ),
+            ("--verify-interface", false, Some("--node-name")),
+            ("--host-cgroup-guard drop", false, Some("--node-name")),
+            ("--verify-interface --imds off", true, Some("--imds off")),
+            ("--verify-interface --imds audit", true, Some("refuses nobody")),
+            ("--host-cgroup-guard drop --imds audit", true, Some("refuses nobody")),
+            (
+                "--host-cgroup-guard drop --imds-filter iptables",
+                true,
+                Some("--imds-filter nft"),
+            ),
+            (
+                "--verify-interface --imds-port 65535",
+                true,
+                Some("none after 65535"),
+            ),
+        ] {
+            let problem = parse(line).unwrap().problem(has_node);
+            match expected {
+                None => assert_eq!(problem, None, "{line}"),
+                Some(part) => assert!(problem.unwrap().contains(part), "{line}"),
+            }
+        }
+        for line in [
+            "--host-cgroup-guard maybe",
+            "--host-cgroup-allow kube-system/cilium",
+            "--host-cgroup-guard drop --host-cgroup-allow cilium",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let args = parse("").unwrap();
+        assert!(args.imds_service.is_none() && CNI.parse::<Workload>().is_ok());
     }
 }
