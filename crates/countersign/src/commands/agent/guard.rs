@@ -370,8 +370,16 @@ mod tests {
             ("--verify-interface", false, Some("--node-name")),
             ("--host-cgroup-guard drop", false, Some("--node-name")),
             ("--verify-interface --imds off", true, Some("--imds off")),
-            ("--verify-interface --imds audit", true, Some("refuses nobody")),
-            ("--host-cgroup-guard drop --imds audit", true, Some("refuses nobody")),
+            (
+                "--verify-interface --imds audit",
+                true,
+                Some("refuses nobody"),
+            ),
+            (
+                "--host-cgroup-guard drop --imds audit",
+                true,
+                Some("refuses nobody"),
+            ),
             (
                 "--host-cgroup-guard drop --imds-filter iptables",
                 true,
