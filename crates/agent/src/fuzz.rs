@@ -69,3 +69,8 @@ pub fn answer(data: &[u8]) {
         let _ = crate::auth::annotated_refusal(status, &HeaderMap::new(), data);
     }
 }
+
+/// `data` as what the kernel says about a socket.
+pub fn socket(data: &[u8]) {
+    let _ = crate::guard::cgroup_id(data);
+}

@@ -150,7 +150,8 @@ pub(crate) async fn serve<H: Handler>(
             }
         };
         let destination = stream.local_addr().ok();
-        let caller = Caller::new(source.ip(), destination.as_ref().map(SocketAddr::ip));
+        let caller = Caller::new(source.ip(), destination.as_ref().map(SocketAddr::ip))
+            .from_port(source.port());
         let Some(place) = addresses.enter(caller, &limits) else {
             metrics.turned_away();
             continue;

@@ -144,6 +144,8 @@ impl PodTable {
 pub struct Caller {
     /// The source address of the connection, IPv4 in IPv6 unfolded.
     pub address: IpAddr,
+    /// The source port; 0 where it is not known.
+    pub port: u16,
     /// Whether the connection came from the node itself: from the loopback, or from the address that it went to.
     pub local: bool,
 }
@@ -155,8 +157,15 @@ impl Caller {
         let address = canonical(source);
         Self {
             address,
+            port: 0,
             local: address.is_loopback() || destination.map(canonical) == Some(address),
         }
+    }
+
+    /// The same with the source port.
+    #[must_use]
+    pub fn from_port(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 }
 

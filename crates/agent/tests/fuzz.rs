@@ -12,7 +12,12 @@ fn no_bytes_make_a_reader_panic() {
         format!("/v1/credentials\nHost: {host}\nAuthorization: {token}\nAccept: */*").into_bytes()
     };
     let answer = common::answer_json("picker-1", "orchard", 1, common::START).to_string();
+    // What the kernel says of a socket: a head, the socket, and one attribute, its cgroup.
+    let mut socket = vec![0; 88];
+    socket[4] = 20;
+    socket.extend([12, 0, 21, 0, 44, 0, 0, 0, 0, 0, 0, 0]);
     let seeds = [
+        socket,
         head("169.254.170.23"),
         head("[fd00:ec2::23]:80"),
         b"http://[::1]/v1/credentials\nHost: a\nX-Forwarded-For: b".to_vec(),
@@ -25,6 +30,7 @@ fn no_bytes_make_a_reader_panic() {
         fuzz::request(bytes);
         fuzz::token(bytes);
         fuzz::answer(bytes);
+        fuzz::socket(bytes);
     };
     countersign_mutation::run(
         target,

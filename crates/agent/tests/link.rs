@@ -146,7 +146,9 @@ fn networks_cover_what_shares_their_prefix() {
 
 #[cfg(target_os = "linux")]
 mod kernel {
-    use countersign_agent::link::{IPV4, IPV6, LINK, LinkError, is_set_up, remove, set_up};
+    use countersign_agent::link::{
+        IPV4, IPV6, LINK, LinkError, Netlink, Routes, is_for_exactly, is_set_up, remove, set_up,
+    };
 
     use super::common::namespace::{inside, ip, network};
 
@@ -227,6 +229,61 @@ mod kernel {
                 Err(LinkError::NotDummy(_))
             ));
             assert!(network.link(LINK).await.unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn only_a_route_for_exactly_the_address_counts_as_that_of_a_pod() {
+        if !inside("kernel::only_a_route_for_exactly_the_address_counts_as_that_of_a_pod") {
+            return;
+        }
+        ip("link set lo up");
+        ip("tuntap add dev pod1 mode tun");
+        ip("link set pod1 up");
+        for route in [
+            "route add 10.1.1.1/32 dev pod1",
+            "route add 10.1.0.0/16 dev pod1",
+            "route add blackhole 10.1.1.2/32",
+            "route add unreachable 10.1.1.3/32",
+            "-6 route add fd88::1/128 dev pod1",
+            "-6 route add fd88::/64 dev pod1",
+            "-6 route add blackhole fd88::2/128",
+            // The rules of a network plugin come before the main table.
+            "route add 10.3.0.1/32 dev pod1 table 100",
+            "rule add to 10.3.0.1/32 lookup 100",
+        ] {
+            ip(route);
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let netlink = Netlink::connect().unwrap();
+            for (address, prefix, exact) in [
+                ("10.1.1.1", Some(32), true),
+                ("10.3.0.1", Some(32), true),
+                ("10.1.9.9", Some(16), false),
+                ("10.1.1.2", None, false),
+                ("10.1.1.3", None, false),
+                ("192.0.2.1", None, false),
+                ("127.0.0.1", Some(8), false),
+                ("fd88::1", Some(128), true),
+                ("fd88::2", None, false),
+                ("fd88::9", Some(64), false),
+                ("2001:db8::1", None, false),
+                ("::1", Some(128), false),
+            ] {
+                let address = address.parse().unwrap();
+                // What leads nowhere is told as an error by some kernels and as no route by others.
+                let found = netlink.to(address).await.ok().flatten();
+                let is_exact = found
+                    .as_ref()
+                    .is_some_and(|route| is_for_exactly(route, address));
+                assert_eq!(is_exact, exact, "{address}: {found:?}");
+                if let Some(prefix) = prefix
+                    && !address.is_loopback()
+                {
+                    assert_eq!(found.unwrap().prefix, prefix, "{address}");
+                }
+            }
         });
     }
 }

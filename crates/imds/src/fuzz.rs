@@ -7,6 +7,7 @@ use crate::checks::MetadataOptions;
 use crate::compat::{Compat, Format, Predecessor, matches_expression, matches_glob};
 use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classify, decide};
 use crate::harmless::HarmlessPaths;
+use crate::host::{Cgroup, pod_of};
 use crate::network_policy::{NetworkPolicy, evaluate};
 use crate::node::{Rules, befores};
 use crate::path::Path;
@@ -160,5 +161,19 @@ pub fn documents(data: &[u8]) {
         for unit in befores(text) {
             assert!(!unit.contains(char::is_whitespace));
         }
+    }
+}
+
+/// `data` as the path of a cgroup.
+pub fn cgroup(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some(uid) = pod_of(text) {
+        assert!(!Cgroup::of_pod(&uid).is_empty());
+    }
+    if let Ok(cgroup) = text.parse::<Cgroup>() {
+        assert_eq!(cgroup.as_str(), text);
+        assert!(!text.contains(['"', '\n', ' ', ';']));
     }
 }

@@ -17,6 +17,7 @@ pub mod checks;
 pub mod compat;
 pub mod decision;
 pub mod harmless;
+pub mod host;
 pub mod network_policy;
 pub mod node;
 pub mod path;

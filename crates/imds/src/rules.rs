@@ -6,7 +6,10 @@
 //!
 //! - The filter stands at priority -150, before any address translation, so a rule of kube2iam or kiam never sees what is dropped.
 //! - The translation is registered at -110, before iptables' -100: the first that translates a connection decides.
-//! - Packets that the node itself sends never pass `prerouting`: its own processes reach the service as before (section 5.7).
+//! - Packets that the node itself sends never pass `prerouting`: its own processes reach the service as before. For those of pods on
+//!   the host's network there are chains of their own ([`crate::host`]).
+//! - Whether a connection came in by the interface that the route back to its source leads to is a fact that the kernel alone has.
+//!   It decides by it which of two ports the connection is sent to (section 5.2).
 //! - Nothing is exempt unless the operator names an interface. What arrives for the service's address never comes from a neighbour
 //!   of the node's uplink in good faith, so leaving out the uplinks by guessing could only open something (stricter than section
 //!   5.1, which excludes them).
@@ -14,6 +17,7 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::host::HostRules;
 use crate::{IPV4, IPV6};
 
 /// The table.
@@ -63,10 +67,33 @@ pub struct Target {
     pub port: u16,
 }
 
+/// What else the table does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Interfaces that are left alone.
+    pub exempt: Vec<Interface>,
+    /// Where connections are sent that did not come in by the interface which the route to their source leads to. With it,
+    /// nobody but the node itself reaches the guard's ports except by asking for the service.
+    pub strays: Option<u16>,
+    /// Pods on the host's network.
+    pub host: Option<HostRules>,
+}
+
+/// [`nft_rules`] without anything else.
+#[must_use]
+pub fn nft_table(target: Option<Target>, exempt: &[Interface]) -> String {
+    let extra = Extra {
+        exempt: exempt.to_vec(),
+        ..Extra::default()
+    };
+    nft_rules(target, &extra)
+}
+
 /// The table in its closed state, replacing whatever it was, in one transaction. With a target it can be opened by
 /// [`nft_open`]; without one it can only be closed.
 #[must_use]
-pub fn nft_table(target: Option<Target>, exempt: &[Interface]) -> String {
+pub fn nft_rules(target: Option<Target>, extra: &Extra) -> String {
+    let exempt = &extra.exempt;
     let mut text = format!(
         "table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\
          \x20 set live4 {{ type ipv4_addr; flags timeout; size 4; }}\n\
@@ -76,6 +103,15 @@ pub fn nft_table(target: Option<Target>, exempt: &[Interface]) -> String {
     );
     for interface in exempt {
         let _ = writeln!(text, "    iifname \"{}\" accept", interface.as_str());
+    }
+    if let (Some(target), Some(strays)) = (target, extra.strays) {
+        let ports = format!("tcp dport {{ {}, {strays} }} counter drop", target.port);
+        if let Some(address) = target.ipv4 {
+            let _ = writeln!(text, "    iifname != \"lo\" ip daddr {address} {ports}");
+        }
+        if let Some(address) = target.ipv6 {
+            let _ = writeln!(text, "    iifname != \"lo\" ip6 daddr {address} {ports}");
+        }
     }
     let _ = write!(
         text,
@@ -92,21 +128,29 @@ pub fn nft_table(target: Option<Target>, exempt: &[Interface]) -> String {
         for interface in exempt {
             let _ = writeln!(text, "    iifname \"{}\" accept", interface.as_str());
         }
-        if let Some(address) = target.ipv4 {
-            let port = target.port;
-            let _ = writeln!(
-                text,
-                "    ip daddr {IPV4} tcp dport 80 dnat ip to {address}:{port}"
-            );
-        }
-        if let Some(address) = target.ipv6 {
-            let port = target.port;
-            let _ = writeln!(
-                text,
-                "    ip6 daddr {IPV6} tcp dport 80 dnat ip6 to [{address}]:{port}"
-            );
+        let ports = [
+            (extra.strays, " fib saddr . iif oif missing"),
+            (Some(target.port), ""),
+        ];
+        for (port, condition) in ports {
+            let Some(port) = port else { continue };
+            if let Some(address) = target.ipv4 {
+                let _ = writeln!(
+                    text,
+                    "    ip daddr {IPV4} tcp dport 80{condition} dnat ip to {address}:{port}"
+                );
+            }
+            if let Some(address) = target.ipv6 {
+                let _ = writeln!(
+                    text,
+                    "    ip6 daddr {IPV6} tcp dport 80{condition} dnat ip6 to [{address}]:{port}"
+                );
+            }
         }
         text.push_str("  }\n");
+    }
+    if let Some(host) = &extra.host {
+        text.push_str(&host.chains(target));
     }
     text.push_str("}\n");
     text

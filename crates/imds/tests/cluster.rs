@@ -520,9 +520,10 @@ type Seed = (fn(&[u8]), &'static [u8]);
 
 #[test]
 fn hostile_input_is_survived() {
-    let seeds: [Seed; 7] = [
+    let seeds: [Seed; 8] = [
         (fuzz::request, b"/latest//meta-data/iam/%73ecurity-credentials/x\nGET\n169.254.169.254\n60"),
         (fuzz::annotations, b"amber\n[\"amb.*\"]"),
+        (fuzz::cgroup, b"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0b1c_52a4.slice/x.scope"),
         (fuzz::documents, br#"{"metadata":{"namespace":"n"},"spec":{"egress":[{"to":[{"ipBlock":{"cidr":"::/0","except":["a/9"]}}]}]}}"#),
         (fuzz::answer, b"HTTP/1.1 200 OK\r\nx-countersign-guard: audit\r\ncontent-length: 9\r\n\r\nnode-role"),
         (fuzz::documents, b"table inet countersign_imds {\n\tchain guard {\n\t\ttype filter hook prerouting priority mangle; policy accept;\n\t\tip daddr 169.254.169.254 counter drop\n[Unit]\nBefore=kubelet.service"),

@@ -15,14 +15,17 @@
 
 mod blocked;
 pub mod capture;
+mod events;
+mod hosts;
 mod keyfile;
 mod metrics;
 mod node;
 mod others;
 mod roles;
 mod server;
-mod untaint;
 mod sources;
+mod strays;
+mod untaint;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -39,7 +42,9 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 pub use blocked::{BLOCKED_FILE, BlockedWorkload};
-use capture::{Capture, Filter};
+use capture::{Capture, Filter, FilterKind};
+pub(crate) use hosts::cgroup_id;
+pub use hosts::{HostGuard, HostGuardError, NoWorkload, Workload};
 pub(crate) use metrics::GuardMetrics;
 pub use untaint::NodeTaint;
 pub use sources::{AccountRole, Compatible, Irsa, STS_AUDIENCE, ServiceAccountRoles};
@@ -49,8 +54,8 @@ use crate::cache::Cache;
 use crate::chance::SystemChance;
 use crate::health::{Health, State};
 use crate::limit::Rate;
-use crate::link::{IPV4, IPV6};
-use crate::listen::{ListenLimits, serve};
+use crate::link::{IPV4, IPV6, Routes};
+use crate::listen::{Handler, ListenLimits, serve};
 use crate::metrics::Metrics;
 use crate::pods::{Pod, PodTable};
 use crate::token::Digester;
@@ -132,19 +137,25 @@ impl PodEvent {
 /// Everything that the guard is started with. [`GuardConfig::new`] gives the defaults.
 ///
 /// - `listen`: port 2706 of the agent's own link, `169.254.170.23` and `[fd00:ec2::23]`.
-/// - `service`: `169.254.169.254:80`.
+/// - `services`: `169.254.169.254:80`, and `[fd00:ec2::254]:80` where that cannot be connected to.
 /// - `filter`: `nft`, or `iptables` where there is none.
-/// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500.
+/// - `per_pod`: 20/s, burst 40; `node`: 500/s, burst 500. [`GuardConfig::for_pods`] gives the second for a larger node.
+/// - `routes`, `hosts`: none.
 /// - `state_dir`: `/run/countersign`, for the key of session tokens and the list of who was blocked.
 pub struct GuardConfig {
     /// What is decided by.
     pub settings: Settings,
     /// Where the guard listens; connections of pods are sent to the first of each family.
     pub listen: Vec<SocketAddr>,
-    /// The node's metadata service.
-    pub service: SocketAddr,
+    /// The node's metadata service: the first of these addresses that can be connected to.
+    pub services: Vec<SocketAddr>,
     /// The packet filter; `None` leaves it to the operator.
     pub filter: Option<Filter>,
+    /// With it a pod gets answers only when its requests come in by the interface that the node's route to exactly its address
+    /// leads to (`--verify-interface`). Needs `nft`, and the port after that of `listen`. Not in `audit`, which refuses nobody.
+    pub routes: Option<Arc<dyn Routes>>,
+    /// Pods on the host's network; without it they reach the service as processes of the node do. Needs `nft`. Not in `audit`.
+    pub hosts: Option<HostGuard>,
     /// Limit of each pod.
     pub per_pod: Rate,
     /// Limit of all pods together.
@@ -170,8 +181,13 @@ impl GuardConfig {
         Self {
             settings,
             listen: [IPV4, IPV6].map(|ip| SocketAddr::new(ip, PORT)).to_vec(),
-            service: SocketAddr::new(countersign_imds::IPV4.into(), 80),
+            services: vec![
+                SocketAddr::new(countersign_imds::IPV4.into(), 80),
+                SocketAddr::new(countersign_imds::IPV6.into(), 80),
+            ],
             filter: None,
+            routes: None,
+            hosts: None,
             per_pod: Rate {
                 per_second: 20.0,
                 burst: 40,
@@ -187,6 +203,18 @@ impl GuardConfig {
             irsa: None,
             compatible: None,
         }
+    }
+
+    /// For a node with at most this many pods: each may ask ten times a second, where that is more than the 500/s of section
+    /// 5.5, which would turn away most of what 250 pods ask (section 7, item 5).
+    #[must_use]
+    pub fn for_pods(mut self, pods: u32) -> Self {
+        let rate = pods.saturating_mul(10).max(500);
+        self.node = Rate {
+            per_second: rate.into(),
+            burst: rate,
+        };
+        self
     }
 }
 
@@ -217,8 +245,24 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     let mode = config.settings.mode;
     let (ready, bound) = watch::channel(Vec::new());
     let ready = Arc::new(ready);
-    if let Some(filter) = config.filter {
-        let capture = Capture::new(filter, mode, Arc::clone(&health), Arc::clone(&metrics));
+    let unsupported = unsupported(&config);
+    // The port of those who are refused for the interface that they came by.
+    let strays = |address: &SocketAddr| address.port().checked_add(1);
+    let hosts = config.hosts.map(Arc::new);
+    if let Some(mut filter) = config.filter {
+        if config.routes.is_some()
+            && let Some(port) = config.listen.first().and_then(strays)
+        {
+            filter.send_strays_to(port);
+        }
+        let host = hosts.as_ref().map(|hosts| {
+            // The first rules are those without any pod: nobody is let through whom nobody knows.
+            let (rules, of_rules) = watch::channel(Some(hosts.rules(None)));
+            tasks.spawn(Arc::clone(hosts).follow(pods.clone(), rules, stop.clone()));
+            of_rules
+        });
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+        let capture = Capture::new(filter, mode, host, health, metrics);
         if let Some(taint) = config.taint {
             tasks.spawn(untaint::keep(taint, capture.in_force(), stop.clone()));
         }
@@ -237,6 +281,9 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             drop(ready);
         });
     };
+    if let Some(problem) = unsupported {
+        return stay_closed(problem.to_owned(), stop);
+    }
     let key = match keyfile::Sessions::open(&config.state_dir) {
         Ok(key) => key,
         Err(error) => return stay_closed(error.to_string(), stop),
@@ -246,7 +293,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         Ok(digester) => digester,
         Err(_) => return stay_closed("no randomness".to_owned(), stop),
     };
-    let events = server::Events::new(config.api.clone());
+    let events = events::Events::new(config.api.clone());
     let compat = config.compatible.as_ref().map(|c| c.predecessor);
     let others = (config.irsa.is_some() || config.compatible.is_some()).then(|| {
         let chance = Arc::new(SystemChance);
@@ -276,9 +323,11 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         settings: config.settings,
         roles,
         compat,
-        node: node::NodeMetadata::new(config.service),
+        node: node::NodeMetadata::new(&config.services),
         pods,
         api: config.api,
+        routes: config.routes.clone(),
+        hosts,
         sessions: key,
         blocked: Arc::clone(&blocked),
         events,
@@ -290,22 +339,52 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
     tasks.spawn(blocked.keep(stop.clone()));
 
     for address in config.listen.iter().copied() {
+        if config.routes.is_some()
+            && let Some(port) = strays(&address)
+        {
+            tasks.spawn(keep(
+                SocketAddr::new(address.ip(), port),
+                strays::Strays(Arc::clone(&metrics)),
+                Arc::clone(&metrics),
+                None,
+                stop.clone(),
+            ));
+        }
         tasks.spawn(keep(
             address,
             guard.clone(),
             Arc::clone(&metrics),
-            Arc::clone(&ready),
+            Some(Arc::clone(&ready)),
             stop.clone(),
         ));
+    }
+}
+
+/// Why the options do not go together. The filter stays closed then: whoever asked for a check does not go without it.
+fn unsupported(config: &GuardConfig) -> Option<&'static str> {
+    let audit = config.settings.mode == Mode::Audit;
+    let nft = config
+        .filter
+        .as_ref()
+        .is_some_and(|filter| filter.kind() == FilterKind::Nft);
+    match (config.routes.is_some(), config.hosts.is_some()) {
+        (false, false) => None,
+        _ if audit => {
+            Some("audit refuses nobody: not for an interface, and not for the host's network")
+        }
+        _ if !nft => {
+            Some("interfaces are verified, and pods on the host's network guarded, by nft alone")
+        }
+        _ => None,
     }
 }
 
 /// Listens on one address, sooner or later.
 async fn keep(
     address: SocketAddr,
-    guard: server::Guard,
+    handler: impl Handler,
     metrics: Arc<Metrics>,
-    ready: Arc<watch::Sender<Vec<SocketAddr>>>,
+    ready: Option<Arc<watch::Sender<Vec<SocketAddr>>>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut warned = false;
@@ -325,13 +404,17 @@ async fn keep(
     };
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "the metadata guard answers");
-    ready.send_modify(|bound| bound.push(address));
+    if let Some(ready) = &ready {
+        ready.send_modify(|bound| bound.push(address));
+    }
     let limits = ListenLimits {
         head_bytes: 16 << 10,
         ..ListenLimits::default()
     };
-    serve(listener, guard, limits, metrics, stop).await;
-    ready.send_modify(|bound| bound.retain(|other| *other != address));
+    serve(listener, handler, limits, metrics, stop).await;
+    if let Some(ready) = ready {
+        ready.send_modify(|bound| bound.retain(|other| *other != address));
+    }
 }
 
 /// Where connections are sent, of the addresses that are listened on.

@@ -1,8 +1,9 @@
-//! The node's metadata service, asked by the guard: each value once, with session tokens, at an address that nobody but the
+//! The node's metadata service, asked by the guard: each value once, with session tokens, at addresses that nobody but the
 //! operator chose.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,18 +56,23 @@ type Value = Result<Bytes, NodeFailure>;
 struct Slot(tokio::sync::Mutex<Option<(Value, Option<Instant>)>>);
 
 pub(crate) struct NodeMetadata {
-    address: SocketAddr,
-    host: HeaderValue,
+    addresses: Vec<(SocketAddr, HeaderValue)>,
+    /// Which of them was connected to last.
+    reached: AtomicUsize,
     token: tokio::sync::Mutex<Option<(HeaderValue, Instant)>>,
     slots: Mutex<HashMap<Box<str>, Arc<Slot>>>,
 }
 
 impl NodeMetadata {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// At the first of these addresses that can be connected to.
+    pub(crate) fn new(addresses: &[SocketAddr]) -> Self {
+        let host = |address: &SocketAddr| {
+            HeaderValue::from_str(&address.to_string())
+                .unwrap_or(HeaderValue::from_static("169.254.169.254"))
+        };
         Self {
-            address,
-            host: HeaderValue::from_str(&address.to_string())
-                .unwrap_or(HeaderValue::from_static("169.254.169.254")),
+            addresses: addresses.iter().map(|at| (*at, host(at))).collect(),
+            reached: AtomicUsize::new(0),
             token: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
         }
@@ -152,6 +158,21 @@ impl NodeMetadata {
         Some(token)
     }
 
+    /// A connection to the address that was reached last, or else to the first other one that can be: a node with IPv6 alone
+    /// has no other service.
+    async fn connect(&self) -> Option<(TcpStream, HeaderValue)> {
+        let first = self.reached.load(Ordering::Relaxed);
+        let all = self.addresses.iter().enumerate();
+        for (at, (address, host)) in all.clone().skip(first).chain(all.take(first)) {
+            let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+            if let Ok(Ok(stream)) = connected {
+                self.reached.store(at, Ordering::Relaxed);
+                return Some((stream, host.clone()));
+            }
+        }
+        None
+    }
+
     async fn ask(
         &self,
         method: Method,
@@ -159,11 +180,8 @@ impl NodeMetadata {
         token: Option<&HeaderValue>,
         for_token: bool,
     ) -> Option<NodeAnswer> {
+        let (stream, host) = self.connect().await?;
         let asked = tokio::time::timeout(WHOLE, async {
-            let stream = tokio::time::timeout(CONNECT, TcpStream::connect(self.address))
-                .await
-                .ok()?
-                .ok()?;
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream))
                     .await
@@ -172,7 +190,7 @@ impl NodeMetadata {
             *request.method_mut() = method;
             *request.uri_mut() = path.parse().ok()?;
             let headers = request.headers_mut();
-            headers.insert(HOST, self.host.clone());
+            headers.insert(HOST, host);
             if for_token {
                 headers.insert(TTL, HeaderValue::from_static(TOKEN_SECONDS));
             }

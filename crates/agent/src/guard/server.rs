@@ -1,8 +1,7 @@
 //! The guard's answers: who calls, what is decided, and where the answer comes from (imds spec, sections 5.2 to 5.6).
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,15 +16,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::SignedDuration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::blocked::Blocked;
+use super::events::Events;
+use super::hosts::HostGuard;
 use super::keyfile::Sessions;
 use super::node::{NodeFailure, NodeMetadata};
 use super::roles::{NoRole, PodCredentials, Roles};
 use super::{GuardApi, PodEvent};
 use crate::limit::{Buckets, Rate};
+use crate::link::{Routes, is_for_exactly};
 use crate::listen::{Answer, Handler};
 use crate::metrics::Metrics;
 use crate::pods::{Caller, Pod, PodAt, PodTable};
@@ -35,10 +37,6 @@ const CATCH_UP: Duration = Duration::from_millis(1800);
 const READ_AFTER: Duration = Duration::from_millis(300);
 /// Reads of the API at once, and the time between two.
 const READ_EVERY: Duration = Duration::from_millis(250);
-/// An Event of one kind on one pod is not repeated for this long.
-const EVENT_EVERY: Duration = Duration::from_secs(60 * 60);
-/// Events that are remembered.
-const EVENTS: usize = 4096;
 
 const TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -55,6 +53,8 @@ pub(crate) struct GuardParts {
     pub(crate) node: NodeMetadata,
     pub(crate) pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
     pub(crate) api: Option<Arc<dyn GuardApi>>,
+    pub(crate) routes: Option<Arc<dyn Routes>>,
+    pub(crate) hosts: Option<Arc<HostGuard>>,
     pub(crate) sessions: Sessions,
     pub(crate) blocked: Arc<Blocked>,
     pub(crate) events: Events,
@@ -83,11 +83,11 @@ struct Found {
 }
 
 /// A failure that the decision could not foresee.
-struct Failed {
+pub(super) struct Failed {
     status: u16,
     code: &'static str,
     message: &'static str,
-    reason: &'static str,
+    pub(super) reason: &'static str,
 }
 
 impl Guard {
@@ -146,9 +146,13 @@ impl Inner {
         headers: &HeaderMap,
     ) -> (&'static str, Result<Found, Failed>) {
         let now = Instant::now();
-        // Before anything is looked at: an address that nobody has costs no more than one that a pod has.
-        let owner = (caller.address, caller.local);
-        if !self.per_pod.take(owner, now) {
+        let of_host = self.of_host(caller).await;
+        // Before anything else is looked at: an address that nobody has costs no more than one that a pod has.
+        let within = match &of_host {
+            Some(uid) => self.per_pod.take(uid, now),
+            None => self.per_pod.take((caller.address, caller.local), now),
+        };
+        if !within {
             return ("other", Err(OVER_POD));
         }
         if !self.total.take((), now) {
@@ -184,16 +188,15 @@ impl Inner {
         {
             return (class, Err(refusal.into()));
         }
-        let pod = if caller.local {
-            None
-        } else {
-            self.caller(caller.address).await
+        let pod = match of_host {
+            Some(uid) => self.host_pod(&uid).await.ok_or(NO_POD),
+            None if caller.local => Err(NO_POD),
+            None => self.pod_behind(caller.address).await,
         };
-        let Some(pod) = pod else {
-            if audit && !caller.local {
-                return self.audit(None, &first, headers).await;
-            }
-            return (class, Err(NO_POD));
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(_) if audit && !caller.local => return self.audit(None, &first, headers).await,
+            Err(failed) => return (class, Err(failed)),
         };
         let clock = self.parts.clock.now();
         let session = match text(&TOKEN) {
@@ -336,6 +339,53 @@ impl Inner {
         (class, outcome)
     }
 
+    /// The uid of the pod on the host's network that calls, when connections of such pods are redirected.
+    async fn of_host(&self, caller: Caller) -> Option<Box<str>> {
+        let hosts = self
+            .parts
+            .hosts
+            .as_ref()
+            .filter(|hosts| hosts.redirects())?;
+        let now = self.parts.clock.now();
+        let of_pod = self.parts.pods.as_ref().is_some_and(|pods| {
+            let table = pods.borrow();
+            let at = table.as_deref().map(|table| table.at(caller.address, now));
+            !matches!(at, None | Some(PodAt::Nobody))
+        });
+        if of_pod {
+            return None;
+        }
+        hosts.caller(caller).await
+    }
+
+    /// The pod on the host's network with this uid. Waits for the watch to catch up.
+    async fn host_pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        let mut pods = self.parts.pods.clone()?;
+        let find = |table: &Option<Arc<PodTable>>| {
+            let pod = table.as_ref()?.pod(uid)?;
+            (pod.host_network && !pod.terminated).then(|| Arc::clone(pod))
+        };
+        let known = pods.wait_for(|table| find(table).is_some());
+        let known = tokio::time::timeout(CATCH_UP, known).await.ok()?.ok()?;
+        find(&known)
+    }
+
+    /// The one pod that has the address, and is behind a route of its own where that is asked for.
+    async fn pod_behind(&self, address: IpAddr) -> Result<Arc<Pod>, Failed> {
+        let pod = self.caller(address).await.ok_or(NO_POD)?;
+        let Some(routes) = &self.parts.routes else {
+            return Ok(pod);
+        };
+        match routes.to(address).await {
+            Ok(Some(route)) if is_for_exactly(&route, address) => Ok(pod),
+            Ok(_) => Err(NO_ROUTE),
+            Err(error) => {
+                tracing::warn!(%address, error = &error as &dyn std::error::Error, "the route to a pod cannot be read; it is refused");
+                Err(NO_ROUTE)
+            }
+        }
+    }
+
     /// The one pod that has the address. Waits for the watch to catch up, and asks the API once meanwhile.
     async fn caller(&self, address: IpAddr) -> Option<Arc<Pod>> {
         let pods = self.parts.pods.as_ref()?;
@@ -443,7 +493,7 @@ impl From<Refusal> for Failed {
 }
 
 impl Failed {
-    fn into_answer(self) -> Answer {
+    pub(super) fn into_answer(self) -> Answer {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut answer = base(status, JSON, error_body(self.code, self.message).into());
         let headers = answer.headers_mut();
@@ -484,6 +534,19 @@ const NO_POD: Failed = Failed {
     code: "NotFound",
     message: "the address of the caller is not the address of one running pod of this node",
     reason: "unknown_pod",
+};
+/// `--verify-interface`: the node sends answers elsewhere than the request came from.
+pub(super) const WRONG_INTERFACE: Failed = Failed {
+    status: 404,
+    code: "NotFound",
+    message: "the request did not come in by the interface that the node's route to its source leads to",
+    reason: "wrong_interface",
+};
+const NO_ROUTE: Failed = Failed {
+    status: 404,
+    code: "NotFound",
+    message: "the node has no route to exactly the address of the caller, so it cannot tell who is behind it",
+    reason: "no_route",
 };
 const NO_NODE: Failed = Failed {
     status: 503,
@@ -527,51 +590,3 @@ const OWN_FAULT: Failed = Failed {
     message: "the guard could not answer",
     reason: "internal",
 };
-
-/// Events on pods, each kind once an hour.
-pub(crate) struct Events {
-    api: Option<Arc<dyn GuardApi>>,
-    told: Mutex<HashMap<(Box<str>, PodEvent), Instant>>,
-    places: Arc<Semaphore>,
-}
-
-impl Events {
-    pub(crate) fn new(api: Option<Arc<dyn GuardApi>>) -> Self {
-        Self {
-            api,
-            told: Mutex::default(),
-            places: Arc::new(Semaphore::new(4)),
-        }
-    }
-
-    /// Tells about a pod, unless it was told lately or too much is being told.
-    fn report(&self, pod: &Arc<Pod>, event: PodEvent) {
-        let Some(api) = &self.api else { return };
-        let now = Instant::now();
-        {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (pod.uid.clone(), event);
-            if told
-                .get(&key)
-                .is_some_and(|at| now.duration_since(*at) < EVENT_EVERY)
-            {
-                return;
-            }
-            if told.len() >= EVENTS {
-                told.retain(|_, at| now.duration_since(*at) < EVENT_EVERY);
-            }
-            if told.len() >= EVENTS {
-                return;
-            }
-            told.insert(key, now);
-        }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return;
-        };
-        let (api, pod) = (Arc::clone(api), Arc::clone(pod));
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(Duration::from_secs(5), api.event(&pod, event)).await;
-            drop(place);
-        });
-    }
-}

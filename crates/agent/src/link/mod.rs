@@ -75,6 +75,20 @@ pub trait Network: Send + Sync + 'static {
     fn delete(&self, index: u32) -> BoxFuture<'_, Result<(), NetworkError>>;
 }
 
+/// Where the node sends what is for an address.
+pub trait Routes: Send + Sync + 'static {
+    /// The route that counts for the address, by all tables and rules; none when there is none.
+    fn to(&self, address: IpAddr) -> BoxFuture<'_, Result<Option<Route>, NetworkError>>;
+}
+
+/// Whether a route is one for exactly this address, through one link: the host side of the veth of the pod that has it (imds
+/// spec, section 5.2). Networks that route a whole range to a bridge have none, and there anybody on the bridge can take any of
+/// its addresses.
+#[must_use]
+pub fn is_for_exactly(route: &Route, address: IpAddr) -> bool {
+    route.destination == address && route.prefix == whole_prefix(address) && route.link.is_some()
+}
+
 /// The system refused.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action}")]

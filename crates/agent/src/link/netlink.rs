@@ -11,18 +11,20 @@ use futures::future::BoxFuture;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
 };
 use rtnetlink::{
     AddressHandle, Error, Handle, LinkDummy, LinkUnspec, RouteMessageBuilder, new_connection,
 };
 
-use super::{Link, Network, NetworkError, Route, Step, whole_prefix};
+use super::{Link, Network, NetworkError, Route, Routes, Step, whole_prefix};
 
 /// What is there already.
 const EEXIST: i32 = 17;
 /// What is not there.
 const ENODEV: i32 = 19;
+/// No route to a network, and to a host.
+const UNREACHABLE: [i32; 2] = [101, 113];
 
 /// The network of the namespace that the process is in.
 pub struct Netlink {
@@ -182,6 +184,33 @@ impl Network for Netlink {
         Box::pin(async move {
             let deleted = self.handle.link().del(index).execute().await;
             unless(deleted, ENODEV).map_err(failed(&format!("delete link {index}")))
+        })
+    }
+}
+
+impl Routes for Netlink {
+    fn to(&self, address: IpAddr) -> BoxFuture<'_, Result<Option<Route>, NetworkError>> {
+        Box::pin(async move {
+            let mut message: RouteMessage = match address {
+                IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(address, 32)
+                    .build(),
+                IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(address, 128)
+                    .build(),
+            };
+            // The route itself with its prefix, and not what becomes of it for this address.
+            message.header.flags = RouteFlags::FibMatch;
+            let mut found = self.handle.route().get(message).execute();
+            match found.try_next().await {
+                Ok(message) => Ok(message.map(|message| route(&message, address))),
+                Err(Error::NetlinkError(error))
+                    if UNREACHABLE.contains(&error.raw_code().saturating_neg()) =>
+                {
+                    Ok(None)
+                }
+                Err(error) => Err(failed(&format!("look for the route to {address}"))(error)),
+            }
         })
     }
 }

@@ -23,22 +23,32 @@ pub fn ip(arguments: &str) -> String {
 /// Runs the test of this name once more in a new network namespace and returns false; there it returns true. Says loudly when
 /// there can be no namespace.
 pub fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    inside_of(test, &["-n"])
+}
+
+/// The same with these new namespaces, as `unshare` names them.
+pub fn inside_of(test: &str, namespaces: &[&str]) -> bool {
+    if let Some(mark) = std::env::var_os(INSIDE) {
+        std::fs::write(mark, "here").unwrap();
         return true;
     }
-    let can = Command::new("unshare").args(["-n", "ip", "link"]).output();
+    let mut can = Command::new("unshare");
+    let can = can.args(namespaces).args(["ip", "link"]).output();
     if !can.is_ok_and(|output| output.status.success()) {
         eprintln!("SKIPPED {test}: it needs root, `unshare` and `ip` to make a network namespace");
         return false;
     }
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("ran");
     let status = Command::new("unshare")
-        .arg("-n")
+        .args(namespaces)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
+        .env(INSIDE, &mark)
         .status()
         .unwrap();
     assert!(status.success(), "{test} failed in its namespace");
+    assert!(mark.exists(), "there is no test `{test}`");
     false
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use countersign_imds::host::{Cgroup, HostRules, probe};
 use countersign_imds::rules::{
-    CHAIN, Interface, TABLE, Target, iptables_chains, iptables_jump, nft_close, nft_open, nft_table,
+    CHAIN, Extra, Interface, TABLE, Target, iptables_chains, iptables_jump, nft_close, nft_open,
+    nft_rules,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,9 +26,9 @@ pub enum FilterKind {
 #[derive(Debug)]
 pub struct Filter {
     kind: FilterKind,
-    exempt: Vec<Interface>,
-    /// What is installed: nothing, or the rules for this target.
-    installed: Option<Option<Target>>,
+    extra: Extra,
+    /// What is installed: nothing, or the rules for this target, with those for pods on the host's network.
+    installed: Option<(Option<Target>, Option<HostRules>)>,
     /// The chains as they were listed after they had been installed.
     listing: String,
 }
@@ -44,7 +46,10 @@ impl Filter {
     pub fn new(kind: FilterKind, exempt: Vec<Interface>) -> Self {
         Self {
             kind,
-            exempt,
+            extra: Extra {
+                exempt,
+                ..Extra::default()
+            },
             installed: None,
             listing: String::new(),
         }
@@ -93,25 +98,69 @@ impl Filter {
         }
     }
 
+    /// Which programs set the rules.
+    #[must_use]
+    pub const fn kind(&self) -> FilterKind {
+        self.kind
+    }
+
+    /// Whether rules can match the cgroup of a socket. Only `nft` does here, and the kernel has to.
+    ///
+    /// # Errors
+    /// What `nft` says, or that it is needed.
+    pub async fn matches_cgroups(&self, root: Option<&Cgroup>) -> Result<(), ProgramError> {
+        if self.kind != FilterKind::Nft {
+            return Err(ProgramError::NeedsNft("pods on the host's network"));
+        }
+        let Some(root) = root else { return Ok(()) };
+        let nft = Program::find("nft")?;
+        nft.run(&["--check", "-f", "-"], &probe(root))
+            .await
+            .map(drop)
+    }
+
+    /// Sends connections that came in by another interface than that of their source to this port.
+    pub(in crate::guard) fn send_strays_to(&mut self, port: u16) {
+        self.extra.strays = Some(port);
+    }
+
+    /// The rules for pods on the host's network, from the next installation on.
+    pub(super) fn set_host(&mut self, host: Option<HostRules>) {
+        self.extra.host = host;
+    }
+
     pub(super) const fn is_installed(&self) -> bool {
         self.installed.is_some()
     }
 
     pub(super) fn is_installed_for(&self, target: Option<Target>) -> bool {
-        self.installed == Some(target)
+        self.installed
+            .as_ref()
+            .is_some_and(|(held, host)| *held == target && *host == self.extra.host)
     }
 
     /// Puts the rules in, closed. What was there before is replaced at once, so nothing is open meanwhile.
     pub(super) async fn install(&mut self, target: Option<Target>) -> Result<(), ProgramError> {
-        self.installed = None;
+        let is_first = self.installed.take().is_none();
         match self.kind {
             FilterKind::Nft => {
-                let rules = nft_table(target, &self.exempt);
-                Program::find("nft")?.run(&["-f", "-"], &rules).await?;
+                let nft = Program::find("nft")?;
+                let rules = nft_rules(target, &self.extra);
+                if let Err(error) = nft.run(&["-f", "-"], &rules).await {
+                    if is_first && self.extra.host.is_some() {
+                        // A cgroup that went meanwhile must not leave the other pods' way open.
+                        let less = Extra {
+                            host: None,
+                            ..self.extra.clone()
+                        };
+                        nft.run(&["-f", "-"], &nft_rules(target, &less)).await?;
+                    }
+                    return Err(error);
+                }
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
                 for family in self.families()? {
-                    let rules = iptables_chains(family.ipv6, target, None, &self.exempt);
+                    let rules = iptables_chains(family.ipv6, target, None, &self.extra.exempt);
                     family
                         .restore
                         .run(&["-w", "5", "--noflush"], &rules)
@@ -127,13 +176,13 @@ impl Filter {
             }
         }
         self.listing = self.list().await?;
-        self.installed = Some(target);
+        self.installed = Some((target, self.extra.host.clone()));
         Ok(())
     }
 
     /// Opens the rules to the guard for so many seconds.
     pub(super) async fn open(&self, seconds: u32) -> Result<(), ProgramError> {
-        let Some(Some(target)) = self.installed else {
+        let Some((Some(target), _)) = self.installed else {
             return Ok(());
         };
         match self.kind {
@@ -145,8 +194,12 @@ impl Filter {
                 let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
                 let until = until.strftime("%Y-%m-%dT%H:%M:%S").to_string();
                 for family in self.families()? {
-                    let rules =
-                        iptables_chains(family.ipv6, Some(target), Some(&until), &self.exempt);
+                    let rules = iptables_chains(
+                        family.ipv6,
+                        Some(target),
+                        Some(&until),
+                        &self.extra.exempt,
+                    );
                     family
                         .restore
                         .run(&["-w", "5", "--noflush"], &rules)
@@ -159,7 +212,7 @@ impl Filter {
 
     /// Closes the rules at once; they stay.
     pub(super) async fn close(&mut self) -> Result<(), ProgramError> {
-        let Some(target) = self.installed else {
+        let Some((target, _)) = self.installed else {
             return self.install(None).await;
         };
         match self.kind {
@@ -169,7 +222,7 @@ impl Filter {
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
                 for family in self.families()? {
-                    let rules = iptables_chains(family.ipv6, target, None, &self.exempt);
+                    let rules = iptables_chains(family.ipv6, target, None, &self.extra.exempt);
                     family
                         .restore
                         .run(&["-w", "5", "--noflush"], &rules)
@@ -191,9 +244,16 @@ impl Filter {
             FilterKind::Nft => {
                 let nft = Program::find("nft")?;
                 let mut text = String::new();
-                for chain in ["guard", "capture"] {
+                for chain in [
+                    "guard",
+                    "capture",
+                    "host",
+                    "host_pods",
+                    "host_capture",
+                    "host_redirect",
+                ] {
                     let list = ["-s", "list", "chain", "inet", TABLE, chain];
-                    // Without a target there is no `capture`.
+                    // The others are there with a target, and with rules for pods on the host's network.
                     match nft.run(&list, "").await {
                         Ok(listed) => text.push_str(&listed),
                         Err(error) if chain == "guard" => return Err(error),

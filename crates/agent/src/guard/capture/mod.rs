@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_imds::decision::Mode;
+use countersign_imds::host::HostRules;
 use countersign_imds::rules::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,7 @@ const PART: &str = "imds guard";
 pub(crate) struct Capture {
     filter: Filter,
     mode: Mode,
+    host: Option<watch::Receiver<Option<HostRules>>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     refreshes: u32,
@@ -57,12 +59,14 @@ impl Capture {
     pub(crate) fn new(
         filter: Filter,
         mode: Mode,
+        host: Option<watch::Receiver<Option<HostRules>>>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             filter,
             mode,
+            host,
             health,
             metrics,
             refreshes: 0,
@@ -85,6 +89,9 @@ impl Capture {
         let mut was_open = false;
         loop {
             let addresses = bound.borrow_and_update().clone();
+            if let Some(host) = &mut self.host {
+                self.filter.set_host(host.borrow_and_update().clone());
+            }
             let round = self.round(&addresses).await;
             self.in_force.send_if_modified(|known| {
                 let now = matches!(round, Ok(Round::Open));
@@ -125,6 +132,7 @@ impl Capture {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 changed = bound.changed() => if changed.is_err() { break },
+                () = changed(&mut self.host) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -180,6 +188,14 @@ async fn remove_predecessors() {
                 "a rule that sends instance metadata to somebody else cannot be removed; it has no effect while the guard runs"
             ),
         }
+    }
+}
+
+/// Until the rules for pods on the host's network are others.
+async fn changed(host: &mut Option<watch::Receiver<Option<HostRules>>>) {
+    match host {
+        Some(host) if host.has_changed().is_ok() => drop(host.changed().await),
+        _ => std::future::pending().await,
     }
 }
 

@@ -38,6 +38,9 @@ pub enum ProgramError {
         /// What it said.
         output: String,
     },
+    /// `iptables` cannot do it.
+    #[error("{0} can be guarded by nft alone; install nftables, or leave out the option")]
+    NeedsNft(&'static str),
     /// Somebody else takes the traffic, and `audit` must not change that.
     #[error("audit does not start while another rule takes the requests: {0}")]
     Shadowed(String),

@@ -46,6 +46,7 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
             "--watch-associations on asks the EKS API, which knows no agent by its own token: it needs --auth sigv4"
         )));
     }
+    args.guard.check(args.node_name.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let region = region(args).await?;
     let node = node::identity(args)?;
