@@ -97,6 +97,7 @@ async fn filled() -> (Arc<RedbStore>, String) {
         disable_session_tags: Some(true),
         policy: Some("{}".into()),
         owner_arn: None,
+        sessions: countersign_session::PodSessions::default(),
         tags: Vec::new(),
     };
     directory

@@ -249,6 +249,7 @@ impl Pods {
             disable_session_tags: None,
             policy: None,
             owner_arn: None,
+            sessions: countersign_session::PodSessions::default(),
             tags: Vec::new(),
         };
         change(&mut new);

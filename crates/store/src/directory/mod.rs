@@ -70,7 +70,9 @@ pub use self::managed_policies::NewManagedPolicy;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
-pub use self::pod_identity::{NewPodIdentityAssociation, PodIdentityAssociationChange};
+pub use self::pod_identity::{
+    NewPodIdentityAssociation, PodIdentityAssociationChange, PodSessionsChange,
+};
 pub use self::provider_configs::NewIdentityProviderConfig;
 pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};

@@ -224,6 +224,7 @@ fn association(
         disable_session_tags: None,
         policy: None,
         owner_arn: None,
+        sessions: countersign_session::PodSessions::default(),
         tags: Vec::new(),
         created: time(generation),
         modified: time(generation),

@@ -31,6 +31,7 @@ fn new(namespace: &str, service_account: &str) -> NewPodIdentityAssociation {
         disable_session_tags: None,
         policy: None,
         owner_arn: None,
+        sessions: countersign_session::PodSessions::default(),
         tags: Vec::new(),
     }
 }

@@ -193,6 +193,7 @@ async fn create(call: &Call<'_>) -> Result<Member, ApiError> {
         disable_session_tags,
         policy: policy.map(Into::into),
         owner_arn: None,
+        sessions: countersign_session::PodSessions::default(),
         tags,
     };
     let answer = |association: &PodIdentityAssociation| one(&cluster.record, association);
@@ -223,6 +224,7 @@ async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
         target_role_arn: boxed("targetRoleArn"),
         disable_session_tags: input.boolean("disableSessionTags"),
         policy: boxed("policy"),
+        ..PodIdentityAssociationChange::default()
     };
     if change.is_empty() {
         return Err(invalid(

@@ -1144,6 +1144,7 @@ async fn what_an_addon_owns_is_not_changed_here() {
         disable_session_tags: None,
         policy: None,
         owner_arn: Some(addon.into()),
+        sessions: countersign_session::PodSessions::default(),
         tags: Vec::new(),
     };
     let made = world
