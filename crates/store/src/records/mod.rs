@@ -87,9 +87,10 @@ pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_addon_name, check_cluster_name,
     check_config_name, check_description, check_eks_tags, check_group_name,
     check_instance_profile_name, check_max_session_duration, check_mfa_device_name,
-    check_namespace, check_namespace_pattern, check_organization_id, check_path, check_policy_name, check_policy_path,
-    check_policy_tags, check_policy_text, check_region, check_role_name, check_service_account,
-    check_service_account_pattern, check_tags, check_user_name, fold_name, is_pattern,
+    check_namespace, check_namespace_pattern, check_organization_id, check_path, check_policy_name,
+    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
+    check_service_account, check_service_account_pattern, check_tags, check_user_name, fold_name,
+    is_pattern,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::pod_identity::PodIdentityAssociation;
