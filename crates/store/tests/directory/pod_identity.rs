@@ -163,6 +163,7 @@ async fn changes_are_made_to_what_is_there() {
             target_role_arn: given(target),
             disable_session_tags: disabled,
             policy: given(policy),
+            ..PodIdentityAssociationChange::default()
         }
     };
     // Each change is made to the outcome of the one before.
