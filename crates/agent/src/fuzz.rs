@@ -62,7 +62,8 @@ pub fn answer(data: &[u8]) {
     if let Ok(role) = crate::auth::annotated_answer(data) {
         assert!(!role.secret_access_key.is_empty() && !role.shown.contains('\n'));
     }
-    let _ = crate::associations::modified_at(data);
+    let _ = crate::associations::described(data);
+    let _ = crate::associations::first_listed(data);
     for status in [200, 400, 403, 404, 429, 500] {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let _ = crate::auth::failure(status, &HeaderMap::new(), data);

@@ -328,6 +328,7 @@ async fn associate(data: &Path, issuer: &SigningKey) -> String {
         disable_session_tags: None,
         policy: None,
         owner_arn: None,
+        sessions: countersign_store::records::PodSessions::default(),
         tags: Vec::new(),
     };
     directory

@@ -9,7 +9,7 @@ use crate::decision::{Class, Decision, Mode, Request, Session, Settings, classif
 use crate::harmless::HarmlessPaths;
 use crate::host::{Cgroup, pod_of};
 use crate::network_policy::{NetworkPolicy, evaluate};
-use crate::node::{Rules, befores};
+use crate::node::{self, befores};
 use crate::path::Path;
 use crate::predecessors::nft_shadows;
 use crate::probe::{Reply, Seen, addresses, findings};
@@ -156,8 +156,8 @@ pub fn documents(data: &[u8]) {
         for shadow in nft_shadows(text) {
             assert!(!shadow.rule.contains(['\'', ';', '{', '\n']));
         }
-        let _ = Rules::of_nft(text);
-        let _ = Rules::of_iptables(text, text, jiff::Timestamp::UNIX_EPOCH);
+        let _ = node::Rules::of_nft(text);
+        let _ = node::Rules::of_iptables(text, text, jiff::Timestamp::UNIX_EPOCH);
         for unit in befores(text) {
             assert!(!unit.contains(char::is_whitespace));
         }

@@ -19,6 +19,7 @@
 //! - [`SessionRecord`]: what a session is; deterministic CBOR inside the token
 //! - [`issue`], [`seal`], [`open`], [`OpenCache`]: tokens
 //! - [`Chain`], [`duration`], [`packed_policy_percent`], [`check_call`]: the rules for making and using sessions
+//! - [`pod`]: names and tags of the sessions of pods
 //! - [`caller_identity`], [`context_facts`]: who a session is to mapping and to policies
 //! - [`RevocationList`]: sessions that were ended before their time
 
@@ -34,6 +35,7 @@ mod error;
 mod identity;
 mod message;
 mod packed;
+pub mod pod;
 mod record;
 mod revocation;
 mod ring;
@@ -56,6 +58,7 @@ pub use message::{MAX_MESSAGE_CHARS, MessageDoesNotOpen, Purpose, open_message, 
 pub use packed::{
     MAX_PLAIN_POLICY_CHARS, aws_tag_percent, check_plain_policy_size, packed_policy_percent,
 };
+pub use pod::{InvalidPodSessions, PodSessions, PodTag};
 pub use record::{
     Binding, Cidr, DecodeRecordError, Federation, InvalidRecord, MAX_POLICY_ARNS, MAX_POLICY_BYTES,
     MAX_SESSION_SECONDS, Origin, ParseCidrError, SessionKind, SessionPolicies, SessionPrincipal,

@@ -39,6 +39,7 @@ mod mutate_api;
 mod mutate_cluster;
 mod mutate_lab;
 mod people;
+mod pod_abac;
 mod pod_credentials;
 mod pods;
 mod policy;

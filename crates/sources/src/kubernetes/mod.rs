@@ -48,7 +48,7 @@ pub use service_accounts::{
     AccountLookup, AccountReads, AccountsHealth, ServiceAccountOptions, ServiceAccounts,
 };
 pub use token_keys::{KeysUnreadable, TokenKeys};
-pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
+pub use tokens::{PodLabels, TokenApi, TokenApiError, TokenVerdict};
 pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 
 /// Who reports events and writes statuses.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_arn::Tag;
+use countersign_session::PodSessions;
 use jiff::{SignedDuration, Timestamp};
 
 use super::clusters::after;
@@ -375,6 +376,7 @@ fn association(
         disable_session_tags: None,
         policy: None,
         owner_arn: Some(owner.into()),
+        sessions: PodSessions::default(),
         tags: Vec::new(),
         created: now,
         modified: now,

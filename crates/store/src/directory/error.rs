@@ -200,6 +200,9 @@ pub enum DirectoryError {
     /// A session policy would not be in force together with session tags (EKS API spec, section 10.2).
     #[error("an association with a session policy must have session tags disabled")]
     PolicyNeedsTagsDisabled,
+    /// What an association says of sessions does not go together.
+    #[error(transparent)]
+    PodSessions(#[from] countersign_session::InvalidPodSessions),
     /// An add-on made it, and it changes through the add-on only.
     #[error("the pod identity association `{id}` belongs to the add-on `{owner}`")]
     OwnedByAddon {

@@ -70,7 +70,9 @@ pub use self::managed_policies::NewManagedPolicy;
 pub use self::mfa::{CreatedMfaDevice, MfaOwner, NewMfaDevice};
 pub use self::oidc_providers::NewOidcProvider;
 pub use self::password_rules::{PasswordFault, PasswordState, check_password, password_state};
-pub use self::pod_identity::{NewPodIdentityAssociation, PodIdentityAssociationChange};
+pub use self::pod_identity::{
+    NewPodIdentityAssociation, PodIdentityAssociationChange, PodSessionsChange,
+};
 pub use self::provider_configs::NewIdentityProviderConfig;
 pub use self::requests::{Once, Outcome};
 pub use self::roles::{NewRole, RoleChanges};
@@ -102,7 +104,7 @@ const SEAL_CHECK_TEXT: &str = "countersign seal check";
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Directory(Arc<Inner>, Protection, Effect);
+pub struct Directory(Arc<Inner>, Protection, Effect, Patience);
 
 /// Whether writes through a handle leave the roles of AWS services alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,10 @@ enum Effect {
     Commit,
     None,
 }
+
+/// How long a write waits until it is visible here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience(Duration);
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -248,21 +254,33 @@ impl Directory {
             unseen: AtomicU64::new(0),
             write_lag: LagHistogram::default(),
         };
-        Ok(Self(Arc::new(inner), Protection::On, Effect::Commit))
+        Ok(Self(
+            Arc::new(inner),
+            Protection::On,
+            Effect::Commit,
+            Patience(VISIBLE_WITHIN),
+        ))
     }
 
     /// A handle that also creates and changes roles below `/aws-service-role/` and `/aws-reserved/`, as an import does and
     /// AWS's services do. Never for what callers of the API ask for.
     #[must_use]
     pub fn danger_change_protected_roles(&self) -> Self {
-        Self(Arc::clone(&self.0), Protection::Off, self.2)
+        Self(Arc::clone(&self.0), Protection::Off, self.2, self.3)
     }
 
     /// A handle whose writes are planned with all their checks, answered as if they were done, and not committed: not even
     /// the token of a request that is done once is kept. What it answers was never there, the unique ids in it included.
     #[must_use]
     pub fn without_effect(&self) -> Self {
-        Self(Arc::clone(&self.0), self.1, Effect::None)
+        Self(Arc::clone(&self.0), self.1, Effect::None, self.3)
+    }
+
+    /// A handle whose writes are answered after so long even when this replica does not see them yet; it says so by
+    /// [`unseen`](Self::unseen).
+    #[must_use]
+    pub fn answering_within(&self, patience: Duration) -> Self {
+        Self(Arc::clone(&self.0), self.1, self.2, Patience(patience))
     }
 
     /// The key that proves to the authorizer of a cluster who was authenticated; see [`Sealer::assertion_key`].
@@ -388,7 +406,7 @@ impl Directory {
 
     async fn visible(&self, revision: Revision) -> bool {
         matches!(
-            tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
+            tokio::time::timeout(self.3.0, self.0.feed.wait_for(revision)).await,
             Ok(Ok(()))
         )
     }

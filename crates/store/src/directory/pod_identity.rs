@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use countersign_arn::Tag;
+use countersign_session::{PodSessions, PodTag};
 use jiff::Timestamp;
 
 use super::vacancy::Vacancy;
 use super::{ClusterPlace, Directory, DirectoryError, Once, Outcome, Thing};
 use crate::records::{
-    InvalidField, PodIdentityAssociation, RecordKey, check_eks_tags, check_namespace,
-    check_service_account,
+    InvalidField, PodIdentityAssociation, RecordKey, check_eks_tags, check_namespace_pattern,
+    check_service_account_pattern,
 };
 use crate::snapshot::{ClusterEntry, PodIdentityAssociationEntry};
 use crate::transaction::limits;
@@ -23,9 +24,9 @@ const ID_LENGTH: usize = 17;
 /// A pod identity association to create. Whether the role is there and trusts the service is checked by whoever makes it.
 #[derive(Debug, Clone)]
 pub struct NewPodIdentityAssociation {
-    /// The Kubernetes namespace.
+    /// The Kubernetes namespace, or a pattern.
     pub namespace: Box<str>,
-    /// The Kubernetes service account.
+    /// The Kubernetes service account, or a pattern.
     pub service_account: Box<str>,
     /// ARN of the role, in the account of the cluster.
     pub role_arn: Box<str>,
@@ -37,6 +38,8 @@ pub struct NewPodIdentityAssociation {
     pub policy: Option<Box<str>>,
     /// ARN of the add-on that makes it.
     pub owner_arn: Option<Box<str>>,
+    /// What it says of sessions beyond what EKS knows.
+    pub sessions: PodSessions,
     /// Tags.
     pub tags: Vec<Tag>,
 }
@@ -52,6 +55,38 @@ pub struct PodIdentityAssociationChange {
     pub disable_session_tags: Option<bool>,
     /// Session policy; an empty one takes it away.
     pub policy: Option<Box<str>>,
+    /// What it says of sessions beyond what EKS knows.
+    pub sessions: PodSessionsChange,
+}
+
+/// What changes of what an association says of sessions; `None` is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodSessionsChange {
+    /// How sessions are called; an empty text takes it away.
+    pub name_template: Option<Box<str>>,
+    /// Which of the six tags sessions have; an empty list takes it away, so that they have all.
+    pub tags: Option<Vec<PodTag>>,
+    /// All extra tags.
+    pub extra_tags: Option<Vec<Tag>>,
+    /// How long sessions last; 0 takes it away.
+    pub duration_seconds: Option<u32>,
+}
+
+impl PodSessionsChange {
+    fn apply(&self, sessions: &mut PodSessions) {
+        if let Some(template) = &self.name_template {
+            sessions.name_template = Some(template.clone()).filter(|text| !text.is_empty());
+        }
+        if let Some(tags) = &self.tags {
+            sessions.tags = Some(tags.clone()).filter(|tags| !tags.is_empty());
+        }
+        if let Some(tags) = &self.extra_tags {
+            sessions.extra_tags.clone_from(tags);
+        }
+        if let Some(seconds) = self.duration_seconds {
+            sessions.duration_seconds = Some(seconds).filter(|seconds| *seconds > 0);
+        }
+    }
 }
 
 impl PodIdentityAssociationChange {
@@ -64,7 +99,8 @@ impl PodIdentityAssociationChange {
     /// What an association becomes by it.
     ///
     /// # Errors
-    /// [`DirectoryError::PolicyNeedsTagsDisabled`] when the outcome has a session policy while session tags are on.
+    /// [`DirectoryError::PolicyNeedsTagsDisabled`] when the outcome has a session policy while session tags are on,
+    /// [`DirectoryError::PodSessions`] when what it says of sessions does not go together.
     pub fn apply(
         &self,
         association: &PodIdentityAssociation,
@@ -83,7 +119,8 @@ impl PodIdentityAssociationChange {
         if let Some(policy) = &self.policy {
             changed.policy = given(policy);
         }
-        check_tags_disabled(&changed)?;
+        self.sessions.apply(&mut changed.sessions);
+        check_sessions(&changed)?;
         Ok(changed)
     }
 }
@@ -123,8 +160,8 @@ impl Directory {
         once: Option<&Once<'_, PodIdentityAssociation>>,
         now: Timestamp,
     ) -> Result<Outcome<PodIdentityAssociation>, DirectoryError> {
-        check_namespace(&new.namespace)?;
-        check_service_account(&new.service_account)?;
+        check_namespace_pattern(&new.namespace)?;
+        check_service_account_pattern(&new.service_account)?;
         check_eks_tags(&new.tags)?;
         let id = self.new_association_id()?;
         let limit = self.0.quotas.pod_identity_associations_per_cluster;
@@ -142,11 +179,12 @@ impl Directory {
                 disable_session_tags: new.disable_session_tags,
                 policy: new.policy.clone(),
                 owner_arn: new.owner_arn.clone(),
+                sessions: new.sessions.clone(),
                 tags: new.tags.clone(),
                 created: now,
                 modified: now,
             };
-            check_tags_disabled(&association)?;
+            check_sessions(&association)?;
             let known =
                 snapshot.pod_identity_association(cluster_id, &new.namespace, &new.service_account);
             let key: RecordKey<'_> = association.key();
@@ -247,11 +285,11 @@ pub(super) fn association_key(association: &PodIdentityAssociation) -> Result<Ke
     Ok(association.key().to_key()?)
 }
 
-fn check_tags_disabled(association: &PodIdentityAssociation) -> Result<(), DirectoryError> {
+fn check_sessions(association: &PodIdentityAssociation) -> Result<(), DirectoryError> {
     if association.policy.is_some() && association.has_session_tags() {
         return Err(DirectoryError::PolicyNeedsTagsDisabled);
     }
-    Ok(())
+    Ok(association.check_sessions()?)
 }
 
 /// What an add-on has made changes through it alone; and an add-on changes only what it has made.

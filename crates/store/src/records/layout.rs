@@ -3,7 +3,7 @@
 use countersign_arn::AccountId;
 use countersign_session::RevocationTarget;
 
-use super::{DecodeError, PrincipalKind, check_namespace, check_service_account};
+use super::{DecodeError, PrincipalKind, check_namespace_pattern, check_service_account_pattern};
 use crate::{InvalidKey, Key};
 
 /// A key of a known kind; the parts are borrowed.
@@ -287,8 +287,8 @@ impl<'a> RecordKey<'a> {
                 let (cluster_id, subject) = rest.split_once('/').ok_or(DecodeError::Key)?;
                 let (namespace, service_account) =
                     subject.split_once('/').ok_or(DecodeError::Key)?;
-                check_namespace(namespace).map_err(|_| DecodeError::Key)?;
-                check_service_account(service_account).map_err(|_| DecodeError::Key)?;
+                check_namespace_pattern(namespace).map_err(|_| DecodeError::Key)?;
+                check_service_account_pattern(service_account).map_err(|_| DecodeError::Key)?;
                 Self::PodIdentityAssociation {
                     account,
                     cluster_id: part(cluster_id)?,

@@ -22,7 +22,7 @@
 //! | `job/ACCOUNT/ID` | [`Job`] | ids are |
 //! | `cluster/ACCOUNT/REGION/NAME` | [`Cluster`] | cluster names are, per account and region, with case |
 //! | `access-entry/ACCOUNT/CLUSTER/KIND/ACCOUNT/NAME` | [`AccessEntry`]; `CLUSTER` is the cluster's id, the rest names the principal, `NAME` in lower case | AWS has one principal of a name, whatever its path |
-//! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account has one |
+//! | `pod-identity-association/ACCOUNT/CLUSTER/NAMESPACE/SERVICE_ACCOUNT` | [`PodIdentityAssociation`] | a service account, or a pattern of them, has one |
 //! | `identity-provider-config/ACCOUNT/CLUSTER/NAME` | [`IdentityProviderConfig`] | names are, per cluster, with case |
 //! | `addon/ACCOUNT/CLUSTER/NAME` | [`Addon`] | a cluster has an add-on once |
 //! | `cluster-update/ACCOUNT/CLUSTER/ID` | [`ClusterUpdate`] | ids are |
@@ -62,6 +62,8 @@ mod user;
 
 use serde::{Deserialize, Serialize};
 
+pub use countersign_session::{PodSessions, PodTag};
+
 pub use self::access_entry::{AccessEntry, EntryPrincipal, PolicyAssociation, PrincipalKind};
 pub use self::access_key::{AccessKey, AccessKeyStatus, SECRET_FIELD};
 pub use self::account::{Account, AccountAlias, OutboundFederation, PasswordPolicy};
@@ -85,9 +87,10 @@ pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_addon_name, check_cluster_name,
     check_config_name, check_description, check_eks_tags, check_group_name,
     check_instance_profile_name, check_max_session_duration, check_mfa_device_name,
-    check_namespace, check_organization_id, check_path, check_policy_name, check_policy_path,
-    check_policy_tags, check_policy_text, check_region, check_role_name, check_service_account,
-    check_tags, check_user_name, fold_name,
+    check_namespace, check_namespace_pattern, check_organization_id, check_path, check_policy_name,
+    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
+    check_service_account, check_service_account_pattern, check_tags, check_user_name, fold_name,
+    is_pattern,
 };
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::pod_identity::PodIdentityAssociation;

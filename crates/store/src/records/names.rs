@@ -220,6 +220,56 @@ pub fn check_service_account(name: &str) -> Result<(), InvalidField> {
     )
 }
 
+/// Whether a namespace or service account of an association is a pattern: it ends with `*`, which stands for any run of
+/// characters, also none.
+#[must_use]
+pub fn is_pattern(name: &str) -> bool {
+    name.ends_with('*')
+}
+
+/// A [namespace](check_namespace), or the beginning of one and `*`.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_namespace_pattern(namespace: &str) -> Result<(), InvalidField> {
+    match namespace.strip_suffix('*') {
+        None => check_namespace(namespace),
+        Some(begin) => check(
+            namespace.len() <= 63 && is_label_begin(begin),
+            "the namespace",
+            "the beginning of a namespace and `*`, at most 63 characters",
+        ),
+    }
+}
+
+/// A [service account](check_service_account), or the beginning of one and `*`.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_service_account_pattern(name: &str) -> Result<(), InvalidField> {
+    match name.strip_suffix('*') {
+        None => check_service_account(name),
+        Some(begin) => {
+            let (labels, last) = match begin.rsplit_once('.') {
+                Some((labels, last)) => (Some(labels), last),
+                None => (None, begin),
+            };
+            check(
+                name.len() <= 253
+                    && labels.is_none_or(|labels| labels.split('.').all(is_label))
+                    && is_label_begin(last),
+                "the service account",
+                "the beginning of a service account and `*`, at most 253 characters",
+            )
+        }
+    }
+}
+
+/// What a label can begin with, also nothing.
+fn is_label_begin(text: &str) -> bool {
+    text.is_empty() || is_label(text.trim_end_matches('-')) && !text.starts_with('-')
+}
+
 fn is_label(text: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let ends = [text.as_bytes().first(), text.as_bytes().last()];

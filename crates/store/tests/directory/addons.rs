@@ -183,6 +183,7 @@ async fn what_an_addon_owns_follows_it_in_one_transaction() {
         disable_session_tags: None,
         policy: None,
         owner_arn: None,
+        sessions: countersign_session::PodSessions::default(),
         tags: Vec::new(),
     };
     directory

@@ -119,6 +119,7 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
             None => format!("Addon {addon} is being created or deleted."),
         }),
         DirectoryError::PolicyNeedsTagsDisabled => policy_needs_tags_disabled(),
+        DirectoryError::PodSessions(invalid_sessions) => invalid(invalid_sessions.to_string()),
         DirectoryError::OwnedByAddon { id, owner } => out_of_state(format!(
             "The pod identity association {id} belongs to the add-on {owner}. Change it with update-addon, or remove it there."
         )),

@@ -17,6 +17,7 @@ mod not_offered;
 mod options;
 mod pod_advice;
 mod pod_identity;
+mod pod_sessions;
 pub(in crate::aws) mod pod_trust;
 mod provider_configs;
 mod settings;

@@ -91,6 +91,7 @@ async fn the_bucket_policy_allows_this_pod_and_refuses_another_namespace_cluster
                 disable_session_tags: None,
                 policy: None,
                 owner_arn: None,
+                sessions: countersign_session::PodSessions::default(),
                 tags: Vec::new(),
             };
             let place = Pods::place(account, cluster);
