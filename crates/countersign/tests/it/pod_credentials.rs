@@ -114,7 +114,7 @@ fn is_ready(port: u16) -> bool {
 /// What kube-apiserver does with the key that `up` wrote for it.
 pub(crate) struct Signer {
     key: SigningKey,
-    issuer: String,
+    pub issuer: String,
 }
 
 impl Signer {
@@ -128,7 +128,7 @@ impl Signer {
         }
     }
 
-    fn token(&self, account: &str, audience: &str) -> String {
+    pub(crate) fn token(&self, account: &str, audience: &str) -> String {
         self.token_in("orchard", account, audience)
     }
 
