@@ -36,6 +36,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("podreview.pod", countersign_podreview::fuzz::pod),
     ("podreview.trust", countersign_podreview::fuzz::trust),
     ("pods.flags", countersign_pods::fuzz::flags),
+    ("pods.profiles", countersign_pods::fuzz::profiles),
     ("pods.review", countersign_pods::fuzz::review),
     ("pods.sources", countersign_pods::fuzz::sources),
     ("policy.condition", countersign_policy::fuzz::condition),

@@ -1,5 +1,9 @@
 //! What a service account says about its credentials (webhook spec, section 3.1).
 
+use std::collections::BTreeMap;
+
+use crate::profiles::MAX_PROFILES;
+
 /// Below this many seconds a lifetime is raised to it, which is what the API server accepts at least.
 pub const MIN_TOKEN_EXPIRATION: u32 = 600;
 
@@ -35,6 +39,9 @@ pub struct AccountSettings {
     /// `<prefix>/expect-association: "true"`: the account is about to get an association, and a server that was told
     /// to waits for it.
     pub expects_association: bool,
+    /// `<prefix>/role-arn.<profile>`: profile and role as written, in the order of the profiles' names; at most one more than
+    /// [`crate::MAX_PROFILES`], which tells that there were too many.
+    pub profiles: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl AccountSettings {
@@ -44,6 +51,7 @@ impl AccountSettings {
         annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let mut settings = Self::default();
+        let mut profiles = BTreeMap::new();
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(prefix).and_then(|k| k.strip_prefix('/')) else {
                 continue;
@@ -57,9 +65,14 @@ impl AccountSettings {
                 "expect-association" => {
                     settings.expects_association = parse_bool(value) == Some(true);
                 }
-                _ => {}
+                _ => {
+                    if let Some(profile) = name.strip_prefix("role-arn.") {
+                        profiles.insert(Box::from(profile), Box::from(value));
+                    }
+                }
             }
         }
+        settings.profiles = profiles.into_iter().take(MAX_PROFILES + 1).collect();
         settings
     }
 

@@ -18,6 +18,9 @@ const WEB_IDENTITY_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const SESSION_NAME: &str = "AWS_ROLE_SESSION_NAME";
 const METADATA_DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 
+/// The configuration file with further roles, which is injected only where that was asked for.
+pub(crate) const CONFIG_FILE_VARIABLE: &str = "AWS_CONFIG_FILE";
+
 /// Every name that is injected by another option than the free one.
 pub(crate) const INJECTED: &[&str] = &[
     REGIONAL_STS,
@@ -40,6 +43,8 @@ pub(crate) struct Injection<'a> {
     pub(crate) extra: &'a [ExtraEnv],
     pub(crate) volume: &'a str,
     pub(crate) mount_path: &'a str,
+    /// Path of the configuration file, when the volume has one.
+    pub(crate) config_file: Option<&'a str>,
 }
 
 /// The variables that carry the credentials.
@@ -95,6 +100,8 @@ pub enum ContainerOutcome {
         extra: usize,
         /// The mount.
         mount: Part,
+        /// `AWS_CONFIG_FILE`.
+        config: Part,
     },
 }
 
@@ -132,6 +139,7 @@ struct Defined {
     web_identity_token_file: bool,
     session_name: bool,
     metadata_disabled: bool,
+    config_file: bool,
     static_keys: bool,
     relative_uri: bool,
 }
@@ -148,6 +156,7 @@ impl Defined {
                 WEB_IDENTITY_TOKEN_FILE => &mut defined.web_identity_token_file,
                 SESSION_NAME => &mut defined.session_name,
                 METADATA_DISABLED => &mut defined.metadata_disabled,
+                CONFIG_FILE_VARIABLE => &mut defined.config_file,
                 "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => &mut defined.static_keys,
                 "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" => &mut defined.relative_uri,
                 _ => continue,
@@ -236,6 +245,15 @@ impl<'a> Injection<'a> {
             });
             Part::Added
         };
+        // Without the mount the file is not there.
+        let config = match (self.config_file, mount) {
+            (None, _) => Part::NotWanted,
+            (Some(_), Part::Taken | Part::NotWanted) => Part::Taken,
+            (Some(_), Part::Added | Part::Kept) => part(true, defined.config_file),
+        };
+        if let (Part::Added, Some(path)) = (config, self.config_file) {
+            additions.env.push(text(CONFIG_FILE_VARIABLE, path));
+        }
         let outcome = ContainerOutcome::Filled {
             regional_sts,
             region,
@@ -243,6 +261,7 @@ impl<'a> Injection<'a> {
             companion,
             extra,
             mount,
+            config,
         };
         (outcome, additions)
     }
@@ -373,12 +392,14 @@ impl fmt::Display for ContainerOutcome {
                 companion,
                 extra,
                 mount,
+                config,
             } => {
                 write!(f, "credentials {credentials}, mount {mount}")?;
                 for (name, part) in [
                     ("region", region),
                     ("STS mode", regional_sts),
                     ("companion variable", companion),
+                    ("configuration file", config),
                 ] {
                     if *part != Part::NotWanted {
                         write!(f, ", {name} {part}")?;

@@ -7,7 +7,7 @@ use crate::decision::{
     AssociationFact, Credentials, Mode, Outcome, Refusal, RoleSource, Setting, Unmodified,
     WindowsSign,
 };
-use crate::note::{NoAgent, Note, Origin};
+use crate::note::{NoAgent, Note, Origin, ProfilesIgnored};
 use crate::options::{FailureMode, NodeSelector};
 use crate::pod::Spec;
 use crate::role::{complete, is_role_arn};
@@ -70,6 +70,10 @@ impl<'a> Work<'a> {
             AccountFact::Known(settings) => {
                 if settings.expects_association {
                     self.notes.add(Note::AssociationExpected);
+                }
+                if self.webhook.options.role_profiles && !settings.profiles.is_empty() {
+                    self.notes
+                        .add(Note::ProfilesIgnored(ProfilesIgnored::NoRole));
                 }
                 Unmodified::NoCredentials
             }

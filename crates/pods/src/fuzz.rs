@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    AccountFact, AccountSettings, AssociationFact, Associations, Facts, Flags, Options, PatchStyle,
-    Review, RoleMap, Webhook,
+    AccountFact, AccountSettings, AssociationFact, Associations, Facts, Flags, Notes, Options,
+    PatchStyle, Review, RoleMap, Webhook,
 };
 
 /// The body of a review, with the first bytes choosing what is known about the account.
@@ -12,10 +12,16 @@ pub fn review(data: &[u8]) {
     let (choice, body) = data.split_first().unwrap_or((&0, &[]));
     let settings = AccountSettings::from_annotations(
         "eks.amazonaws.com",
-        [(
-            "eks.amazonaws.com/role-arn",
-            "arn:aws:iam::210987654321:role/orchard-reader",
-        )],
+        [
+            (
+                "eks.amazonaws.com/role-arn",
+                "arn:aws:iam::210987654321:role/orchard-reader",
+            ),
+            (
+                "eks.amazonaws.com/role-arn.writer",
+                "arn:aws:iam::210987654321:role/orchard-writer",
+            ),
+        ],
     );
     let facts = Facts {
         account: match choice & 3 {
@@ -35,6 +41,7 @@ pub fn review(data: &[u8]) {
         default_region: (choice & 16 != 0).then(|| "eu-west-1".to_owned()),
         inject_session_name: choice & 32 != 0,
         ephemeral_containers: choice & 64 != 0,
+        role_profiles: choice & 128 != 0,
         ..Options::default()
     };
     let Ok(webhook) = Webhook::new(options) else {
@@ -71,6 +78,32 @@ pub fn sources(data: &[u8]) {
         }
     }
     let _ = Associations::parse_identities(text);
+}
+
+/// Profiles of an account, in lines `name=role`: whatever they are, the file has a profile for each that can be in it, of three
+/// lines, and nothing else.
+pub fn profiles(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let prefix = "eks.amazonaws.com";
+    let pairs = text.split('\u{1}').filter_map(|pair| pair.split_once('='));
+    let pairs: Vec<_> = pairs
+        .map(|(name, role)| (format!("{prefix}/role-arn.{name}"), role))
+        .collect();
+    let pairs = pairs.iter().map(|(key, role)| (&**key, *role));
+    let settings = AccountSettings::from_annotations(prefix, pairs);
+    let mut notes = Notes::default();
+    let options = Options::default();
+    let file = crate::profiles::config(&settings.profiles, &options, "/t/token", &mut notes);
+    for (at, line) in file.unwrap_or_default().lines().enumerate() {
+        let expected = match at % 3 {
+            0 => "[profile ",
+            1 => "role_arn = arn:aws",
+            _ => "web_identity_token_file = /t/token",
+        };
+        assert!(line.starts_with(expected), "{line}");
+    }
 }
 
 /// A command line, arguments separated by line breaks.

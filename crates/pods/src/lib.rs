@@ -27,6 +27,7 @@ mod note;
 mod options;
 pub mod patch;
 mod pod;
+mod profiles;
 mod replace;
 mod review;
 mod role;
@@ -44,8 +45,12 @@ pub use decision::{
     Unmodified, VolumeOutcome, WindowsSign,
 };
 pub use flags::{Flags, FlagsError, Serving, Source, TlsVersion, parse_duration};
-pub use note::{FsGroupIgnored, MAX_NOTES, MAX_WARNING_CHARS, NoAgent, Note, Notes, Origin};
+pub use note::{
+    FsGroupIgnored, MAX_NOTES, MAX_WARNING_CHARS, NoAgent, Note, Notes, Origin, ProfileIgnored,
+    ProfilesIgnored,
+};
 pub use options::{ExtraEnv, FailureMode, NodeSelector, Options, OptionsError, PatchStyle};
+pub use profiles::{CONFIG_ANNOTATION, CONFIG_FILE, MAX_PROFILES};
 pub use review::{AccountKey, MAX_REVIEW_BYTES, Review, ReviewError, ReviewVersion, is_json};
 pub use role::{Composition, is_role_arn, partition_of_region};
 pub use role_map::{

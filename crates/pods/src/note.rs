@@ -71,6 +71,39 @@ pub enum Note<'a> {
     AssociationExpected,
     /// `fs-group` was not applied.
     FsGroupIgnored(FsGroupIgnored),
+    /// A further role of the account was left out.
+    ProfileIgnored {
+        /// Its profile.
+        profile: &'a str,
+        /// Why.
+        why: ProfileIgnored,
+    },
+    /// All further roles of the account were left out.
+    ProfilesIgnored(ProfilesIgnored),
+    /// The pod brings a configuration file of its own in the annotation, and keeps it.
+    ConfigKept,
+}
+
+/// Why a further role was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileIgnored {
+    /// No name of a profile: A-Z, a-z, 0-9, `_`, `-` and `.`, and not `default`.
+    Name,
+    /// Its role is no role ARN.
+    Role,
+    /// There are more than [`crate::MAX_PROFILES`].
+    TooMany,
+}
+
+/// Why all further roles were left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfilesIgnored {
+    /// The pod has an association, whose token STS does not take.
+    Association,
+    /// The account has no role of its own, by which the pod gets a token.
+    NoRole,
+    /// The pod has a volume of the token's name, without the file.
+    Volume,
 }
 
 /// Where a setting comes from.
@@ -163,7 +196,10 @@ impl Note<'_> {
             | Self::MountPathTaken { .. }
             | Self::NoAgent(_)
             | Self::AccountUnread
-            | Self::FsGroupIgnored(_) => true,
+            | Self::FsGroupIgnored(_)
+            | Self::ProfileIgnored { .. }
+            | Self::ProfilesIgnored(_)
+            | Self::ConfigKept => true,
             Self::LifetimeUnreadable(..)
             | Self::LifetimeRaised(..)
             | Self::RegionalStsUnreadable(_)
@@ -193,6 +229,9 @@ impl Note<'_> {
             Self::AccountUnread => "account_unread",
             Self::AssociationExpected => "association_expected",
             Self::FsGroupIgnored(_) => "fs_group_ignored",
+            Self::ProfileIgnored { .. } => "profile_ignored",
+            Self::ProfilesIgnored(_) => "profiles_ignored",
+            Self::ConfigKept => "config_kept",
         }
     }
 }
@@ -299,6 +338,13 @@ impl fmt::Display for Note<'_> {
             Self::FsGroupIgnored(FsGroupIgnored::Windows) => {
                 f.write_str("fs-group ignored: pods for Windows cannot have one")
             }
+            Self::ProfileIgnored { profile, why } => {
+                write!(f, "profile `{}` left out: {why}", name(profile))
+            }
+            Self::ProfilesIgnored(why) => write!(f, "further roles left out: {why}"),
+            Self::ConfigKept => {
+                f.write_str("the pod's own annotation aws-config is kept, without the account's profiles")
+            }
         }
     }
 }
@@ -311,6 +357,26 @@ impl fmt::Display for Origin {
             Self::ConfigMap => "the ConfigMap",
             Self::Flag => "the configuration",
             Self::Default => "the default",
+        })
+    }
+}
+
+impl fmt::Display for ProfileIgnored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "names are up to 54 of A-Z, a-z, 0-9, `_-.`, not `default`",
+            Self::Role => "its role is no role ARN",
+            Self::TooMany => "an account has at most 16",
+        })
+    }
+}
+
+impl fmt::Display for ProfilesIgnored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Association => "the association's token is not for STS",
+            Self::NoRole => "the account has no role of its own (role-arn)",
+            Self::Volume => "the pod has its own token volume, without the file",
         })
     }
 }

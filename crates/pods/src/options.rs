@@ -46,6 +46,8 @@ pub struct Options {
     pub disable_imds_env: bool,
     /// `--inject-session-name`: in IRSA mode also `AWS_ROLE_SESSION_NAME`, the pod's name.
     pub inject_session_name: bool,
+    /// `--role-profiles`: further roles of an account become profiles of an AWS configuration file in the pod.
+    pub role_profiles: bool,
     /// `--extra-env`, in order.
     pub extra_env: Vec<ExtraEnv>,
     /// `--exclude-namespaces`: names or patterns with `*`.
@@ -179,6 +181,7 @@ impl Default for Options {
             no_agent_node_selectors: vec![NodeSelector::fargate()],
             disable_imds_env: false,
             inject_session_name: false,
+            role_profiles: false,
             extra_env: Vec::new(),
             exclude_namespaces: Vec::new(),
             strict_arn: false,
@@ -232,6 +235,9 @@ impl Options {
             return Err(OptionsError::MaxTokenExpiration(self.max_token_expiration));
         }
         let mut names: HashSet<&str> = crate::container::INJECTED.iter().copied().collect();
+        if self.role_profiles {
+            names.insert(crate::container::CONFIG_FILE_VARIABLE);
+        }
         match self
             .extra_env
             .iter()

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use serde_json::value::RawValue;
 
+use crate::profiles::{CONFIG_ANNOTATION, CONFIG_FIELD, CONFIG_FILE};
+
 /// A longer patch is refused. A pod that grew by this much could be stored by no API server, whose limit for a whole
 /// object is 1.5 MiB.
 pub const MAX_PATCH_BYTES: usize = 4 << 20;
@@ -40,6 +42,10 @@ pub enum Path {
     Labels,
     /// `/metadata/labels/eks.amazonaws.com~1pod-identity`
     PodIdentityLabel,
+    /// `/metadata/annotations`
+    Annotations,
+    /// `/metadata/annotations/eks.amazonaws.com~1aws-config`
+    ConfigAnnotation,
     /// `/spec/securityContext`
     SecurityContext,
     /// `/spec/securityContext/fsGroup`
@@ -69,6 +75,12 @@ pub enum Value<'a> {
     Labels,
     /// The label's value.
     Enabled,
+    /// An object that holds the annotations.
+    AnnotatedMetadata(Str<'a>),
+    /// An object with the annotation.
+    Annotations(Str<'a>),
+    /// The annotation's value.
+    Annotation(Str<'a>),
     /// An object with the group.
     SecurityContext(i64),
     /// The group.
@@ -100,6 +112,8 @@ pub struct TokenVolume<'a> {
     pub expiration_seconds: u32,
     /// File in the volume.
     pub path: &'a str,
+    /// Whether the configuration file with further roles stands beside it.
+    pub has_config: bool,
 }
 
 /// A variable of a container.
@@ -215,6 +229,10 @@ impl fmt::Display for Path {
             Self::PodIdentityLabel => {
                 f.write_str("/metadata/labels/eks.amazonaws.com~1pod-identity")
             }
+            Self::Annotations => f.write_str("/metadata/annotations"),
+            Self::ConfigAnnotation => {
+                f.write_str("/metadata/annotations/eks.amazonaws.com~1aws-config")
+            }
             Self::SecurityContext => f.write_str("/spec/securityContext"),
             Self::FsGroup => f.write_str("/spec/securityContext/fsGroup"),
             Self::Volumes => f.write_str("/spec/volumes"),
@@ -264,6 +282,12 @@ impl Serialize for Value<'_> {
             Self::Metadata => One("labels", &labels).serialize(serializer),
             Self::Labels => labels.serialize(serializer),
             Self::Enabled => serializer.serialize_str("enabled"),
+            Self::AnnotatedMetadata(text) => {
+                let annotation = One(CONFIG_ANNOTATION, text);
+                One("annotations", &annotation).serialize(serializer)
+            }
+            Self::Annotations(text) => One(CONFIG_ANNOTATION, text).serialize(serializer),
+            Self::Annotation(text) => text.serialize(serializer),
             Self::SecurityContext(group) => One("fsGroup", group).serialize(serializer),
             Self::FsGroup(group) => serializer.serialize_i64(*group),
             Self::Volumes(volume) => [volume].serialize(serializer),
@@ -290,10 +314,40 @@ impl Serialize for TokenVolume<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut volume = serializer.serialize_struct("Volume", 2)?;
         volume.serialize_field("name", self.name)?;
-        let token = Token(self);
-        let token = One("serviceAccountToken", &token);
-        volume.serialize_field("projected", &One("sources", &[token]))?;
+        volume.serialize_field("projected", &One("sources", &Sources(self)))?;
         volume.end()
+    }
+}
+
+struct Sources<'a>(&'a TokenVolume<'a>);
+
+impl Serialize for Sources<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let count = 1 + usize::from(self.0.has_config);
+        let mut sources = serializer.serialize_seq(Some(count))?;
+        sources.serialize_element(&One("serviceAccountToken", &Token(self.0)))?;
+        if self.0.has_config {
+            let items = One("items", &[ConfigItem]);
+            sources.serialize_element(&One("downwardAPI", &items))?;
+        }
+        sources.end()
+    }
+}
+
+struct ConfigItem;
+
+impl Serialize for ConfigItem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut item = serializer.serialize_struct("DownwardAPIVolumeFile", 2)?;
+        item.serialize_field("path", CONFIG_FILE)?;
+        item.serialize_field("fieldRef", &One("fieldPath", &CONFIG_FIELD))?;
+        item.end()
+    }
+}
+
+impl Serialize for Str<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

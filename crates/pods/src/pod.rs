@@ -152,6 +152,30 @@ struct Projected<'a> {
 struct ProjectedSource<'a> {
     #[serde(borrow)]
     service_account_token: Option<Object<ServiceAccountToken<'a>>>,
+    #[serde(borrow, rename = "downwardAPI")]
+    downward_api: Option<Object<DownwardApi<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct DownwardApi<'a> {
+    #[serde(borrow)]
+    items: Option<Capped<Object<DownwardApiFile<'a>>, 64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DownwardApiFile<'a> {
+    #[serde(borrow)]
+    path: Option<Text<'a>>,
+    #[serde(borrow)]
+    field_ref: Option<Object<FieldRef<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FieldRef<'a> {
+    #[serde(borrow)]
+    field_path: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -253,23 +277,37 @@ impl Spec<'_> {
 // === impl Volume ===
 
 impl Volume<'_> {
+    fn sources(&self) -> Vec<Object<ProjectedSource<'_>>> {
+        let projected = self
+            .projected
+            .and_then(|raw| serde_json::from_str::<Object<Projected<'_>>>(raw.get()).ok());
+        let sources = projected.and_then(|Object(projected)| projected.sources);
+        sources.unwrap_or_default().items
+    }
+
     /// Whether it is a projected volume with a service account token of this audience in this file.
     pub(crate) fn holds_token(&self, audience: &str, path: &str) -> bool {
-        let Some(raw) = self.projected else {
-            return false;
-        };
-        let Ok(Object(projected)) = serde_json::from_str::<Object<Projected<'_>>>(raw.get()) else {
-            return false;
-        };
-        let sources = projected.sources.unwrap_or_default().items;
+        let sources = self.sources();
         let mut tokens = sources
             .iter()
             .filter_map(|source| source.0.service_account_token.as_ref());
-        tokens.any(|Object(token)| {
-            let is = |text: &Option<Text<'_>>, wanted| {
-                text.as_ref().is_some_and(|t| t.as_str() == wanted)
-            };
-            is(&token.audience, audience) && is(&token.path, path)
+        tokens.any(|Object(token)| is(&token.audience, audience) && is(&token.path, path))
+    }
+
+    /// Whether it is a projected volume with this field of the pod in this file.
+    pub(crate) fn holds_field(&self, field: &str, path: &str) -> bool {
+        let sources = self.sources();
+        let files = sources.iter().filter_map(|source| {
+            let Object(api) = source.0.downward_api.as_ref()?;
+            Some(&api.items.as_ref()?.items)
+        });
+        files.flatten().any(|Object(file)| {
+            let field_path = file.field_ref.as_ref().map(|field| &field.0.field_path);
+            is(&file.path, path) && field_path.is_some_and(|text| is(text, field))
         })
     }
+}
+
+fn is(text: &Option<Text<'_>>, wanted: &str) -> bool {
+    text.as_ref().is_some_and(|text| text.as_str() == wanted)
 }

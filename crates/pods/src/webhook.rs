@@ -10,10 +10,11 @@ use crate::decision::{
     VolumeOutcome,
 };
 use crate::json::Object;
-use crate::note::{FsGroupIgnored, Note, Notes};
+use crate::note::{FsGroupIgnored, Note, Notes, ProfilesIgnored};
 use crate::options::{Options, OptionsError, PatchStyle};
-use crate::patch::{self, ContainerList, Operation, Path, TokenVolume, TooLong, Value};
-use crate::pod::{Container, Containers, Pod, Spec};
+use crate::patch::{self, ContainerList, Operation, Path, Str, TokenVolume, TooLong, Value};
+use crate::pod::{Container, Containers, Pod, Spec, Volume};
+use crate::profiles::{self, CONFIG_ANNOTATION, CONFIG_FIELD, CONFIG_FILE};
 use crate::replace;
 use crate::review::{AccountKey, Review, Subject};
 use crate::role_map::{Association, RoleMapEntry};
@@ -43,6 +44,8 @@ pub struct Webhook {
     /// Path of the token file by mode, for Unix and for Windows.
     irsa_file: TokenFile,
     container_file: TokenFile,
+    /// Path of the configuration file beside the token of IRSA.
+    config_file: TokenFile,
 }
 
 #[derive(Debug)]
@@ -115,6 +118,7 @@ impl Webhook {
             token_expiration: key("token-expiration"),
             fs_group: key("fs-group"),
             irsa_file: TokenFile::new(&options.token_mount_path, IRSA_TOKEN_FILE),
+            config_file: TokenFile::new(&options.token_mount_path, CONFIG_FILE),
             container_file: TokenFile::new(
                 &options.container_mount_path,
                 &options.container_token_path,
@@ -197,7 +201,8 @@ impl<'a> Work<'a> {
             .insert(self.credentials(spec, windows)?);
 
         let skip = self.skip_list(spec);
-        let injection = self.injection(credentials);
+        let config = self.profiles(credentials);
+        let mut injection = self.injection(credentials);
         let mut additions = Vec::new();
         let lists: &[_] = match is_ephemeral {
             true => &[(
@@ -209,9 +214,22 @@ impl<'a> Work<'a> {
                 (ContainerList::InitContainers, &spec.init_containers),
             ],
         };
-        let has_volume = self.existing_volume(spec, &injection, credentials);
+        let existing = self.existing_volume(spec, &injection, credentials);
+        let has_volume = existing.is_some();
         if is_ephemeral && !has_volume {
             return unmodified(Unmodified::NoTokenVolume);
+        }
+        let config = config.filter(|_| {
+            let holds = existing.is_none_or(|v| v.holds_field(CONFIG_FIELD, CONFIG_FILE));
+            if !holds {
+                let why = ProfilesIgnored::Volume;
+                self.notes.add(Note::ProfilesIgnored(why));
+            }
+            holds
+        });
+        if config.is_some() {
+            let file = self.webhook.config_file.on(windows.is_some());
+            injection.config_file = Some(file);
         }
         let settled = match is_ephemeral {
             true => self.review.old_ephemeral_containers(),
@@ -262,8 +280,15 @@ impl<'a> Work<'a> {
         if is_container_mode && !is_ephemeral {
             operations.extend(self.label());
         }
+        let has_config = config.is_some();
+        if let Some(text) = config
+            && !is_ephemeral
+            && volume != VolumeOutcome::NotNeeded
+        {
+            operations.extend(self.config_annotation(text));
+        }
         if volume == VolumeOutcome::Added {
-            operations.push(self.volume(spec, credentials, injection.volume));
+            operations.push(self.volume(spec, credentials, injection.volume, has_config));
         }
         if !is_ephemeral && volume != VolumeOutcome::NotNeeded {
             operations.extend(self.fs_group(spec, windows.is_some()));
@@ -388,7 +413,46 @@ impl<'a> Work<'a> {
             extra: &options.extra_env,
             volume,
             mount_path,
+            config_file: None,
         }
+    }
+
+    /// The configuration file with the further roles of the account, where that was asked for.
+    fn profiles(&mut self, credentials: &Credentials<'a>) -> Option<String> {
+        let Webhook {
+            options, irsa_file, ..
+        } = self.webhook;
+        let AccountFact::Known(account) = self.facts.account else {
+            return None;
+        };
+        if !options.role_profiles || account.profiles.is_empty() {
+            return None;
+        }
+        if matches!(credentials.mode, Mode::ContainerCredentials(_)) {
+            let why = ProfilesIgnored::Association;
+            self.notes.add(Note::ProfilesIgnored(why));
+            return None;
+        }
+        let file = irsa_file.on(credentials.windows.is_some());
+        profiles::config(&account.profiles, options, file, &mut self.notes)
+    }
+
+    /// The annotation that the file is made of. One that the pod brings is its author's, like a variable.
+    fn config_annotation(&mut self, text: String) -> Option<Operation<'a>> {
+        let own = self.pod.annotations();
+        if let Some(own) = own.and_then(|map| map.get(CONFIG_ANNOTATION)) {
+            if own != text {
+                self.notes.add(Note::ConfigKept);
+            }
+            return None;
+        }
+        let text = Str::Shared(text.into());
+        let (path, value) = match (&self.pod.metadata, self.pod.annotations()) {
+            (None, _) => (Path::Metadata, Value::AnnotatedMetadata(text)),
+            (_, None) => (Path::Annotations, Value::Annotations(text)),
+            (_, Some(_)) => (Path::ConfigAnnotation, Value::Annotation(text)),
+        };
+        Some(Operation { path, value })
     }
 
     /// The field that becomes the session's name. STS takes 2 to 64 characters; generated names always have that many.
@@ -399,18 +463,15 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Whether a volume of the name is there. If it is another thing, calls to AWS will fail, which is worth a warning.
+    /// The volume of the name, if it is there. If it is another thing, calls to AWS will fail, which is worth a warning.
     fn existing_volume(
         &mut self,
         spec: &'a Spec<'a>,
         injection: &Injection<'a>,
         credentials: &Credentials<'a>,
-    ) -> bool {
+    ) -> Option<&'a Volume<'a>> {
         let mut volumes = spec.volumes.iter().flat_map(|list| &list.items);
-        let Some(Object(volume)) = volumes.find(|Object(v)| v.name.as_str() == injection.volume)
-        else {
-            return false;
-        };
+        let Object(volume) = volumes.find(|Object(v)| v.name.as_str() == injection.volume)?;
         let file = match credentials.mode {
             Mode::Irsa { .. } => IRSA_TOKEN_FILE,
             Mode::ContainerCredentials(_) => &self.webhook.options.container_token_path,
@@ -418,7 +479,7 @@ impl<'a> Work<'a> {
         if !volume.holds_token(credentials.audience.value, file) {
             self.notes.add(Note::VolumeIsAnother(injection.volume));
         }
-        true
+        Some(volume)
     }
 
     fn label(&self) -> Option<Operation<'a>> {
@@ -444,6 +505,7 @@ impl<'a> Work<'a> {
         spec: &Spec<'_>,
         credentials: &Credentials<'a>,
         name: &'a str,
+        has_config: bool,
     ) -> Operation<'a> {
         let volume = TokenVolume {
             name,
@@ -453,6 +515,7 @@ impl<'a> Work<'a> {
                 Mode::Irsa { .. } => IRSA_TOKEN_FILE,
                 Mode::ContainerCredentials(_) => &self.webhook.options.container_token_path,
             },
+            has_config,
         };
         let (path, value) = match spec.volumes {
             None => (Path::Volumes, Value::Volumes(volume)),

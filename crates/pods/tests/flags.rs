@@ -173,6 +173,10 @@ fn our_own_flags_are_taken() {
         "--aws-default-region=cn-north-1",
         "--failure-mode=fail",
         "--mutate-ephemeral-containers",
+        "--role-profiles",
+        "--restart-unmutated",
+        "--reconcile=false",
+        "--webhook-configuration=w",
         "-v",
         "2",
     ])
@@ -214,7 +218,10 @@ fn our_own_flags_are_taken() {
             && options.strict_arn
             && options.disable_imds_env
             && options.ephemeral_containers
+            && options.role_profiles
     );
+    assert!(serving.restart_unmutated && !serving.reconcile);
+    assert_eq!(serving.webhook_configuration.as_deref(), Some("w"));
     assert_eq!(
         (options.patch_style, options.failure_mode),
         (PatchStyle::Replace, FailureMode::Fail)
@@ -266,6 +273,15 @@ fn what_cannot_be_followed_is_refused_with_what_to_do() {
         (&[""], "unexpected argument ``: flags begin with `--`"),
         (&["--port"], "--port needs a value"),
         (&["--vmodule"], "--vmodule needs a value"),
+        (&["-v"], "--v needs a value"),
+        (
+            &["-vmodule=a"],
+            "--v `module=a`: expected a number from 0 to 255",
+        ),
+        (
+            &["--role-profiles", "--extra-env=AWS_CONFIG_FILE=x"],
+            "--extra-env `AWS_CONFIG_FILE` is set already: each name once, and none of those that carry the credentials",
+        ),
         (&["--port=65536"], "--port `65536`: expected a port"),
         (
             &["--in-cluster=yes"],
@@ -378,4 +394,37 @@ fn what_cannot_be_followed_is_refused_with_what_to_do() {
         let error = parse(arguments).unwrap_err().to_string();
         assert_eq!(error, *message, "{arguments:?}");
     }
+}
+
+#[test]
+fn levels_of_the_log_are_taken_in_every_form() {
+    for arguments in [
+        &["--v=3"][..],
+        &["--v", "3"],
+        &["-v=3"],
+        &["-v3"],
+        &["-v", "3"],
+    ] {
+        assert_eq!(parse(arguments).unwrap().serving.verbosity, 3, "{arguments:?}");
+    }
+}
+
+/// What `--help` says is the default is it, and every flag is explained.
+#[test]
+fn help_tells_the_truth() {
+    let help = Flags::help();
+    let mut seen = 0;
+    for line in help.lines() {
+        assert!(line.chars().count() <= 112, "{line}");
+        let Some(flag) = line.strip_prefix("  --") else {
+            continue;
+        };
+        seen += 1;
+        if let Some((flag, default)) = flag.split_once(" [default: ") {
+            let name = flag.split('=').next().unwrap();
+            let argument = format!("--{name}={}", default.strip_suffix(']').unwrap());
+            assert_eq!(parse(&[&argument]).unwrap(), Flags::default(), "{argument}");
+        }
+    }
+    assert_eq!(seen, Flags::names().count());
 }

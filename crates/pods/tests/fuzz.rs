@@ -126,3 +126,8 @@ fn no_config_map_or_identities_file_makes_the_parsers_panic() {
 fn no_command_line_makes_the_parser_panic_or_yields_options_that_cannot_be_used() {
     run("flags", fuzz::flags);
 }
+
+#[test]
+fn no_profile_begins_a_setting_of_its_own() {
+    run("profiles", fuzz::profiles);
+}

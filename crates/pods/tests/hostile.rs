@@ -188,6 +188,10 @@ fn warnings_are_few_short_plain_and_hold_no_values() {
 #[test]
 fn every_kind_of_warning_fits_its_limit_with_the_longest_names() {
     let long = "\u{202e}".repeat(500);
+    let profile = |why| Note::ProfileIgnored {
+        profile: &long,
+        why,
+    };
     let notes = [
         Note::OtherKind(long.clone()),
         Note::RoleIsNoArn(long.clone()),
@@ -213,6 +217,13 @@ fn every_kind_of_warning_fits_its_limit_with_the_longest_names() {
         Note::AssociationExpected,
         Note::FsGroupIgnored(FsGroupIgnored::NotAGroup),
         Note::FsGroupIgnored(FsGroupIgnored::Windows),
+        profile(ProfileIgnored::Name),
+        profile(ProfileIgnored::Role),
+        profile(ProfileIgnored::TooMany),
+        Note::ProfilesIgnored(ProfilesIgnored::Association),
+        Note::ProfilesIgnored(ProfilesIgnored::NoRole),
+        Note::ProfilesIgnored(ProfilesIgnored::Volume),
+        Note::ConfigKept,
     ];
     for note in notes {
         let text = note.to_string();

@@ -76,6 +76,14 @@ fn annotations_are_read_with_their_prefix_only() {
             },
         ),
         (
+            "eks.amazonaws.com/role-arn.writer",
+            "w",
+            AccountSettings {
+                profiles: [("writer".into(), "w".into())].into(),
+                ..Default::default()
+            },
+        ),
+        (
             "eks.amazonaws.com/expect-association",
             "yes",
             AccountSettings::default(),

@@ -4,6 +4,7 @@
 //! into [`Options`], everything else into [`Serving`].
 
 mod duration;
+mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +78,12 @@ pub struct Serving {
     pub verbosity: u8,
     /// `--version`: print the version and leave.
     pub version: bool,
+    /// `--reconcile`: look for pods that lack their credentials.
+    pub reconcile: bool,
+    /// `--restart-unmutated`: evict them.
+    pub restart_unmutated: bool,
+    /// `--webhook-configuration`: the registration whose `caBundle` is kept up to date.
+    pub webhook_configuration: Option<String>,
 }
 
 /// Where associations come from.
@@ -143,77 +150,6 @@ pub enum FlagsError {
     Options(#[from] OptionsError),
 }
 
-/// Names of flags, those first that stand alone as well as with `=true` or `=false`.
-const SWITCHES: &[&str] = &[
-    "in-cluster",
-    "sts-regional-endpoint",
-    "watch-config-map",
-    "compose-role-arn",
-    "enable-debugging-handlers",
-    "version",
-    "inject-session-name",
-    "strict-arn",
-    "warnings",
-    "disable-imds-env",
-    "mutate-ephemeral-containers",
-];
-const VALUES: &[&str] = &[
-    "port",
-    "metrics-port",
-    "kubeconfig",
-    "kube-api",
-    "tls-cert",
-    "tls-key",
-    "tls-cipher-suites",
-    "tls-min-version",
-    "service-name",
-    "namespace",
-    "tls-secret",
-    "annotation-prefix",
-    "token-audience",
-    "token-mount-path",
-    "token-expiration",
-    "aws-default-region",
-    "watch-container-credentials-config",
-    "container-credentials-audience",
-    "container-credentials-token-mount-path",
-    "container-credentials-token-volume-name",
-    "container-credentials-token-path",
-    "container-credentials-full-uri",
-    "service-account-lookup-grace-period",
-    "resync-period",
-    "v",
-    "associations-from",
-    "association-refresh",
-    "max-token-expiration",
-    "patch-style",
-    "wait-for-association",
-    "exclude-namespaces",
-    "extra-env",
-    "no-agent-node-selectors",
-    "compose-account",
-    "compose-partition",
-    "failure-mode",
-];
-const LOG_SWITCHES: &[&str] = &[
-    "add_dir_header",
-    "alsologtostderr",
-    "legacy_stderr_threshold_behavior",
-    "logtostderr",
-    "one_output",
-    "skip_headers",
-    "skip_log_headers",
-];
-const LOG_VALUES: &[&str] = &[
-    "alsologtostderrthreshold",
-    "log_backtrace_at",
-    "log_dir",
-    "log_file",
-    "log_file_max_size",
-    "stderrthreshold",
-    "vmodule",
-];
-
 /// The cipher suites of Go's `crypto/tls`, the insecure ones too: naming one has never been an error.
 const CIPHER_SUITES: &[&str] = &[
     "TLS_AES_128_GCM_SHA256",
@@ -270,6 +206,9 @@ impl Default for Serving {
             wait_for_association: Duration::ZERO,
             verbosity: 0,
             version: false,
+            reconcile: true,
+            restart_unmutated: false,
+            webhook_configuration: None,
         }
     }
 }
@@ -285,7 +224,13 @@ struct Pending {
 impl Flags {
     /// The names of all flags but those of the log library, without `--`.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        SWITCHES.iter().chain(VALUES).copied()
+        table::all().map(|flag| flag.name)
+    }
+
+    /// What each flag does, for `--help`.
+    #[must_use]
+    pub fn help() -> String {
+        table::help()
     }
 
     /// Reads arguments, without the program's name, as the reference's flag library does: `--name=value` or
@@ -301,7 +246,17 @@ impl Flags {
             }
             let shown = || value(argument.split('=').next().unwrap_or_default()).to_string();
             let long = argument.strip_prefix("--");
-            let long = long.or_else(|| argument.strip_prefix('-').filter(|a| a.starts_with('v')));
+            // `-v` alone is short: a letter behind it begins its value.
+            let short = argument
+                .strip_prefix("-v")
+                .map(|rest| rest.strip_prefix('=').unwrap_or(rest));
+            if let (None, Some(level)) = (long, short) {
+                let level = Some(level).filter(|level| !level.is_empty());
+                let level = level.or_else(|| arguments.next());
+                let level = level.ok_or(FlagsError::NoValue("v"))?;
+                flags.set("v", level, &mut pending)?;
+                continue;
+            }
             let Some(long) = long.filter(|long| !long.is_empty()) else {
                 return Err(FlagsError::Argument(shown()));
             };
@@ -310,16 +265,19 @@ impl Flags {
                 None => (long, None),
             };
             let known = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
-            if let Some(flag) = known(SWITCHES) {
-                flags.set_switch(flag, given.unwrap_or("true"))?;
-            } else if let Some(flag) = known(VALUES) {
-                let text = given
-                    .or_else(|| arguments.next())
-                    .ok_or(FlagsError::NoValue(flag))?;
-                flags.set(flag, text, &mut pending)?;
-            } else if let Some(flag) = known(LOG_SWITCHES) {
+            if let Some(flag) = table::all().find(|flag| flag.name == name) {
+                match (flag.is_switch(), given) {
+                    (true, given) => flags.set_switch(flag.name, given.unwrap_or("true"))?,
+                    (false, given) => {
+                        let text = given
+                            .or_else(|| arguments.next())
+                            .ok_or(FlagsError::NoValue(flag.name))?;
+                        flags.set(flag.name, text, &mut pending)?;
+                    }
+                }
+            } else if let Some(flag) = known(table::LOG_SWITCHES) {
                 flags.ignored.push(flag);
-            } else if let Some(flag) = known(LOG_VALUES) {
+            } else if let Some(flag) = known(table::LOG_VALUES) {
                 given
                     .or_else(|| arguments.next())
                     .ok_or(FlagsError::NoValue(flag))?;
@@ -362,6 +320,9 @@ impl Flags {
             "warnings" => &mut options.warnings,
             "disable-imds-env" => &mut options.disable_imds_env,
             "mutate-ephemeral-containers" => &mut options.ephemeral_containers,
+            "role-profiles" => &mut options.role_profiles,
+            "reconcile" => &mut serving.reconcile,
+            "restart-unmutated" => &mut serving.restart_unmutated,
             other => return Err(FlagsError::Unknown(other.to_owned())),
         };
         *place = on;
@@ -393,6 +354,7 @@ impl Flags {
             "service-name" => serving.service_name = text.to_owned(),
             "namespace" => serving.namespace = text.to_owned(),
             "tls-secret" => serving.tls_secret = text.to_owned(),
+            "webhook-configuration" => serving.webhook_configuration = filled(),
             "annotation-prefix" => options.annotation_prefix = text.to_owned(),
             "token-audience" => options.token_audience = text.to_owned(),
             "token-mount-path" => options.token_mount_path = text.to_owned(),

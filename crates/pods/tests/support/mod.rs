@@ -8,7 +8,7 @@
 )]
 
 use base64::Engine as _;
-use countersign_pods::{AccountSettings, Answer, POD_IDENTITY_LABEL};
+use countersign_pods::{AccountSettings, Answer, CONFIG_ANNOTATION, POD_IDENTITY_LABEL};
 use serde_json::{Map, Value, json};
 
 pub(crate) const ROLE: &str = "arn:aws:iam::210987654321:role/orchard-reader";
@@ -117,6 +117,23 @@ pub(crate) fn additions(before: &Value, after: &Value) -> Vec<String> {
             restore(labels, left, POD_IDENTITY_LABEL);
         }
     }
+    let annotation = |pod: &Value| pod["metadata"]["annotations"][CONFIG_ANNOTATION].clone();
+    if annotation(before) != annotation(after) {
+        assert!(annotation(before).is_null());
+        let text = annotation(after);
+        lines.push(format!("config {}", text.as_str().unwrap().trim_end().replace('\n', "; ")));
+        let annotations = &before["metadata"]["annotations"];
+        let root = left.as_object_mut().unwrap();
+        if before["metadata"].is_null() {
+            restore(before, root, "metadata");
+        } else if annotations.is_null() {
+            let left = left["metadata"].as_object_mut().unwrap();
+            restore(&before["metadata"], left, "annotations");
+        } else {
+            let left = left["metadata"]["annotations"].as_object_mut().unwrap();
+            restore(annotations, left, CONFIG_ANNOTATION);
+        }
+    }
     let (old, new) = (&before["spec"], &after["spec"]);
     if items(&old["volumes"]).len() != items(&new["volumes"]).len() {
         let Value::Array(list) = &mut left["spec"]["volumes"] else {
@@ -127,10 +144,17 @@ pub(crate) fn additions(before: &Value, after: &Value) -> Vec<String> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (name, audience) = (text(&volume["name"]), text(&token["audience"]));
         let seconds = token["expirationSeconds"].as_u64().unwrap();
-        let expected = json!({"name": name, "projected": {"sources": [{"serviceAccountToken": {
+        let mut expected = json!({"name": name, "projected": {"sources": [{"serviceAccountToken": {
             "audience": audience, "expirationSeconds": seconds, "path": token["path"]}}]}});
+        let mut line = format!("vol {name} {audience} {seconds}");
+        let sources = expected["projected"]["sources"].as_array_mut().unwrap();
+        if items(&volume["projected"]["sources"]).len() == 2 {
+            sources.push(json!({"downwardAPI": {"items": [{"path": "config", "fieldRef": {
+                "fieldPath": format!("metadata.annotations['{CONFIG_ANNOTATION}']")}}]}}));
+            line.push_str(" config");
+        }
         assert_eq!(volume, expected);
-        lines.push(format!("vol {name} {audience} {seconds}"));
+        lines.push(line);
         if !old["volumes"].is_array() {
             restore(old, left["spec"].as_object_mut().unwrap(), "volumes");
         }
