@@ -47,9 +47,9 @@ pub use directory::{
     NewAccessEntry, NewAccount, NewAddon, NewCluster, NewGroup, NewIdentityProviderConfig,
     NewInstanceProfile, NewManagedPolicy, NewMfaDevice, NewOidcProvider, NewPodIdentityAssociation,
     NewRole, NewSamlProvider, NewUser, Once, OpenDirectoryError, Outcome, PackedMetadata,
-    PasswordFault, PasswordState, PodIdentityAssociationChange, PodSessionsChange, Quotas, ROOT_USER_NAME, Refused,
-    RoleChanges, Taggable, Thing, UpdateParams, UserChange, check_password, password_state,
-    totp_code,
+    PasswordFault, PasswordState, PodIdentityAssociationChange, PodSessionsChange, Quotas,
+    ROOT_USER_NAME, Refused, RoleChanges, Taggable, Thing, UpdateParams, UserChange,
+    check_password, password_state, totp_code,
 };
 #[cfg(feature = "etcd")]
 pub use etcd_store::EtcdStore;

@@ -8,6 +8,7 @@
 //!   PresignedToken ──▶ sts::StsVerifier ──▶ CallerIdentity         GET https://sts.REGION.DOMAIN/?…
 //!   instance id    ──▶ ec2::InstanceLookup ──▶ InstanceFacts       DescribeInstances, GetInstanceProfile
 //!   role           ──▶ roles::StsRoles ──▶ RoleSession          AssumeRole, for pods
+//!   cluster        ──▶ eks::EksAssociations ──▶ associations      ListPodIdentityAssociations, all pages
 //!   issuer         ──▶ jwks::KeySource ──▶ KeySet                  GET discovery document, key set
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 pub mod clock;
 pub mod ec2;
+pub mod eks;
 pub mod http;
 pub mod jwks;
 mod lru;

@@ -5,6 +5,7 @@
 //! Needed permissions: `list` and `watch` on `configmaps` in `kube-system` (and `get` on `aws-auth`), `get`, `list` and `watch` on
 //! `iamidentitymappings`, `patch` on `iamidentitymappings/status`, `create` on `events` in the group `events.k8s.io`.
 
+mod association_objects;
 mod aws_auth;
 mod ca_bundle;
 mod crd;
@@ -29,6 +30,10 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use association_objects::{
+    AssociationObject, AssociationObjectOptions, AssociationObjects, AssociationObjectsState,
+    ObjectError, ObjectName, ObjectNow,
+};
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};

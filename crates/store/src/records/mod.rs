@@ -49,6 +49,7 @@ mod layout;
 mod managed_policy;
 mod mfa_device;
 mod names;
+mod object_owner;
 mod outbound;
 mod plain;
 mod pod_identity;
@@ -87,10 +88,12 @@ pub use self::names::{
     InvalidField, MAX_TAGS, check_account_alias, check_addon_name, check_cluster_name,
     check_config_name, check_description, check_eks_tags, check_group_name,
     check_instance_profile_name, check_max_session_duration, check_mfa_device_name,
-    check_namespace, check_namespace_pattern, check_organization_id, check_path, check_policy_name, check_policy_path,
-    check_policy_tags, check_policy_text, check_region, check_role_name, check_service_account,
-    check_service_account_pattern, check_tags, check_user_name, fold_name, is_pattern,
+    check_namespace, check_namespace_pattern, check_organization_id, check_path, check_policy_name,
+    check_policy_path, check_policy_tags, check_policy_text, check_region, check_role_name,
+    check_service_account, check_service_account_pattern, check_tags, check_user_name, fold_name,
+    is_pattern,
 };
+pub use self::object_owner::{object_owner, owning_object};
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};

@@ -9,9 +9,7 @@ use countersign_arn::AccountId;
 use imbl::{HashMap, OrdMap};
 
 use super::{DirectorySnapshot, PodIdentityAssociationEntry, behind};
-use crate::records::{
-    PodIdentityAssociation, check_namespace, check_service_account, is_pattern,
-};
+use crate::records::{PodIdentityAssociation, check_namespace, check_service_account, is_pattern};
 use crate::{Key, Revision};
 
 /// What lookups compose their key in: a namespace of 63 characters, a service account of 253, and what is between them.
@@ -98,7 +96,9 @@ impl PodIdentities {
         }
         if entry.record.has_patterns() {
             self.patterns.change(namespace, |accounts| {
-                accounts.side_mut(service_account).remove(literal(service_account));
+                accounts
+                    .side_mut(service_account)
+                    .remove(literal(service_account));
             });
         }
     }
@@ -174,7 +174,11 @@ impl<V: Clone> Side<V> {
                 let (prefix, value) = self.prefixes.get_prev(limit?)?;
                 let common = common(prefix, name);
                 let is_prefix = common == prefix.len();
-                let next = if is_prefix { common.checked_sub(1) } else { Some(common) };
+                let next = if is_prefix {
+                    common.checked_sub(1)
+                } else {
+                    Some(common)
+                };
                 limit = next.and_then(|end| name.get(..end));
                 if is_prefix {
                     let closeness = Closeness {
@@ -271,15 +275,17 @@ impl DirectorySnapshot {
             .into_iter()
             .flat_map(move |patterns| patterns.matching(namespace))
             .flat_map(move |(space, accounts)| {
-                accounts.matching(service_account).map(move |(account, entry)| {
-                    let rank = Rank {
-                        literals: space.literals.saturating_add(account.literals),
-                        in_namespace: space.literals,
-                        is_exact_namespace: space.is_exact,
-                        is_exact_account: account.is_exact,
-                    };
-                    (rank, entry)
-                })
+                accounts
+                    .matching(service_account)
+                    .map(move |(account, entry)| {
+                        let rank = Rank {
+                            literals: space.literals.saturating_add(account.literals),
+                            in_namespace: space.literals,
+                            is_exact_namespace: space.is_exact,
+                            is_exact_account: account.is_exact,
+                        };
+                        (rank, entry)
+                    })
             })
     }
 
