@@ -167,7 +167,11 @@ fn ensure_in(store: &Store<'_>, names: &Names, now: Timestamp) -> Result<Serving
             Some(_) => KeyPair::generate()?,
         };
         key = Zeroizing::new(pair.serialize_pem());
-        certificate = Zeroizing::new(own.current.sign_serving(&pair, names, now, store.serving_days)?);
+        certificate =
+            Zeroizing::new(
+                own.current
+                    .sign_serving(&pair, names, now, store.serving_days)?,
+            );
         store.write("key.pem", &key, Mode::Private)?;
         store.write("cert.pem", &certificate, Mode::Public)?;
         changed = true;

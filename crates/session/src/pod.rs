@@ -129,7 +129,9 @@ pub enum InvalidPodSessions {
     #[error("sessionNameTemplate {0}")]
     Template(#[from] InvalidTemplate),
     /// An empty list, which could mean none or all.
-    #[error("sessionTags must name at least one tag; disableSessionTags is for sessions without tags")]
+    #[error(
+        "sessionTags must name at least one tag; disableSessionTags is for sessions without tags"
+    )]
     NoTags,
     /// A tag stands twice.
     #[error("sessionTags names {0} twice")]
@@ -173,7 +175,9 @@ pub enum InvalidTemplate {
     #[error("has a brace without its other one")]
     Brace,
     /// None of the known placeholders.
-    #[error("has the placeholder {{{0}}}; there are {{cluster}}, {{namespace}}, {{service_account}}, {{pod}}, {{pod_uid8}} and {{uuid}}")]
+    #[error(
+        "has the placeholder {{{0}}}; there are {{cluster}}, {{namespace}}, {{service_account}}, {{pod}}, {{pod_uid8}} and {{uuid}}"
+    )]
     Unknown(Box<str>),
     /// A character that a session name cannot have.
     #[error("has {0:?}; a session name has letters, digits and characters of _+=,.@- only")]

@@ -33,21 +33,41 @@ fn templates_give_their_names() {
     let short = PodNames { pod: "a", ..NAMES };
     let cases = [
         (NAMES, "{pod}", "cart-7d4b9c-x2z8q".to_owned()),
-        (NAMES, "{namespace}={service_account}", "shop=cart".to_owned()),
-        (NAMES, "msk-{cluster}.{pod_uid8}", "msk-orchard.0f1e2d3c".to_owned()),
+        (
+            NAMES,
+            "{namespace}={service_account}",
+            "shop=cart".to_owned(),
+        ),
+        (
+            NAMES,
+            "msk-{cluster}.{pod_uid8}",
+            "msk-orchard.0f1e2d3c".to_owned(),
+        ),
         (NAMES, "{uuid}", UUID.to_owned()),
         (NAMES, "x{uuid}@{cluster}", format!("x{UUID}@orchard")),
         (NAMES, "fixed", "fixed".to_owned()),
         // 64 - 36 - 2 = 26 characters for two names: the longest is cut first.
-        (long, "{service_account}-{pod}-{uuid}", format!("worker-payments-worker-5f6d-{UUID}")),
-        (long, "{cluster}-{pod}-{uuid}", format!("production-eu-payments-work-{UUID}")),
+        (
+            long,
+            "{service_account}-{pod}-{uuid}",
+            format!("worker-payments-worker-5f6d-{UUID}"),
+        ),
+        (
+            long,
+            "{cluster}-{pod}-{uuid}",
+            format!("production-eu-payments-work-{UUID}"),
+        ),
         (long, "{pod}", long.pod.to_owned()),
         (
             long,
             "{cluster}.{namespace}.{service_account}.{pod}",
             "production-eu-west.payments-and-invoi.worker.payments-worker-5f".to_owned(),
         ),
-        (strange, "{namespace}{pod}{pod_uid8}", "--bp-d---".to_owned()),
+        (
+            strange,
+            "{namespace}{pod}{pod_uid8}",
+            "--bp-d---".to_owned(),
+        ),
         (short, "{pod}", "a-".to_owned()),
     ];
     for (names, template, expected) in cases {
@@ -55,7 +75,11 @@ fn templates_give_their_names() {
         let name = parsed.render(&names);
         assert_eq!(name, expected, "{template}");
         assert!(is_session_name(&name), "{name}");
-        assert_eq!(parsed.is_stable(), !template.contains("{uuid}"), "{template}");
+        assert_eq!(
+            parsed.is_stable(),
+            !template.contains("{uuid}"),
+            "{template}"
+        );
     }
 }
 
@@ -147,29 +171,118 @@ fn what_goes_together_is_taken_and_the_rest_is_refused_with_its_member() {
     let cases = [
         (none.clone(), true, true, None),
         (named("{pod}"), true, true, None),
-        (named("{nobody}"), false, false, Some("sessionNameTemplate has the placeholder {nobody}")),
-        (chosen(&[PodTag::Namespace, PodTag::ClusterArn]), false, true, None),
+        (
+            named("{nobody}"),
+            false,
+            false,
+            Some("sessionNameTemplate has the placeholder {nobody}"),
+        ),
+        (
+            chosen(&[PodTag::Namespace, PodTag::ClusterArn]),
+            false,
+            true,
+            None,
+        ),
         (chosen(&PodTag::ALL), false, false, None),
         (chosen(&[]), false, false, Some("at least one")),
-        (chosen(&[PodTag::PodName, PodTag::Namespace, PodTag::PodName]), false, false, Some("kubernetes-pod-name twice")),
-        (chosen(&[PodTag::Namespace]), true, false, Some("disableSessionTags")),
-        (extra(&[("team", "shop")]), true, false, Some("disableSessionTags")),
-        (extra(&[("team", "shop"), ("app", "{label:app.kubernetes.io/name}"), ("empty", "")]), false, false, None),
-        (extra(&[("app", "{label:}")]), false, false, Some("no object can have")),
-        (extra(&[("app", "{label:a b}")]), false, false, Some("no object can have")),
-        (extra(&[("app", "{label:-a}")]), false, false, Some("no object can have")),
-        (extra(&[("app", "{label:Ex.com/a}")]), false, false, Some("no object can have")),
-        (extra(&[("app", "{label:a/b/c}")]), false, false, Some("no object can have")),
-        (extra(&[("app", "{labels:app}")]), false, false, Some("app is no tag")),
-        (extra(&[("app", "x{label:app}")]), false, false, Some("app is no tag")),
+        (
+            chosen(&[PodTag::PodName, PodTag::Namespace, PodTag::PodName]),
+            false,
+            false,
+            Some("kubernetes-pod-name twice"),
+        ),
+        (
+            chosen(&[PodTag::Namespace]),
+            true,
+            false,
+            Some("disableSessionTags"),
+        ),
+        (
+            extra(&[("team", "shop")]),
+            true,
+            false,
+            Some("disableSessionTags"),
+        ),
+        (
+            extra(&[
+                ("team", "shop"),
+                ("app", "{label:app.kubernetes.io/name}"),
+                ("empty", ""),
+            ]),
+            false,
+            false,
+            None,
+        ),
+        (
+            extra(&[("app", "{label:}")]),
+            false,
+            false,
+            Some("no object can have"),
+        ),
+        (
+            extra(&[("app", "{label:a b}")]),
+            false,
+            false,
+            Some("no object can have"),
+        ),
+        (
+            extra(&[("app", "{label:-a}")]),
+            false,
+            false,
+            Some("no object can have"),
+        ),
+        (
+            extra(&[("app", "{label:Ex.com/a}")]),
+            false,
+            false,
+            Some("no object can have"),
+        ),
+        (
+            extra(&[("app", "{label:a/b/c}")]),
+            false,
+            false,
+            Some("no object can have"),
+        ),
+        (
+            extra(&[("app", "{labels:app}")]),
+            false,
+            false,
+            Some("app is no tag"),
+        ),
+        (
+            extra(&[("app", "x{label:app}")]),
+            false,
+            false,
+            Some("app is no tag"),
+        ),
         (extra(&[("", "v")]), false, false, Some("is no tag")),
         (extra(&[(&long_key, "v")]), false, false, Some("is no tag")),
-        (extra(&[("k", &long_value)]), false, false, Some("k is no tag")),
+        (
+            extra(&[("k", &long_value)]),
+            false,
+            false,
+            Some("k is no tag"),
+        ),
         (extra(&[("k", "a\tb")]), false, false, Some("k is no tag")),
-        (extra(&[("kubernetes-namespace", "v")]), false, false, Some("kubernetes-namespace")),
-        (extra(&[("Eks-Cluster-ARN", "v")]), false, false, Some("eks-cluster-arn")),
+        (
+            extra(&[("kubernetes-namespace", "v")]),
+            false,
+            false,
+            Some("kubernetes-namespace"),
+        ),
+        (
+            extra(&[("Eks-Cluster-ARN", "v")]),
+            false,
+            false,
+            Some("eks-cluster-arn"),
+        ),
         (extra(&[("AWS:x", "v")]), false, false, Some("reserved")),
-        (extra(&[("Team", "a"), ("team", "b")]), false, false, Some("team twice")),
+        (
+            extra(&[("Team", "a"), ("team", "b")]),
+            false,
+            false,
+            Some("team twice"),
+        ),
         (extra(forty_four), false, false, None),
         (extra(&many), false, false, Some("at most 50")),
         (one_of_six, false, false, None),
@@ -178,7 +291,12 @@ fn what_goes_together_is_taken_and_the_rest_is_refused_with_its_member() {
         (lasting(899), false, false, Some("between 900 and 43200")),
         (lasting(43_201), false, false, Some("between 900 and 43200")),
         (lasting(3600), false, true, None),
-        (lasting(3601), false, true, Some("between 900 and 3600, as the association has a target role")),
+        (
+            lasting(3601),
+            false,
+            true,
+            Some("between 900 and 3600, as the association has a target role"),
+        ),
         (lasting(0), false, false, Some("between")),
     ];
     for (sessions, disabled, target, refused) in cases {
@@ -201,7 +319,11 @@ fn tags_and_labels_are_told() {
         ..PodSessions::default()
     };
     assert!(sessions.has(PodTag::Namespace) && !sessions.has(PodTag::PodUid));
-    assert!(PodTag::ALL.iter().all(|tag| PodSessions::default().has(*tag)));
+    assert!(
+        PodTag::ALL
+            .iter()
+            .all(|tag| PodSessions::default().has(*tag))
+    );
     assert_eq!(sessions.labels().collect::<Vec<_>>(), ["x/y", "e"]);
     assert_eq!(ExtraValue::of("{label:e}"), ExtraValue::Label("e"));
     assert_eq!(ExtraValue::of("label:e"), ExtraValue::Constant("label:e"));

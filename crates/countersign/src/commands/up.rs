@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{bootstrap, issuers, pod_webhook, settings, storage, upstream};
+use super::{association_objects, bootstrap, issuers, pod_webhook, settings, storage, upstream};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -243,6 +243,16 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         may_be_own: true,
     })
     .await?;
+    let association_objects = association_objects::prepare(association_objects::Setting {
+        key: "countersign.podIdentityAssociations".into(),
+        config: &own.pod_identity_associations,
+        registered: Ok(()),
+        kubeconfig_key: "server.kubeconfig".into(),
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        may_be_own: true,
+    })
+    .await?;
     let token_api = issuers::api(
         &args.cluster,
         server.kubeconfig.as_deref(),
@@ -289,6 +299,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
+            association_objects,
             pods,
             roles: projection::cluster_roles(
                 server.kubeconfig.as_deref(),

@@ -102,22 +102,27 @@ fn is_ready(port: u16) -> bool {
 }
 
 /// What kube-apiserver does with the key that `up` wrote for it.
-struct Signer {
+pub struct Signer {
     key: SigningKey,
     issuer: String,
 }
 
 impl Signer {
-    fn of(server: &Running) -> Self {
-        let file = server.dir.path().join("data/sa-signer.key");
+    pub fn of(server: &Running) -> Self {
+        Self::of_data(&server.dir.path().join("data"), server.field("issuerUrl"))
+    }
+
+    /// The one of a data directory.
+    pub fn of_data(data: &Path, issuer: String) -> Self {
+        let file = data.join("sa-signer.key");
         let der = PrivatePkcs8KeyDer::from_pem_file(file).unwrap();
         Self {
             key: SigningKey::from_pkcs8(Algorithm::Rs256, der.secret_pkcs8_der()).unwrap(),
-            issuer: server.field("issuerUrl"),
+            issuer,
         }
     }
 
-    fn token(&self, account: &str, audience: &str) -> String {
+    pub fn token(&self, account: &str, audience: &str) -> String {
         let now = Timestamp::now().as_second();
         let claims = json!({
             "iss": self.issuer, "sub": format!("system:serviceaccount:orchard:{account}"), "aud": [audience],
