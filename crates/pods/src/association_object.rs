@@ -384,26 +384,26 @@ mod tests {
         let no_target = Err(NotAllowed::TargetRole);
         let admin = "arn:aws:iam::111122223333:role/admin";
         for (rules, namespace, arn, to, expected) in [
-            (&[] as &[_], "shop", ROLE, None, role),
-            (&[exact.clone()], "shop", ROLE, None, Ok(())),
-            (&[exact.clone()], "Shop", ROLE, None, role),
-            (&[exact.clone()], "shop2", ROLE, None, role),
-            (&[exact.clone()], "shop", admin, None, role),
-            (&[exact.clone()], "shop", ROLE, Some(target), no_target),
-            (&[scoped.clone()], "shop", ROLE, None, Ok(())),
-            (&[scoped.clone()], "other", ROLE, None, role),
-            (&[scoped], "*", ROLE, None, role),
-            (&[any.clone()], "shop", admin, Some(target), Ok(())),
+            (vec![], "shop", ROLE, None, role),
+            (vec![exact.clone()], "shop", ROLE, None, Ok(())),
+            (vec![exact.clone()], "Shop", ROLE, None, role),
+            (vec![exact.clone()], "shop2", ROLE, None, role),
+            (vec![exact.clone()], "shop", admin, None, role),
+            (vec![exact.clone()], "shop", ROLE, Some(target), no_target),
+            (vec![scoped.clone()], "shop", ROLE, None, Ok(())),
+            (vec![scoped.clone()], "other", ROLE, None, role),
+            (vec![scoped], "*", ROLE, None, role),
+            (vec![any.clone()], "shop", admin, Some(target), Ok(())),
             // One rule has to allow both.
             (
-                &[any, exact.clone()],
+                vec![any, exact.clone()],
                 "shop",
                 ROLE,
                 Some("arn:aws:iam::1:role/x"),
                 no_target,
             ),
         ] {
-            let list = AllowList::new(rules.to_vec()).unwrap();
+            let list = AllowList::new(rules.clone()).unwrap();
             let mut spec = AssociationSpec {
                 role_arn: arn.into(),
                 target_role_arn: to.map(Into::into),

@@ -147,7 +147,7 @@ fn a_webhook_that_may_not_list_associations_is_not_ready() {
     readiness(&server, "associations not listed yet");
     readiness(&server, "the EKS API: refused with status 403");
     let answer = server.webhook("GET", "/readyz", &[], b"");
-    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert_eq!(answer.status, 503, "{}", answer.text());
 }
 
 #[test]

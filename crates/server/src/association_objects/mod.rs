@@ -385,13 +385,12 @@ impl AssociationSync {
         round: &mut Round,
         now: Timestamp,
     ) {
-        let planned_on = objects
-            .objects
-            .get(&gone.object)
-            .map(|known| &known.version);
+        // Not the version: whoever may annotate the object, or write its status, could put this off for ever.
+        let planned_on = objects.objects.get(&gone.object);
+        let planned_on = planned_on.map(|known| (&known.uid, known.generation));
         match self.objects.look(&gone.object).await {
             Ok(ObjectNow::Gone) => {}
-            Ok(ObjectNow::There(there)) if planned_on == Some(&there.version) => {}
+            Ok(ObjectNow::There(there)) if planned_on == Some((&there.uid, there.generation)) => {}
             Ok(ObjectNow::There(_)) => {
                 round.unconfirmed = true;
                 return;
