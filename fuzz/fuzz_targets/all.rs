@@ -61,6 +61,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("session.key_ring", countersign_session::fuzz::key_ring),
     ("session.record", countersign_session::fuzz::record),
     ("session.revocation_target", countersign_session::fuzz::revocation_target),
+    ("session.session_name_template", countersign_session::fuzz::session_name_template),
     ("session.token", countersign_session::fuzz::token),
     ("sigv4.capture", countersign_sigv4::fuzz::capture),
     ("sigv4.date", countersign_sigv4::fuzz::date),

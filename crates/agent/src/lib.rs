@@ -41,7 +41,9 @@ pub mod token;
 pub mod fuzz;
 
 pub use agent::{Agent, StartError};
-pub use associations::{Associations, AssociationsUnreadable, EksAssociations};
+pub use associations::{
+    AccountName, AssociationState, Associations, AssociationsUnreadable, EksAssociations,
+};
 pub use auth::{
     AuthFailure, AuthLimits, AuthService, EksApi, EksAuth, Endpoint, InvalidEndpoint, Issued,
     NodeCredentials, NodeIdentity, NodeToken, SetupError,

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Answer, START, World, claims, forged, histogram, keys, sign, token};
-use countersign_agent::{Associations, AssociationsUnreadable, FinalCode, Limit, Refusal};
+use countersign_agent::{
+    AccountName, AssociationState, Associations, AssociationsUnreadable, FinalCode, Limit, Refusal,
+};
 use futures::future::{BoxFuture, join, join_all};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, advance, sleep};
@@ -411,18 +413,35 @@ async fn a_day_of_renewals_is_spread_and_none_is_for_deleted_pods() {
     );
 }
 
-/// Associations that were all changed at one moment, or are gone.
-struct Changed(Mutex<Option<Timestamp>>);
+/// Associations that were all changed at one moment, or are gone; and the one that is in force in the place of a pattern.
+#[derive(Default)]
+struct Changed(Mutex<Option<Timestamp>>, Mutex<Option<&'static str>>);
 
 impl Associations for Changed {
-    fn modified<'a>(
+    fn states<'a>(
         &'a self,
         ids: &'a [Box<str>],
-    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, AssociationState>, AssociationsUnreadable>> {
         let at = *self.0.lock().unwrap();
+        let state = |modified| AssociationState {
+            modified,
+            has_patterns: self.1.lock().unwrap().is_some(),
+        };
         let all = ids
             .iter()
-            .filter_map(|id| Some((id.clone(), at?)))
+            .filter_map(|id| Some((id.clone(), state(at?))))
+            .collect();
+        Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn in_force<'a>(
+        &'a self,
+        accounts: &'a [AccountName],
+    ) -> BoxFuture<'a, Result<HashMap<AccountName, Box<str>>, AssociationsUnreadable>> {
+        let id = self.1.lock().unwrap().expect("asked for patterns alone");
+        let all = accounts
+            .iter()
+            .map(|account| (account.clone(), id.into()))
             .collect();
         Box::pin(std::future::ready(Ok(all)))
     }
@@ -431,7 +450,7 @@ impl Associations for Changed {
 #[tokio::test(start_paused = true)]
 async fn a_changed_association_counts_within_seconds() {
     let long_ago = Timestamp::from_second(START - 86_400).unwrap();
-    let changed = Arc::new(Changed(Mutex::new(Some(long_ago))));
+    let changed = Arc::new(Changed(Mutex::new(Some(long_ago)), Mutex::default()));
     let world = World::with(|mut config, _| {
         config.associations = Some(Arc::clone(&changed) as Arc<dyn Associations>);
         config
@@ -456,6 +475,25 @@ async fn a_changed_association_counts_within_seconds() {
     let third = world.get(1, &token).await;
     world.agent.association_changed("orchard", "picker-1");
     assert_ne!(world.get(1, &token).await.key(), third.key());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closer_association_counts_in_the_place_of_a_pattern() {
+    let long_ago = Timestamp::from_second(START - 86_400).unwrap();
+    let by_pattern = Changed(Mutex::new(Some(long_ago)), Mutex::new(Some("a-picker-1")));
+    let changed = Arc::new(by_pattern);
+    let world = World::with(|mut config, _| {
+        config.associations = Some(Arc::clone(&changed) as Arc<dyn Associations>);
+        config
+    })
+    .await;
+    let token = token(1, START);
+    let first = world.get(1, &token).await;
+    sleep(Duration::from_secs(65)).await;
+    assert_eq!(world.get(1, &token).await.key(), first.key());
+    *changed.1.lock().unwrap() = Some("a-closer");
+    sleep(Duration::from_secs(35)).await;
+    assert_ne!(world.get(1, &token).await.key(), first.key());
 }
 
 #[tokio::test(start_paused = true)]

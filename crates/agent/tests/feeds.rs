@@ -44,7 +44,7 @@ async fn serve(
             let (answer, asked) = (answer.clone(), Arc::clone(&asked));
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                    let path = request.uri().path().to_owned();
+                    let path = request.uri().path_and_query().unwrap().as_str().to_owned();
                     let line = (
                         request.method().to_string(),
                         path.clone(),
@@ -132,6 +132,23 @@ async fn outside_aws_the_agents_own_token_stands_in_the_place_of_a_signature() {
 }
 
 fn described(path: &str) -> Response<Full<Bytes>> {
+    if let Some((_, query)) = path.split_once('?') {
+        let listed = |ids: &[&str]| {
+            let associations: Vec<_> = ids.iter().map(|id| json!({"associationId": id})).collect();
+            let body = json!({"associations": associations});
+            Response::new(Full::new(body.to_string().into()))
+        };
+        return match query {
+            "matching=true&namespace=orchard&serviceAccount=picker" => {
+                listed(&["a-close", "a-far"])
+            }
+            "matching=true&namespace=orchard&serviceAccount=nobody" => listed(&[]),
+            "matching=true&namespace=meadow&serviceAccount=mower" => {
+                fault(403, "AccessDeniedException", "no")
+            }
+            _ => Response::new(Full::new("{}".into())),
+        };
+    }
     let association = |modified: serde_json::Value| {
         let body = json!({"association": {"associationId": "a-x", "modifiedAt": modified}});
         Response::new(Full::new(body.to_string().into()))
@@ -139,6 +156,10 @@ fn described(path: &str) -> Response<Full<Bytes>> {
     match path.rsplit('/').next().unwrap() {
         "a-one" => association(json!(1_893_456_000.25)),
         "a-two" => association(json!(1_893_456_001)),
+        "a-pattern" => {
+            let body = json!({"association": {"namespace": "dev-*", "serviceAccount": "x", "modifiedAt": 1}});
+            Response::new(Full::new(body.to_string().into()))
+        }
         "a-gone" => fault(404, "ResourceNotFoundException", "no"),
         "a-proxy" => Response::builder()
             .status(404)
@@ -167,11 +188,14 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let ids =
         |names: &[&str]| -> Vec<Box<str>> { names.iter().map(|name| (*name).into()).collect() };
     let asked = ids(&["a-one", "a-gone", "a-two", "a-one", "a-gone", "a-two"]);
-    let found = associations.modified(&asked).await.unwrap();
+    let found = associations.states(&asked).await.unwrap();
     let at = |millis| Timestamp::from_millisecond(millis).unwrap();
     assert_eq!(found.len(), 2);
-    assert_eq!(found["a-one"], at(1_893_456_000_250));
-    assert_eq!(found["a-two"], at(1_893_456_001_000));
+    assert_eq!(found["a-one"].modified, at(1_893_456_000_250));
+    assert_eq!(found["a-two"].modified, at(1_893_456_001_000));
+    assert!(!found["a-one"].has_patterns);
+    let found = associations.states(&ids(&["a-pattern"])).await.unwrap();
+    assert!(found["a-pattern"].has_patterns);
     let (method, path, headers) = log.lock().unwrap()[0].clone();
     assert_eq!(
         (method.as_str(), path.as_str()),
@@ -186,14 +210,52 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let before = log.lock().unwrap().len();
     for id in ["a-proxy", "a-denied", "a-odd", "a-far", "a-else"] {
         assert!(
-            associations.modified(&ids(&["a-one", id])).await.is_err(),
+            associations.states(&ids(&["a-one", id])).await.is_err(),
             "{id}"
         );
     }
     let between = log.lock().unwrap().len();
     assert!(between > before);
     for id in ["", "a-", "../x", "a-b/c", "a-b?c", "b-x", "a-é"] {
-        assert!(associations.modified(&ids(&[id])).await.is_err(), "{id}");
+        assert!(associations.states(&ids(&[id])).await.is_err(), "{id}");
+    }
+    assert_eq!(log.lock().unwrap().len(), between);
+}
+
+#[tokio::test]
+async fn the_association_in_force_is_the_first_that_matches() {
+    let (endpoint, log) = serve(described).await;
+    let node: Arc<NodeIdentity> = NodeCredentials::new(Node::new(), clock()).into();
+    let limits = AuthLimits::default();
+    let api = EksApi::new("eu-west-1", endpoint, None, limits, node, clock());
+    let associations = EksAssociations::new("orchard", api.unwrap()).unwrap();
+    let account = |namespace: &str, name: &str| (namespace.into(), name.into());
+    let asked = [account("orchard", "picker"), account("orchard", "nobody")];
+    let found = associations.in_force(&asked).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(&*found[&asked[0]], "a-close");
+    let before = log.lock().unwrap().len();
+    for (namespace, name) in [("meadow", "mower"), ("meadow", "other")] {
+        let asked = [account(namespace, name)];
+        assert!(
+            associations.in_force(&asked).await.is_err(),
+            "{namespace}/{name}"
+        );
+    }
+    let between = log.lock().unwrap().len();
+    assert!(between > before);
+    for (namespace, name) in [
+        ("", "x"),
+        ("a&b", "x"),
+        ("x", "a/b"),
+        ("x", "a*"),
+        ("x", "A"),
+    ] {
+        let asked = [account(namespace, name)];
+        assert!(
+            associations.in_force(&asked).await.is_err(),
+            "{namespace}/{name}"
+        );
     }
     assert_eq!(log.lock().unwrap().len(), between);
 }

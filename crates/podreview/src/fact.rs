@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::sessions::{SessionSettings, is_pattern};
+
 /// Something that was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Fact<T> {
@@ -139,9 +141,9 @@ impl AccountFacts {
 pub struct AssociationFacts {
     /// `a-` and 17 characters.
     pub id: String,
-    /// The namespace.
+    /// The namespace, or a pattern.
     pub namespace: String,
-    /// The service account.
+    /// The service account, or a pattern.
     pub service_account: String,
     /// The role.
     pub role_arn: String,
@@ -157,6 +159,18 @@ pub struct AssociationFacts {
     pub owner_arn: Option<String>,
     /// Seconds since 1970 at which it was made.
     pub created_at: Option<i64>,
+    /// What it says of sessions beyond what EKS knows.
+    #[serde(flatten)]
+    pub sessions: SessionSettings,
+}
+
+impl AssociationFacts {
+    /// `NAMESPACE/NAME` as it stands in the association, when one of them is a pattern.
+    #[must_use]
+    pub fn pattern(&self) -> Option<String> {
+        (is_pattern(&self.namespace) || is_pattern(&self.service_account))
+            .then(|| format!("{}/{}", self.namespace, self.service_account))
+    }
 }
 
 /// A role of IAM.

@@ -19,6 +19,7 @@ mod fact;
 mod json_text;
 pub mod plan;
 mod pod;
+mod sessions;
 mod text;
 pub mod trust;
 
@@ -27,6 +28,7 @@ pub use fact::{
 };
 pub use json_text::pretty;
 pub use pod::{ContainerFacts, NotAPod, Owner, PodFacts, TokenFacts};
+pub use sessions::{SessionSettings, is_pattern};
 pub use text::printable;
 
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use countersign_podreview::trust::{
     Change, CheckFacts, Level, NewTrust, PodCall, PodIdentityTrust, TrustError, Verdict, WebCall,
     WebIdentityTrust, check, decide_pod_identity, decide_web_identity, merge, without_subject,
 };
-use countersign_podreview::{subject, trust};
+use countersign_podreview::{SessionSettings, subject, trust};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -64,6 +64,7 @@ fn pods(trust: &str, namespace: &str, account: &str, tags: bool) -> trust::Trust
         service_account: account,
         pod: None,
         tags,
+        sessions: &SessionSettings::default(),
         role_tags: &[],
     };
     decide_pod_identity(trust, &call).unwrap()

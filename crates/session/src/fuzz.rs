@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::bound::Bound;
 use crate::crypto::{NONCE, SEED};
+use crate::pod::{NameTemplate, PodNames};
 use crate::record;
 use crate::{
     DecodeRecordError, DeploymentId, KeyRing, MAX_TOKEN_CHARS, NewKey, OpenCache, OpenError,
@@ -13,6 +14,27 @@ use crate::{
 };
 
 const KEY_ID: &str = "ASIARTX3GSDS7RSUJJ3G";
+
+/// `data` as the template of a session name, and as the names that stand in it.
+pub fn session_name_template(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (template, names) = text.split_once('\n').unwrap_or((&text, ""));
+    let Ok(template) = NameTemplate::parse(template) else {
+        return;
+    };
+    let mut names = names.split('\n');
+    let mut next = || names.next().unwrap_or_default();
+    let names = PodNames {
+        cluster: next(),
+        namespace: next(),
+        service_account: next(),
+        pod: next(),
+        pod_uid: next(),
+        uuid: next(),
+    };
+    let name = template.render(&names);
+    assert!(countersign_arn::is_session_name(&name), "{name}");
+}
 
 /// `data` as a session token, and as the content of a genuine one: opening that must agree with reading `data`.
 pub fn token(data: &[u8]) {

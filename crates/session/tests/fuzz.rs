@@ -98,3 +98,16 @@ fn hostile_ids_of_revocation_targets_are_refused_or_come_back_the_same() {
     .collect();
     run(fuzz::revocation_target, &seeds);
 }
+
+#[test]
+fn templates_of_session_names_are_refused_or_give_names() {
+    let seeds: Vec<Vec<u8>> = [
+        "{cluster}-{pod}-{uuid}\norchard\nshop\ncart\ncart-0\n0f1e2d3c-1c2d\n6b1e0c58-1c2d-4e3f-8a9b-0c1d2e3f4a5b",
+        "{namespace}{service_account}{pod_uid8}\n\n\u{e4}\n\n\n\n",
+        "x{pod}{pod}{pod}{pod}{uuid}",
+    ]
+    .iter()
+    .map(|seed| seed.as_bytes().to_vec())
+    .collect();
+    run(fuzz::session_name_template, &seeds);
+}

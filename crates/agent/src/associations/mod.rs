@@ -3,7 +3,7 @@
 
 mod eks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 pub use eks::EksAssociations;
-pub(crate) use eks::modified_at;
+pub(crate) use eks::{described, first_listed};
 
 use crate::cache::Cache;
+use crate::token::PodIdentity;
 
 /// How often associations are looked at.
 const POLL: Duration = Duration::from_secs(30);
@@ -26,26 +27,46 @@ const LEEWAY: SignedDuration = SignedDuration::from_mins(1);
 #[error("the associations cannot be read: {0}")]
 pub struct AssociationsUnreadable(pub String);
 
+/// What is known of an association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssociationState {
+    /// When it was changed last, `modifiedAt`.
+    pub modified: Timestamp,
+    /// Whether it is for names that begin alike, so that a closer one may be made without any change of it.
+    pub has_patterns: bool,
+}
+
+/// A service account: namespace and name.
+pub type AccountName = (Box<str>, Box<str>);
+
 /// Tells the state of associations.
 pub trait Associations: Send + Sync + 'static {
-    /// When each of these associations was changed last (`modifiedAt`), by its id. One that does not exist is left out. An
-    /// implementation ends within some seconds.
-    fn modified<'a>(
+    /// The state of each of these associations, by its id. One that does not exist is left out. An implementation ends within
+    /// some seconds.
+    fn states<'a>(
         &'a self,
         ids: &'a [Box<str>],
-    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>>;
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, AssociationState>, AssociationsUnreadable>>;
+
+    /// The id of the association that is in force for each of these service accounts; nothing for those without one. An
+    /// implementation ends within some seconds.
+    fn in_force<'a>(
+        &'a self,
+        accounts: &'a [AccountName],
+    ) -> BoxFuture<'a, Result<HashMap<AccountName, Box<str>>, AssociationsUnreadable>>;
 }
 
 /// Looks at the associations of the cached credentials every 30 s, until `stop` becomes true.
 ///
 /// An association that is seen for the first time may have changed between the call and the look. Its credentials are fetched
-/// once more when it changed later than a minute before they came, which leaves room for clocks that differ.
+/// once more when it changed later than a minute before they came, which leaves room for clocks that differ. Of credentials by
+/// an association with patterns it is asked whether another one is in force by now.
 pub(crate) async fn follow(
     associations: Arc<dyn Associations>,
     cache: Arc<Cache>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut seen: HashMap<Box<str>, Timestamp> = HashMap::new();
+    let mut seen: HashMap<Box<str>, AssociationState> = HashMap::new();
     let mut failing = false;
     let mut tick = tokio::time::interval(POLL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -65,22 +86,26 @@ pub(crate) async fn follow(
             continue;
         }
         let asked: Vec<Box<str>> = ids.keys().cloned().collect();
-        match associations.modified(&asked).await {
-            Ok(now) => {
+        let looked = look(&*associations, &cache, &asked).await;
+        match looked {
+            Ok((now, replaced)) => {
                 failing = false;
                 let is_changed = |id: &str| match (now.get(id), seen.get(id), ids.get(id)) {
                     (None, _, asked) => asked.is_some(),
                     (Some(now), Some(before), _) => now != before,
-                    (Some(now), None, Some(fetched)) => *now > *fetched - LEEWAY,
+                    (Some(now), None, Some(fetched)) => now.modified > *fetched - LEEWAY,
                     (Some(_), None, None) => false,
                 };
                 let changed = asked.iter().filter(|id| is_changed(id)).count();
-                if changed > 0 {
+                if changed > 0 || !replaced.is_empty() {
                     tracing::info!(
                         associations = changed,
+                        accounts = replaced.len(),
                         "pod identity associations changed; their credentials are fetched anew"
                     );
-                    cache.forget(|_, id| is_changed(id));
+                    cache.forget(|identity, id| {
+                        is_changed(id) || replaced.contains(&account_of(identity))
+                    });
                 }
                 seen = now;
                 seen.retain(|id, _| ids.contains_key(id));
@@ -93,4 +118,36 @@ pub(crate) async fn follow(
             }
         }
     }
+}
+
+/// The states of these associations, and the service accounts with credentials by one of them that is not in force any more.
+async fn look(
+    associations: &dyn Associations,
+    cache: &Cache,
+    ids: &[Box<str>],
+) -> Result<(HashMap<Box<str>, AssociationState>, HashSet<AccountName>), AssociationsUnreadable> {
+    let states = associations.states(ids).await?;
+    let is_pattern = |id: &str| states.get(id).is_some_and(|state| state.has_patterns);
+    let by_pattern: Vec<(AccountName, Box<str>)> = cache
+        .uses()
+        .into_iter()
+        .filter(|used| is_pattern(&used.association_id))
+        .map(|used| (account_of(&used.identity), used.association_id))
+        .collect();
+    if by_pattern.is_empty() {
+        return Ok((states, HashSet::new()));
+    }
+    let accounts: HashSet<&AccountName> = by_pattern.iter().map(|(account, _)| account).collect();
+    let accounts: Vec<AccountName> = accounts.into_iter().cloned().collect();
+    let in_force = associations.in_force(&accounts).await?;
+    let replaced = by_pattern
+        .into_iter()
+        .filter(|(account, used)| in_force.get(account) != Some(used))
+        .map(|(account, _)| account)
+        .collect();
+    Ok((states, replaced))
+}
+
+fn account_of(identity: &PodIdentity) -> AccountName {
+    (identity.namespace.clone(), identity.service_account.clone())
 }

@@ -72,7 +72,7 @@ impl EksApi {
         })
     }
 
-    /// One request with this path below the endpoint, and its whole answer, whatever its status.
+    /// One request with this path below the endpoint, and a query behind `?` if it has one; its whole answer, whatever its status.
     pub(crate) async fn send(
         &self,
         service: Service,
@@ -156,6 +156,10 @@ impl EksApi {
         node: &AwsCredentials,
     ) -> Option<()> {
         let secret = SecretKey::new(node.secret_access_key.as_str());
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
         let headers = [
             ("host", self.endpoint.authority().as_bytes()),
             ("content-type", b"application/json".as_slice()),
@@ -163,6 +167,7 @@ impl EksApi {
         let signable = Signable {
             headers: &headers,
             body: Payload::Bytes(body),
+            query: query.map(str::as_bytes),
             ..Signable::new(request.method().as_str(), path.as_bytes())
         };
         let credentials = Credentials {

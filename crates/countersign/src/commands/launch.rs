@@ -353,6 +353,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     policies: Arc::clone(&policies),
                     roles_elsewhere: !launch.embedded_tokens,
                     check_issuers: own.web_identity.check_issuers.unwrap_or(true),
+                    extensions: own.pod_identity.extensions.unwrap_or(true),
                     ..EksOptions::default()
                 });
                 let api = match issuers {

@@ -8,7 +8,7 @@ use super::inject::{Admission, Lack};
 use super::sdk::{First, first};
 use super::{Answer, ContainerVerdict, Explanation, Facts, Found, Status, Step, StepName};
 use crate::ROLE_ANNOTATION;
-use crate::fact::{ClusterFacts, Fact, role_parts};
+use crate::fact::{AssociationFacts, ClusterFacts, Fact, role_parts};
 use crate::pod::ContainerFacts;
 
 /// Explains a pod: every step from its service account to the role, and what each container ends up with.
@@ -193,7 +193,8 @@ impl Chain<'_> {
                     None => String::new(),
                 };
                 let id = &association.id;
-                let reason = format!("association {id} gives {}{hop}", association.role_arn);
+                let by = by_pattern(association, &facts.other_associations);
+                let reason = format!("association {id} gives {}{hop}{by}", association.role_arn);
                 match annotated {
                     Some(role) if role != association.role_arn => self.advise(
                         StepName::Source,
@@ -447,4 +448,19 @@ impl Chain<'_> {
 
 fn cluster_name(cluster: &Fact<ClusterFacts>) -> &str {
     cluster.known().map_or("CLUSTER", |cluster| &cluster.name)
+}
+
+/// Why an association for more than one service account is in force, and what it stands before.
+fn by_pattern(association: &AssociationFacts, others: &[String]) -> String {
+    let before = match others {
+        [] => String::new(),
+        others => format!("; it stands before {}", others.join(", ")),
+    };
+    match association.pattern() {
+        None => before,
+        Some(pattern) => format!(
+            ", by the pattern {pattern}: no association names the service account itself, and no other pattern for it has more \
+             characters{before}"
+        ),
+    }
 }

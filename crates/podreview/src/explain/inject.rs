@@ -63,6 +63,7 @@ impl Admission {
                 annotations.map(|(key, value)| (key.as_str(), value.as_str())),
             )
         });
+        let pattern = facts.association.known().and_then(|found| found.pattern());
         let known = Known {
             account: match (&facts.account, &settings) {
                 (_, Some(settings)) => AccountFact::Known(settings),
@@ -74,7 +75,7 @@ impl Admission {
                 .known()
                 .map(|association| AssociationFact {
                     id: Some(&association.id),
-                    pattern: None,
+                    pattern: pattern.as_deref(),
                 }),
             ..Known::NOTHING
         };

@@ -31,6 +31,8 @@ pub struct Facts {
     pub cluster: Fact<ClusterFacts>,
     /// The association of the service account.
     pub association: Fact<AssociationFacts>,
+    /// Others that are for it as well and not in force, `NAMESPACE/NAME (ID)`, the closest first.
+    pub other_associations: Vec<String>,
     /// Roles by ARN.
     pub roles: BTreeMap<String, Fact<RoleFacts>>,
     /// Providers by ARN.

@@ -131,6 +131,7 @@ pub(super) fn of_facts(cluster: &ClusterFacts, facts: &AssociationFacts) -> Asso
         target_role_arn: facts.target_role_arn.clone(),
         disable_session_tags: facts.disable_session_tags.then_some(true),
         policy: facts.policy.clone(),
+        sessions: facts.sessions.clone(),
     }
 }
 
@@ -167,6 +168,7 @@ pub(super) fn trust(
         service_account: &association.service_account,
         pod: None,
         tags,
+        sessions: &association.sessions,
         role_tags: &role.tags,
     };
     // Statements of roles that several accounts of one migration share pile up: judge what is there after the steps before.
@@ -276,7 +278,9 @@ pub(super) fn pod_trust(cluster: &ClusterFacts, association: &Association) -> Ne
             ("kubernetes-namespace", &association.namespace),
             ("kubernetes-service-account", &association.service_account),
         ] {
-            trust.request_tags.insert(tag.to_owned(), value.clone());
+            if association.sessions.has_tag(tag) {
+                trust.request_tags.insert(tag.to_owned(), value.clone());
+            }
         }
     }
     NewTrust::Pods(trust)

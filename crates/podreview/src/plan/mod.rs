@@ -15,6 +15,7 @@ pub use associate::{AssociateRequest, associate};
 pub use migrate::{Direction, From, Inventory, MigrateOptions, To, migrate, wanted_roles};
 
 use crate::json_text::pretty;
+use crate::sessions::SessionSettings;
 use crate::text::printable;
 
 /// A plan.
@@ -204,6 +205,9 @@ pub struct Association {
     /// The session policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// What it says of sessions beyond what EKS knows.
+    #[serde(flatten)]
+    pub sessions: SessionSettings,
 }
 
 impl Plan {
@@ -380,6 +384,9 @@ impl Action {
                     shell(id)
                 )]
             }
+            Self::UpdateAssociation { before, after, .. } if before.sessions != after.sessions => {
+                vec![format!("{} --update", before.command())]
+            }
             Self::UpdateAssociation { id, before, after } => {
                 let mut command = format!(
                     "aws eks update-pod-identity-association --cluster-name {} --association-id {} --role-arn {}",
@@ -405,6 +412,9 @@ impl Action {
                     command.push_str(&format!(" --policy {}", shell(policy)));
                 }
                 vec![command]
+            }
+            Self::DeleteAssociation { before, .. } if !before.sessions.is_empty() => {
+                vec![before.command()]
             }
             Self::DeleteAssociation { before, .. } => {
                 let mut command = format!(
@@ -461,7 +471,35 @@ impl Association {
         if self.policy.is_some() {
             text.push_str(", with a session policy");
         }
+        text.push_str(&self.sessions.detail());
         text
+    }
+
+    /// The command that makes it so. AWS's does not know all of it.
+    fn command(&self) -> String {
+        let mut words = vec![
+            "--cluster".to_owned(),
+            self.cluster.clone(),
+            "--namespace".to_owned(),
+            self.namespace.clone(),
+            "--service-account".to_owned(),
+            self.service_account.clone(),
+            "--role".to_owned(),
+            self.role_arn.clone(),
+        ];
+        if let Some(target) = &self.target_role_arn {
+            words.extend(["--target-role".to_owned(), target.clone()]);
+        }
+        if self.disable_session_tags == Some(true) {
+            words.push("--disable-session-tags".to_owned());
+        }
+        words.extend(self.sessions.flags());
+        let words: Vec<_> = words.iter().map(|word| shell(word)).collect();
+        let command = format!("countersign pods associate {} --yes", words.join(" "));
+        match &self.policy {
+            Some(policy) => format!("echo {} | {command} --policy -", shell(policy)),
+            None => command,
+        }
     }
 }
 

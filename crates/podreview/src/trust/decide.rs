@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::write::TrustError;
 use crate::PODS_SERVICE;
+use crate::sessions::SessionSettings;
 
 /// Call AssumeRoleWithWebIdentity, as far as a trust policy sees it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,8 @@ pub struct PodCall<'a> {
     pub pod: Option<&'a str>,
     /// Whether the session carries tags.
     pub tags: bool,
+    /// Which, beyond what EKS knows.
+    pub sessions: &'a SessionSettings,
     /// Tags of the role.
     pub role_tags: &'a [(String, String)],
 }
@@ -96,7 +99,8 @@ pub fn decide_web_identity(trust: &str, call: &WebCall<'_>) -> Result<TrustDecis
 }
 
 /// Decides `sts:AssumeRole` and `sts:TagSession` of the service: creating an association asks for both (EKS API spec, section 10.2),
-/// whether the sessions carry tags or not.
+/// whether the sessions carry tags or not. A pattern in the place of a name has to be let in as it is written: a trust policy that
+/// takes all names of the pattern takes its text as well.
 ///
 /// # Errors
 /// When the trust policy cannot be read.
@@ -111,19 +115,19 @@ pub fn decide_pod_identity(trust: &str, call: &PodCall<'_>) -> Result<TrustDecis
     ];
     tags.extend(call.pod.map(|name| ("kubernetes-pod-name", name)));
     if call.tags {
-        for (key, value) in &tags {
+        let sessions = call.sessions;
+        for (key, value) in tags.iter().filter(|(key, _)| sessions.has_tag(key)) {
             context.set_tag("aws:RequestTag/", key, *value);
         }
-        const KEYS: [&str; 6] = [
-            "eks-cluster-arn",
-            "eks-cluster-name",
-            "kubernetes-namespace",
-            "kubernetes-service-account",
-            "kubernetes-pod-name",
-            "kubernetes-pod-uid",
-        ];
-        context.set_list("aws:TagKeys", KEYS);
-        context.set_list("sts:TransitiveTagKeys", KEYS);
+        for (key, value) in &sessions.extra_session_tags {
+            context.set_tag("aws:RequestTag/", key, value.as_str());
+        }
+        let keys = || {
+            let six = SIX.into_iter().filter(|key| sessions.has_tag(key));
+            six.chain(sessions.extra_session_tags.keys().map(String::as_str))
+        };
+        context.set_list("aws:TagKeys", keys());
+        context.set_list("sts:TransitiveTagKeys", keys());
     }
     context.set("aws:PrincipalIsAWSService", "true");
     context.set("aws:PrincipalServiceName", PODS_SERVICE);
@@ -138,8 +142,44 @@ pub fn decide_pod_identity(trust: &str, call: &PodCall<'_>) -> Result<TrustDecis
         role_arn: call.role_arn,
         context: &context,
     };
-    question.decide(trust, &["sts:AssumeRole", "sts:TagSession"])
+    let decision = question.decide(trust, &["sts:AssumeRole", "sts:TagSession"])?;
+    let label = call
+        .label_tested(trust)
+        .filter(|_| decision.verdict == Verdict::Denied);
+    Ok(match label {
+        Some(key) => TrustDecision {
+            verdict: Verdict::Depends,
+            statement: None,
+            reason: format!("it depends on the tag `{key}`, which is from a label of the pod"),
+            near: decision.near,
+        },
+        None => decision,
+    })
 }
+
+impl PodCall<'_> {
+    /// The tag from a label of the pod that a trust policy speaks of.
+    fn label_tested(&self, trust: &str) -> Option<&str> {
+        let trust = trust.to_lowercase();
+        let mut extra = self.sessions.extra_session_tags.iter();
+        extra
+            .find(|(key, value)| {
+                let tested = format!("aws:requesttag/{}", key.to_lowercase());
+                self.tags && value.starts_with("{label:") && trust.contains(&tested)
+            })
+            .map(|(key, _)| key.as_str())
+    }
+}
+
+/// The tags of EKS Pod Identity.
+const SIX: [&str; 6] = [
+    "eks-cluster-arn",
+    "eks-cluster-name",
+    "kubernetes-namespace",
+    "kubernetes-service-account",
+    "kubernetes-pod-name",
+    "kubernetes-pod-uid",
+];
 
 /// The issuer in a provider's ARN.
 pub(super) fn issuer_of(provider_arn: &str) -> &str {

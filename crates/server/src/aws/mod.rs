@@ -43,7 +43,7 @@ use countersign_oidc::KubernetesClaims;
 use countersign_saml::Options as SamlOptions;
 use countersign_session::{Call as SessionCall, Refusal as SessionRefusal, StsCall, check_call};
 use countersign_sigv4::{Offered, Parsed, Regions, ServicePolicy};
-use countersign_store::{Directory, DirectorySnapshot, Random};
+use countersign_store::{Directory, DirectorySnapshot, Random, Revision};
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
@@ -475,6 +475,7 @@ impl AwsApi {
             kubernetes: None,
             dry_run: false,
             warnings: Vec::new(),
+            pending: None,
         };
         let ended = self.call(&received, &asked, &mut trace).await;
         let ended = match &asked {
@@ -515,6 +516,7 @@ impl AwsApi {
                 };
                 let mut answer = answer(StatusCode::OK, content_type, text, request_id);
                 respond::note(answer.headers_mut(), trace.dry_run, &trace.warnings);
+                respond::note_pending(answer.headers_mut(), trace.pending);
                 answer
             }
             Err(error) => {
@@ -637,6 +639,7 @@ impl AwsApi {
             pod: Mutex::new(None),
             kubernetes: Mutex::new(None),
             warnings: Mutex::default(),
+            pending: Mutex::default(),
         };
         let ended = match authorize::authorize(&call) {
             Err(denied) => Err(denied),
@@ -652,6 +655,7 @@ impl AwsApi {
             decision,
             kubernetes,
             warnings,
+            pending,
             signer,
             agent,
             pod,
@@ -667,6 +671,7 @@ impl AwsApi {
         trace.kubernetes = kubernetes
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+        trace.pending = pending.into_inner().unwrap_or_else(PoisonError::into_inner);
         trace.warnings = warnings
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
@@ -793,6 +798,7 @@ struct Trace<'p> {
     dry_run: bool,
     /// What its caller is told beside the answer.
     warnings: Vec<String>,
+    pending: Option<Revision>,
 }
 
 fn is_web_identity(operation: &Operation) -> bool {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use countersign_arn::{AccountId, CallerKind, Partition};
 use countersign_oidc::KubernetesClaims;
 use countersign_store::records::LastUsed;
-use countersign_store::{Directory, DirectorySnapshot, Random};
+use countersign_store::{Directory, DirectorySnapshot, Random, Revision};
 use jiff::Timestamp;
 
 use super::authorize::Rule;
@@ -211,6 +211,8 @@ pub(crate) struct Call<'a> {
     pub(super) kubernetes: Mutex<Option<KubernetesClaims>>,
     /// What the caller is told beside the answer.
     pub(super) warnings: Mutex<Vec<String>>,
+    /// What the call wrote and this replica does not see yet.
+    pub(super) pending: Mutex<Option<Revision>>,
 }
 
 impl Call<'_> {
@@ -275,6 +277,14 @@ impl Call<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(warning);
+    }
+
+    /// Tells the caller that this replica does not see yet what the call wrote.
+    pub(crate) fn pending(&self, revision: Revision) {
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(revision);
     }
 
     /// The caller's account, in which IAM looks everything up.

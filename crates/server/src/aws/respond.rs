@@ -1,6 +1,7 @@
 //! Answers on the wire.
 
 use bytes::Bytes;
+use countersign_store::Revision;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::Full;
 
@@ -12,6 +13,8 @@ use crate::listen::Answer;
 const DENIAL_HEADER: &str = "x-countersign-denial";
 /// Says what a caller may not have meant, once for each warning.
 const WARNING_HEADER: &str = "x-countersign-warning";
+/// Has the revision of the store at which what was written is in force here, when it is not yet.
+const PENDING_HEADER: &str = "x-countersign-pending";
 
 /// An error in the form of the Query protocol.
 pub(super) fn query_error(
@@ -77,6 +80,13 @@ pub(super) fn note(headers: &mut HeaderMap, dry_run: bool, warnings: &[String]) 
         if let Ok(value) = HeaderValue::from_str(warning) {
             headers.append(WARNING_HEADER, value);
         }
+    }
+}
+
+/// Adds that the write is durable and this replica does not see it yet (Pod Identity spec, section 9).
+pub(super) fn note_pending(headers: &mut HeaderMap, pending: Option<Revision>) {
+    if let Some(revision) = pending {
+        headers.insert(PENDING_HEADER, HeaderValue::from(revision.get()));
     }
 }
 

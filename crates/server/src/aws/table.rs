@@ -65,7 +65,8 @@ fn members(shape: &[Parameter]) -> serde_json::Value {
             "kind": kind(&parameter.kind),
         })
     };
-    shape.iter().map(member).collect()
+    let of_aws = shape.iter().filter(|parameter| !parameter.ours);
+    of_aws.map(member).collect()
 }
 
 fn kind(kind: &Kind) -> serde_json::Value {

@@ -174,6 +174,8 @@ pub struct PodIdentityConfig {
     /// Seconds that pods' sessions last with `identity: aws`, 900 to 43,200; 3,600. Roles must allow it.
     #[serde(rename = "sessionseconds")]
     pub session_seconds: Option<u32>,
+    /// Whether associations may have patterns of names and the members that EKS does not have; true.
+    pub extensions: Option<bool>,
 }
 
 impl LimitOptions {

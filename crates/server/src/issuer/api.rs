@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use countersign_sources::kubernetes::{TokenApi, TokenApiError, TokenVerdict};
+use countersign_sources::kubernetes::{PodLabels, TokenApi, TokenApiError, TokenVerdict};
 
 /// An answer to come.
 pub type ApiFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, TokenApiError>> + Send + 'a>>;
@@ -20,6 +20,16 @@ pub trait ClusterApi: Send + Sync + fmt::Debug {
         token: &'a str,
         audiences: &'a [Box<str>],
     ) -> ApiFuture<'a, TokenVerdict>;
+
+    /// Uid and labels of a pod; nothing when there is none of this name. What cannot be asked about pods does not answer.
+    fn pod_labels<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> ApiFuture<'a, Option<PodLabels>> {
+        let _ = (namespace, name);
+        Box::pin(std::future::ready(Err(TokenApiError::Unreachable)))
+    }
 }
 
 impl ClusterApi for TokenApi {
@@ -33,5 +43,13 @@ impl ClusterApi for TokenApi {
         audiences: &'a [Box<str>],
     ) -> ApiFuture<'a, TokenVerdict> {
         Box::pin(Self::review(self, token, audiences))
+    }
+
+    fn pod_labels<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> ApiFuture<'a, Option<PodLabels>> {
+        Box::pin(Self::pod_labels(self, namespace, name))
     }
 }

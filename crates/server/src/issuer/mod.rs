@@ -11,6 +11,7 @@ mod api;
 mod bound;
 mod counters;
 mod documents;
+mod labels;
 mod pull;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use api::{ApiFuture, ClusterApi};
 pub use bound::{Bound, BoundCheck, UnknownBoundCheck};
 pub(crate) use counters::{Counted, IssuerCounters};
 pub(crate) use documents::{conditional, document, entity_tag, not_allowed};
+pub(crate) use labels::LabelsUnknown;
 use pull::Reachable;
 
 use crate::webhook::entries::Registered;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::ClusterIssuers;
 use super::api::ClusterApi;
 use super::bound::BoundObjects;
+use super::labels::PodQuestions;
 use crate::webhook::entries::Registered;
 
 /// How often every API server is asked.
@@ -26,6 +27,7 @@ pub(super) struct Reachable {
     registered: Registered,
     pub(super) api: Arc<dyn ClusterApi>,
     pub(super) bound: BoundObjects,
+    pub(super) pods: PodQuestions,
     /// Held while keys are pulled: who waits for it looks for what the pull brought.
     flight: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -58,6 +60,7 @@ impl Reachable {
             registered,
             api,
             bound: BoundObjects::new(),
+            pods: PodQuestions::new(),
             flight: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }

@@ -50,7 +50,7 @@ pub use service_accounts::{
 };
 pub use tls_secret::{HeldSecret, TlsSecret, Written};
 pub use token_keys::{KeysUnreadable, TokenKeys};
-pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
+pub use tokens::{PodLabels, TokenApi, TokenApiError, TokenVerdict};
 pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};
 
 /// Who reports events and writes statuses.

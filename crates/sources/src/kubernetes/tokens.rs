@@ -1,9 +1,12 @@
-//! What the API server of a cluster says of its own service account tokens: the keys that verify them, and whether what one
-//! is bound to is still there (IRSA spec, sections 2.3 and 4.4).
+//! What the API server of a cluster says of its own service account tokens: the keys that verify them, whether what one is
+//! bound to is still there (IRSA spec, sections 2.3 and 4.4), and the labels of the pod behind one (Pod Identity spec,
+//! section 6).
 //!
 //! Needed permissions: `get` on the path `/openid/v1/jwks`, which the ClusterRole `system:service-account-issuer-discovery`
-//! has; `create` on `tokenreviews` in the group `authentication.k8s.io`, which `system:auth-delegator` has.
+//! has; `create` on `tokenreviews` in the group `authentication.k8s.io`, which `system:auth-delegator` has; `get` on `pods` where
+//! session tags are taken from labels.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,10 +17,14 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::raw;
+
 /// Most bytes of a key set; what verifies with it has the same limit.
 const MAX_KEY_SET: usize = 256 * 1024;
 /// Most bytes of an answered TokenReview: it has the token in it again.
 const MAX_REVIEW: usize = 128 * 1024;
+/// Most bytes of the metadata of a pod: annotations and labels have 256 KiB together, and managers of fields about as much.
+const MAX_METADATA: usize = 1 << 20;
 /// Most characters that are kept of an error in an answer.
 const MAX_REASON: usize = 256;
 
@@ -40,6 +47,15 @@ pub struct TokenVerdict {
     pub username: String,
     /// Why it is not, shortened; never the token.
     pub reason: String,
+}
+
+/// A pod, as far as its labels go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodLabels {
+    /// Its unique id.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The API server did not say.
@@ -106,6 +122,37 @@ impl TokenApi {
         read_review(&answer, audiences).ok_or(TokenApiError::Unusable)
     }
 
+    /// Uid and labels of a pod; nothing when there is none of this name.
+    ///
+    /// # Errors
+    /// When there is no answer, or no pod in it; also for names that no pod has.
+    pub async fn pod_labels(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<PodLabels>, TokenApiError> {
+        // They become a part of the path.
+        if !raw::is_name(namespace, 63) || !raw::is_name(name, 253) {
+            return Err(TokenApiError::Unusable);
+        }
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("/api/v1/namespaces/{namespace}/pods/{name}"))
+            .header(
+                header::ACCEPT,
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            )
+            .body(Body::empty())
+            .map_err(|_| TokenApiError::Unusable)?;
+        match self.ask(request, MAX_METADATA).await {
+            Ok(answer) => read_labels(&answer)
+                .ok_or(TokenApiError::Unusable)
+                .map(Some),
+            Err(TokenApiError::Status(404)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn ask(&self, request: Request<Body>, limit: usize) -> Result<Vec<u8>, TokenApiError> {
         let asked = async {
             let sent = self.client.send(request).await;
@@ -129,6 +176,24 @@ impl fmt::Debug for TokenApi {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
+}
+
+fn read_labels(answer: &[u8]) -> Option<PodLabels> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        uid: String,
+        #[serde(default)]
+        labels: Option<BTreeMap<String, String>>,
+    }
+    let Object { metadata } = serde_json::from_slice(answer).ok()?;
+    Some(PodLabels {
+        uid: metadata.uid,
+        labels: metadata.labels.unwrap_or_default(),
+    })
 }
 
 /// The part of an answered TokenReview that matters. Of a token that is good for other audiences alone, none is named.
@@ -209,6 +274,30 @@ mod tests {
         }
         for answer in ["", "{}", "[]", r#"{"status":7}"#, r#"{"status":null}"#] {
             assert_eq!(read_review(answer.as_bytes(), &audiences), None, "{answer}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_object() {
+        for (answer, labels) in [
+            (
+                r#"{"metadata":{"uid":"u","labels":{"app":"cart"}}}"#,
+                Some(vec![("app", "cart")]),
+            ),
+            (r#"{"metadata":{"uid":"u","labels":null}}"#, Some(vec![])),
+            (r#"{"metadata":{"uid":"u"}}"#, Some(vec![])),
+            (r#"{"metadata":{"labels":{}}}"#, None),
+            (r#"{"metadata":{"uid":"u","labels":{"app":7}}}"#, None),
+            ("", None),
+        ] {
+            let expected = labels.map(|labels| PodLabels {
+                uid: "u".to_owned(),
+                labels: labels
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            });
+            assert_eq!(read_labels(answer.as_bytes()), expected, "{answer}");
         }
     }
 }

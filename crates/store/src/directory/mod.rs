@@ -105,7 +105,7 @@ const SEAL_CHECK_TEXT: &str = "countersign seal check";
 ///
 /// Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Directory(Arc<Inner>, Protection, Effect);
+pub struct Directory(Arc<Inner>, Protection, Effect, Patience);
 
 /// Whether writes through a handle leave the roles of AWS services alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,10 @@ enum Effect {
     Commit,
     None,
 }
+
+/// How long a write waits until it is visible here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience(Duration);
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -251,21 +255,33 @@ impl Directory {
             unseen: AtomicU64::new(0),
             write_lag: LagHistogram::default(),
         };
-        Ok(Self(Arc::new(inner), Protection::On, Effect::Commit))
+        Ok(Self(
+            Arc::new(inner),
+            Protection::On,
+            Effect::Commit,
+            Patience(VISIBLE_WITHIN),
+        ))
     }
 
     /// A handle that also creates and changes roles below `/aws-service-role/` and `/aws-reserved/`, as an import does and
     /// AWS's services do. Never for what callers of the API ask for.
     #[must_use]
     pub fn danger_change_protected_roles(&self) -> Self {
-        Self(Arc::clone(&self.0), Protection::Off, self.2)
+        Self(Arc::clone(&self.0), Protection::Off, self.2, self.3)
     }
 
     /// A handle whose writes are planned with all their checks, answered as if they were done, and not committed: not even
     /// the token of a request that is done once is kept. What it answers was never there, the unique ids in it included.
     #[must_use]
     pub fn without_effect(&self) -> Self {
-        Self(Arc::clone(&self.0), self.1, Effect::None)
+        Self(Arc::clone(&self.0), self.1, Effect::None, self.3)
+    }
+
+    /// A handle whose writes are answered after so long even when this replica does not see them yet; it says so by
+    /// [`unseen`](Self::unseen).
+    #[must_use]
+    pub fn answering_within(&self, patience: Duration) -> Self {
+        Self(Arc::clone(&self.0), self.1, self.2, Patience(patience))
     }
 
     /// The key that proves to the authorizer of a cluster who was authenticated; see [`Sealer::assertion_key`].
@@ -391,7 +407,7 @@ impl Directory {
 
     async fn visible(&self, revision: Revision) -> bool {
         matches!(
-            tokio::time::timeout(VISIBLE_WITHIN, self.0.feed.wait_for(revision)).await,
+            tokio::time::timeout(self.3.0, self.0.feed.wait_for(revision)).await,
             Ok(Ok(()))
         )
     }

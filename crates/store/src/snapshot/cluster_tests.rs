@@ -127,7 +127,7 @@ fn step() -> impl Strategy<Value = Step> {
                 there
             }),
         1 => (cluster(), there()).prop_map(|(cluster, there)| Step::Root { cluster, there }),
-        4 => (cluster(), few(), few(), few(), there()).prop_map(
+        4 => (cluster(), 0..4_u8, 0..4_u8, few(), there()).prop_map(
             |(cluster, namespace, account, generation, there)| Step::Association {
                 cluster,
                 namespace,
@@ -212,7 +212,12 @@ fn association(
     account: u8,
     generation: u8,
 ) -> PodIdentityAssociation {
-    let name = |n: u8| if n == 0 { "a" } else { "a-0" };
+    let name = |n: u8| match n {
+        0 => "a",
+        1 => "a-0",
+        2 => "a*",
+        _ => "*",
+    };
     PodIdentityAssociation {
         account: super::tests::account(0),
         cluster_id: cluster_id(cluster),

@@ -8,6 +8,7 @@ mod entry;
 mod fold;
 mod iam;
 mod pod_identity;
+mod pod_patterns;
 mod policy_ref;
 mod revocations;
 #[cfg(test)]

@@ -93,7 +93,8 @@ pub(crate) struct RunArgs {
     /// What to do with a token that came from somebody else than its pod.
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_source: BindSourceFlag,
-    /// Look every 30 s whether associations changed. Needs eks:DescribePodIdentityAssociation.
+    /// Look every 30 s whether associations changed. Needs eks:DescribePodIdentityAssociation, and where associations have
+    /// patterns eks:ListPodIdentityAssociations.
     #[arg(long, value_enum, default_value_t)]
     pub(super) watch_associations: WatchAssociations,
     /// URL of the EKS API; that of `--endpoint`, or the region's, if absent.

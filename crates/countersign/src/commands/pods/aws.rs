@@ -3,7 +3,9 @@
 use anyhow::anyhow;
 use countersign_client::eks::{EksError, EksOptions, EksReader};
 use countersign_client::{Io, Process};
-use countersign_podreview::{AssociationFacts, ClusterFacts, Fact, ProviderFacts, RoleFacts};
+use countersign_podreview::{
+    AssociationFacts, ClusterFacts, Fact, ProviderFacts, RoleFacts, SessionSettings,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -38,6 +40,8 @@ struct Association {
     owner_arn: Option<String>,
     #[serde(default)]
     created_at: Option<f64>,
+    #[serde(flatten)]
+    sessions: SessionSettings,
 }
 
 impl From<Association> for AssociationFacts {
@@ -52,6 +56,7 @@ impl From<Association> for AssociationFacts {
             disable_session_tags: association.disable_session_tags.unwrap_or(false),
             policy: association.policy.filter(|policy| !policy.is_empty()),
             owner_arn: association.owner_arn,
+            sessions: association.sessions,
             // Parts of a second do not matter here, and numbers beyond the range are cut.
             created_at: association.created_at.map(|seconds| seconds.floor() as i64),
         }
@@ -126,7 +131,47 @@ impl Aws<'_> {
         }
     }
 
-    /// The association of a service account.
+    /// The association that is in force for a service account, and what others are for it, `NAMESPACE/NAME (ID)`. AWS, which
+    /// knows no patterns, takes no notice of the question for them.
+    pub(super) fn association_in_force(
+        &self,
+        cluster: &str,
+        namespace: &str,
+        account: &str,
+    ) -> (Fact<AssociationFacts>, Vec<String>) {
+        let query = [
+            ("namespace", namespace),
+            ("serviceAccount", account),
+            ("matching", "true"),
+        ];
+        let path = ["clusters", cluster, "pod-identity-associations"];
+        let listed = self.api.get("ListPodIdentityAssociations", &path, &query);
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => return (Fact::Unread(error.to_string()), Vec::new()),
+        };
+        let listed = listed.pointer("/associations").and_then(Value::as_array);
+        let text = |one: &Value, name: &str| {
+            let value = one.get(name).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let Some((first, others)) = listed.and_then(|all| all.split_first()) else {
+            return (Fact::Missing, Vec::new());
+        };
+        let others = others
+            .iter()
+            .map(|one| {
+                let (namespace, name) = (text(one, "namespace"), text(one, "serviceAccount"));
+                format!("{namespace}/{name} ({})", text(one, "associationId"))
+            })
+            .collect();
+        (
+            self.describe(cluster, &text(first, "associationId")),
+            others,
+        )
+    }
+
+    /// The association of exactly these names, which may be patterns.
     pub(super) fn association(
         &self,
         cluster: &str,

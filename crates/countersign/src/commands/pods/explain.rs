@@ -142,9 +142,15 @@ fn aws(facts: &mut Facts, args: &ExplainArgs, process: &Process<'_>, io: &mut Io
         }
     };
     facts.cluster = api.cluster(name);
-    facts.association = match &facts.cluster {
-        Fact::Missing => Fact::Unread(format!("the EKS API has no cluster `{name}`")),
-        _ => api.association(name, &facts.pod.namespace, &facts.pod.service_account),
+    (facts.association, facts.other_associations) = match &facts.cluster {
+        Fact::Missing => {
+            let reason = format!("the EKS API has no cluster `{name}`");
+            (Fact::Unread(reason), Vec::new())
+        }
+        _ => {
+            let (namespace, account) = (&facts.pod.namespace, &facts.pod.service_account);
+            api.association_in_force(name, namespace, account)
+        }
     };
     let own = facts
         .cluster

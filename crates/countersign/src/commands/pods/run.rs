@@ -303,6 +303,7 @@ impl Runner<'_, '_> {
         if let Some(policy) = &association.policy {
             member("policy", json!(policy));
         }
+        body.extend(association.sessions.members());
         let body = Value::Object(body);
         let operation = "CreatePodIdentityAssociation";
         let answer = self.trusted(|| {
@@ -333,7 +334,7 @@ impl Runner<'_, '_> {
     }
 }
 
-/// The members that an update changes. An empty target takes the target away.
+/// The members that an update changes. What is given and empty is taken away.
 fn changes(before: &Association, after: &Association) -> Value {
     let mut body = Map::new();
     if before.role_arn != after.role_arn {
@@ -351,5 +352,6 @@ fn changes(before: &Association, after: &Association) -> Value {
         let policy = after.policy.as_deref().unwrap_or_default();
         body.insert("policy".to_owned(), json!(policy));
     }
+    body.extend(before.sessions.changes(&after.sessions));
     Value::Object(body)
 }

@@ -218,6 +218,7 @@ impl Chain<'_> {
                                 service_account: &facts.pod.service_account,
                                 pod: Some(&facts.pod.name),
                                 tags: !association.disable_session_tags,
+                                sessions: &association.sessions,
                                 role_tags: &known.tags,
                             };
                             let decided = trust::decide_pod_identity(&known.trust, &call);

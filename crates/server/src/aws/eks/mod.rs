@@ -18,6 +18,7 @@ mod options;
 mod pod_advice;
 mod pod_identity;
 mod pod_objects;
+mod pod_sessions;
 pub(in crate::aws) mod pod_trust;
 mod provider_configs;
 mod settings;

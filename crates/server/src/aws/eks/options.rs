@@ -25,6 +25,10 @@ pub struct EksOptions {
     /// Whether the issuer of an identity provider config is asked for its documents when the config is made, where web
     /// identities are set up. The default.
     pub check_issuers: bool,
+    /// Whether what EKS does not know of pod identity associations is taken: patterns in the place of names,
+    /// `sessionNameTemplate`, `sessionTags`, `extraSessionTags` and `durationSeconds`. The default. What is stored already
+    /// stays in force without it.
+    pub extensions: bool,
     /// CA certificates as PEM that clusters without their own are shown with.
     pub certificate_authority: Option<Box<str>>,
 }
@@ -38,6 +42,7 @@ impl Default for EksOptions {
             regions: None,
             roles_elsewhere: false,
             check_issuers: true,
+            extensions: true,
             certificate_authority: None,
         }
     }

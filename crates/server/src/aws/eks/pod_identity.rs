@@ -4,18 +4,21 @@
 //! afterwards, also when it is not the role that changes, since target role, tags and session policy decide what pods get
 //! from it as well. An empty `targetRoleArn` or `policy` in an update takes it away; in a create it is no value. The
 //! authentication mode of the cluster does not matter.
+//!
+//! What EKS does not know of associations is in [`pod_sessions`](super::pod_sessions). A write is answered when this replica
+//! sees it, and so do EKS Auth and the admission webhook, which read the same snapshot; after [`PATIENCE`] it is answered
+//! anyway, with a header that says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_arn::{AccountId, Arn};
 use countersign_policy::validate::{NoDirectory, validate};
 use countersign_policy::{Document, PolicyKind};
 use countersign_session::MAX_PLAIN_POLICY_CHARS;
-use countersign_store::records::{
-    Cluster, PodIdentityAssociation, check_namespace, check_role_name, check_service_account,
-};
+use countersign_store::records::{Cluster, PodIdentityAssociation, check_role_name};
 use countersign_store::{
-    ClusterEntry, NewPodIdentityAssociation, Outcome, PodIdentityAssociationChange,
+    ClusterEntry, Directory, NewPodIdentityAssociation, Outcome, PodIdentityAssociationChange,
     PodIdentityAssociationEntry, RoleEntry,
 };
 
@@ -23,6 +26,7 @@ use super::describe::{tag_map, text};
 use super::error::{no_such_association, policy_needs_tags_disabled, worded};
 use super::idempotency::{answered, kept, once, token};
 use super::pod_advice::advise;
+use super::pod_sessions::{self, DURATION, EXTRA_TAGS, NAME_TEMPLATE, SESSION_TAGS, check_names};
 use super::pod_trust::{SERVICE, may_trust};
 use super::{
     arn, check_tags, cluster_name, cluster_resource, existing_cluster, invalid, open_cluster, place,
@@ -40,11 +44,12 @@ use crate::aws::target::{Resource, Target, by_arn};
 const CLUSTER: Parameter = label("clusterName", "name", TEXT);
 const ASSOCIATION: Parameter = label("associationId", "associationId", TEXT);
 
+/// How long a write waits for this replica to see it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most associations that are listed as those for one service account.
+const MOST_MATCHING: usize = 100;
 /// Stands for the id of an association that is not there yet.
 const NO_ID: &str = "a-00000000000000000";
-const NAMESPACE_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-const SERVICE_ACCOUNT_PATTERN: &str =
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const UNTRUSTED: &str = "Trust policy of the role provided is invalid.";
 
 /// The operations.
@@ -62,6 +67,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("disableSessionTags", Kind::Boolean),
             optional("targetRoleArn", TEXT),
             optional("policy", TEXT),
+            NAME_TEMPLATE,
+            SESSION_TAGS,
+            EXTRA_TAGS,
+            DURATION,
         ],
         on(Target::Custom(cluster_resource)).and(may_tag),
         Answer::Write(|call| Box::pin(create(call))),
@@ -90,6 +99,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
             optional("disableSessionTags", Kind::Boolean),
             optional("targetRoleArn", TEXT),
             optional("policy", TEXT),
+            NAME_TEMPLATE,
+            SESSION_TAGS,
+            EXTRA_TAGS,
+            DURATION,
         ],
         on(Target::Custom(association_resource)),
         Answer::Write(|call| Box::pin(update(call))),
@@ -111,6 +124,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             CLUSTER,
             in_query("namespace", TEXT),
             in_query("serviceAccount", TEXT),
+            in_query("matching", Kind::Boolean).ours(),
             MAX_RESULTS,
             NEXT_TOKEN,
         ],
@@ -162,13 +176,8 @@ async fn create(call: &Call<'_>) -> Result<Member, ApiError> {
         input.required("namespace"),
         input.required("serviceAccount"),
     );
-    if check_namespace(namespace).is_err() {
-        return Err(malformed("namespace", namespace, 63, NAMESPACE_PATTERN));
-    }
-    if check_service_account(service_account).is_err() {
-        let (name, pattern) = ("serviceAccount", SERVICE_ACCOUNT_PATTERN);
-        return Err(malformed(name, service_account, 253, pattern));
-    }
+    check_names(call, namespace, service_account)?;
+    let sessions = pod_sessions::of_create(call)?;
     let role_arn = input.required("roleArn");
     check_own_role(call, role_arn)?;
     let target = input.text("targetRoleArn");
@@ -193,20 +202,20 @@ async fn create(call: &Call<'_>) -> Result<Member, ApiError> {
         disable_session_tags,
         policy: policy.map(Into::into),
         owner_arn: None,
-        sessions: countersign_session::PodSessions::default(),
+        sessions,
         tags,
     };
     let answer = |association: &PodIdentityAssociation| one(&cluster.record, association);
     let keep = |association: &PodIdentityAssociation| kept(&answer(association));
     let once = once(token.as_ref(), &keep);
-    let outcome = call
-        .directory
+    let outcome = directory(call)
         .create_pod_identity_association(place(call)?, new, once.as_ref(), call.now)
         .await
         .map_err(worded)?;
     if let Outcome::Done(association) = &outcome {
         advise(call, &cluster.record, association, role.map(AsRef::as_ref));
     }
+    note_pending(call);
     answered(outcome, answer)
 }
 
@@ -224,7 +233,7 @@ async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
         target_role_arn: boxed("targetRoleArn"),
         disable_session_tags: input.boolean("disableSessionTags"),
         policy: boxed("policy"),
-        ..PodIdentityAssociationChange::default()
+        sessions: pod_sessions::of_update(call)?,
     };
     if change.is_empty() {
         return Err(invalid(
@@ -252,8 +261,7 @@ async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
     let answer = |association: &PodIdentityAssociation| one(&cluster.record, association);
     let keep = |association: &PodIdentityAssociation| kept(&answer(association));
     let once = once(token.as_ref(), &keep);
-    let outcome = call
-        .directory
+    let outcome = directory(call)
         .update_pod_identity_association(
             place(call)?,
             &known.record.id,
@@ -267,16 +275,17 @@ async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
     if let Outcome::Done(association) = &outcome {
         advise(call, &cluster.record, association, role.map(AsRef::as_ref));
     }
+    note_pending(call);
     answered(outcome, answer)
 }
 
 async fn delete(call: &Call<'_>) -> Result<Member, ApiError> {
     let (cluster, known) = association(call)?;
-    let deleted = call
-        .directory
+    let deleted = directory(call)
         .delete_pod_identity_association(place(call)?, &known.record.id, None, call.now)
         .await
         .map_err(worded)?;
+    note_pending(call);
     Ok(one(&cluster.record, &deleted))
 }
 
@@ -284,6 +293,9 @@ fn list(call: &Call<'_>) -> Result<Member, ApiError> {
     let input = &call.input;
     let (namespace, service_account) = (input.text("namespace"), input.text("serviceAccount"));
     let cluster = open_cluster(call)?;
+    if input.boolean("matching") == Some(true) {
+        return matching(call, &cluster.record, namespace, service_account);
+    }
     let page = PageRequest::of(call)?;
     // Names have no slash.
     let after = page.after().and_then(|key| key.split_once('/'));
@@ -305,6 +317,44 @@ fn list(call: &Call<'_>) -> Result<Member, ApiError> {
     ))
 }
 
+/// The associations for one service account, that in force first: what AWS answers to the same request, and patterns behind
+/// an association that has the very names. Everybody else who asks the EKS API which association counts asks this.
+fn matching(
+    call: &Call<'_>,
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    service_account: Option<&str>,
+) -> Result<Member, ApiError> {
+    let (Some(namespace), Some(service_account)) = (namespace, service_account) else {
+        return Err(invalid(
+            "matching lists the associations for one service account: namespace and serviceAccount must be given",
+        ));
+    };
+    let known =
+        call.snapshot
+            .pod_identity_associations_matching(&cluster.id, namespace, service_account);
+    let found = known
+        .into_iter()
+        .take(MOST_MATCHING)
+        .map(|known| Member::Structure(summary(cluster, &known.record)));
+    Ok(Member::Structure(vec![(
+        "associations",
+        Member::List(found.collect()),
+    )]))
+}
+
+/// The directory, for writes that are answered within [`PATIENCE`].
+fn directory(call: &Call<'_>) -> Directory {
+    call.directory.answering_within(PATIENCE)
+}
+
+/// Tells that this replica does not see yet what was written.
+fn note_pending(call: &Call<'_>) {
+    if let Some(revision) = call.directory.unseen() {
+        call.pending(revision);
+    }
+}
+
 // === Checks ===
 
 /// The cluster and the association of a call.
@@ -320,22 +370,6 @@ fn association<'c>(
         .pod_identity_association_by_id(&cluster.record.id, id)
         .map(|known| (&**cluster, &**known))
         .ok_or_else(|| no_such_association(id))
-}
-
-/// EKS's text for a name that Kubernetes would not take; one that is only too long has another.
-fn malformed(parameter: &str, value: &str, most: usize, pattern: &str) -> ApiError {
-    let is_too_long = value.len() > most && {
-        let cut = value.get(..most).unwrap_or_default();
-        check_service_account(cut.trim_end_matches(['-', '.'])).is_ok()
-    };
-    if is_too_long {
-        return invalid(format!(
-            "The parameter {parameter} must have at most {most} characters"
-        ));
-    }
-    invalid(format!(
-        "The parameter {parameter} contains invalid characters. It should conform to the regular expression {pattern}"
-    ))
 }
 
 /// The account in the ARN of a role of the call's partition.
@@ -442,6 +476,7 @@ fn one(cluster: &Cluster, association: &PodIdentityAssociation) -> Member {
     ] {
         members.extend(value.map(|value| (name, text(value))));
     }
+    members.extend(pod_sessions::members(&association.sessions));
     Member::Structure(vec![("association", Member::Structure(members))])
 }
 

@@ -8,6 +8,7 @@ use countersign_policy::{
     Action, AssumeRole, Attached, Context, Document, Layers, Outcome, Policy, PolicyKind,
     Principal, Request, decide_assume_role,
 };
+use countersign_session::{PodSessions, PodTag};
 use countersign_store::RoleEntry;
 use countersign_store::records::Cluster;
 use jiff::Timestamp;
@@ -18,9 +19,6 @@ use crate::aws::conditions::instant;
 pub(in crate::aws) const SERVICE: &str = "pods.eks.amazonaws.com";
 /// The action on a role; session tags need `sts:TagSession` besides.
 const ASSUME_ROLE: &str = "sts:AssumeRole";
-/// What tells one pod from another; at the time of an association nobody knows it.
-const POD_NAME: &str = "kubernetes-pod-name";
-const POD_UID: &str = "kubernetes-pod-uid";
 
 /// The pod that a session is for.
 #[derive(Debug, Clone, Copy)]
@@ -33,21 +31,23 @@ pub(in crate::aws) struct PodSubject<'a> {
 }
 
 impl PodSubject<'_> {
-    /// The six tags of its session, all of them transitive.
-    pub(in crate::aws) fn session_tags(&self) -> [Tag; 6] {
-        let arn = self.cluster.arn();
-        [
-            ("eks-cluster-arn", &*arn),
-            ("eks-cluster-name", &*self.cluster.name),
-            ("kubernetes-namespace", self.namespace),
-            ("kubernetes-service-account", self.service_account),
-            (POD_NAME, self.pod_name),
-            (POD_UID, self.pod_uid),
-        ]
-        .map(|(key, value)| Tag {
-            key: key.into(),
-            value: value.into(),
-        })
+    /// Those of the six tags that its session has, all of them transitive.
+    pub(in crate::aws) fn session_tags(&self, sessions: &PodSessions) -> Vec<Tag> {
+        PodTag::ALL
+            .into_iter()
+            .filter(|tag| sessions.has(*tag))
+            .map(|tag| Tag {
+                key: tag.key().into(),
+                value: match tag {
+                    PodTag::ClusterArn => self.cluster.arn().into(),
+                    PodTag::ClusterName => self.cluster.name.clone(),
+                    PodTag::Namespace => self.namespace.into(),
+                    PodTag::ServiceAccount => self.service_account.into(),
+                    PodTag::PodName => self.pod_name.into(),
+                    PodTag::PodUid => self.pod_uid.into(),
+                },
+            })
+            .collect()
     }
 }
 
@@ -82,13 +82,12 @@ impl PodTrust<'_> {
         ask(&self.role.arn, trust, &self.keys(), !self.tags.is_empty())
     }
 
-    /// Whether no session that [`decide`](Self::decide) will be asked for can be allowed, whatever the pod's name and uid:
-    /// the conditions of the trust policy cannot hold for this cluster, namespace and service account.
-    pub(in crate::aws) fn is_hopeless(&self, document: &Document) -> bool {
-        let tagged = !self.tags.is_empty();
-        let of_pod = |key: &str| {
+    /// Whether no session that [`decide`](Self::decide) will be asked for can be allowed, whatever the values of the tags
+    /// `open`: the conditions of the trust policy cannot hold for this association.
+    pub(in crate::aws) fn is_hopeless(&self, document: &Document, open: &[&str]) -> bool {
+        let is_open = |key: &str| {
             key.strip_prefix("aws:requesttag/")
-                .is_some_and(|tag| tag == POD_NAME || tag == POD_UID)
+                .is_some_and(|tag| open.iter().any(|open| open.eq_ignore_ascii_case(tag)))
         };
         let is_known = |key: &str| match key {
             "aws:sourcearn"
@@ -100,7 +99,7 @@ impl PodTrust<'_> {
             | "sts:transitivetagkeys"
             | "sts:externalid"
             | "sts:sourceidentity" => true,
-            key if of_pod(key) => !tagged,
+            key if is_open(key) => false,
             key => [
                 "aws:requesttag/",
                 "aws:resourcetag/",

@@ -32,14 +32,17 @@ pub(super) struct Asked<'a> {
     pub(super) association: &'a PodIdentityAssociation,
     pub(super) pod: Pod<'a>,
     pub(super) session_name: &'a str,
+    /// The association's own tags.
+    pub(super) extra_tags: &'a [Tag],
     /// The key that signed the call; nothing for agents with tokens.
     pub(super) signed_with: Option<&'a str>,
 }
 
 /// Credentials for a pod.
 ///
-/// The first session lasts six hours whatever `MaxSessionDuration` its role has, which limits what callers of STS may ask
-/// for. A target session is chained, and lasts an hour.
+/// The first session lasts six hours, or as long as the association says, whatever `MaxSessionDuration` its role has, which
+/// limits what callers of STS may ask for. A target session is chained, and lasts an hour, or less when the association says
+/// so.
 ///
 /// # Errors
 /// When a role is not there or does not trust the pod, or the session policy does not fit.
@@ -91,7 +94,7 @@ pub(super) fn assume(call: &Call<'_>, asked: Asked<'_>) -> Result<Issued, Refusa
         kind: SessionKind::PodIdentity,
         role,
         name: asked.session_name,
-        seconds: POD_IDENTITY_SECONDS,
+        seconds: asked.seconds(POD_IDENTITY_SECONDS),
         policies,
         tags,
         source_identity: None,
@@ -159,7 +162,7 @@ fn assume_target(
         kind: SessionKind::AssumedRole,
         role: target,
         name: asked.session_name,
-        seconds: MAX_CHAINED_SECONDS,
+        seconds: asked.seconds(MAX_CHAINED_SECONDS),
         policies,
         tags,
         source_identity: None,
@@ -173,20 +176,44 @@ fn assume_target(
 }
 
 impl Asked<'_> {
-    /// The six tags, all of them transitive, unless the association is without them.
+    /// The tags, all of them transitive: those of the six that the association does not leave out, and its own; none when it
+    /// is without tags.
     pub(super) fn tags(&self) -> Vec<Tag> {
         if !self.association.has_session_tags() {
             return Vec::new();
         }
-        PodSubject {
+        let subject = PodSubject {
             cluster: self.cluster,
             namespace: self.pod.namespace,
             service_account: self.pod.service_account,
             pod_name: self.pod.name,
             pod_uid: self.pod.uid,
+        };
+        let mut tags = subject.session_tags(&self.association.sessions);
+        tags.extend_from_slice(self.extra_tags);
+        tags
+    }
+
+    /// Seconds that the pod's session lasts, unless it is said otherwise `default`.
+    pub(super) fn seconds(&self, default: u32) -> u32 {
+        self.association
+            .sessions
+            .duration_seconds
+            .unwrap_or(default)
+    }
+
+    /// What the target role may ask for as `sts:ExternalId`; nothing while the tags are there to be tested.
+    pub(super) fn external_id(&self) -> Option<String> {
+        if self.association.has_session_tags() {
+            return None;
         }
-        .session_tags()
-        .into()
+        let Pod {
+            namespace,
+            service_account,
+            ..
+        } = self.pod;
+        self.association
+            .external_id_of(self.cluster, namespace, service_account)
     }
 
     /// The workload that the session is for.
@@ -331,9 +358,7 @@ fn chained_keys(
     })?;
     of_session(facts, &mut keys);
     of_call(call, asked.cluster, asked.session_name, &mut keys);
-    if !asked.association.has_session_tags()
-        && let Some(id) = asked.association.external_id(asked.cluster)
-    {
+    if let Some(id) = asked.external_id() {
         keys.set("sts:ExternalId", id);
     }
     let tags = chain.target_role_tags(&target.record.tags);

@@ -6,7 +6,7 @@
 //!                                                                   │
 //!   pod's token ──▶ check: issuer, keys, times, audience, bound ──▶ Pod ──▶ node: is it the caller's?
 //!                                                                   │
-//!                             association of (cluster, namespace, service account) in the snapshot
+//!                             association in force for (cluster, namespace, service account) in the snapshot
 //!                                                                   │
 //!                             assume (embedded STS) | real (AWS STS): the role, then the target role ──▶ credentials
 //! ```
@@ -178,7 +178,7 @@ async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
     node::check_stated(call.input.text("eksNodeName"), pod.node)?;
     let entry = call
         .snapshot
-        .pod_identity_association(&record.id, pod.namespace, pod.service_account)
+        .pod_identity_association_in_force(&record.id, pod.namespace, pod.service_account)
         .ok_or_else(|| Refusal::NoAssociation {
             namespace: pod.namespace.to_owned(),
             service_account: pod.service_account.to_owned(),
@@ -191,12 +191,14 @@ async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
     let random = call.random.bytes::<16>().map_err(|_| {
         Refusal::Unavailable("Temporary credentials cannot be issued at the moment.")
     })?;
-    let session_name = session::session_name(&record.name, pod.name, &session::uuid_of(random));
+    let session_name = session::name_of(record, association, &pod, random)?;
+    let extra_tags = session::extra_tags(call, record, association, &pod).await?;
     let asked = Asked {
         cluster: record,
         association,
         pod,
         session_name: &session_name,
+        extra_tags: &extra_tags,
         signed_with: call
             .signer
             .as_ref()

@@ -83,7 +83,7 @@ pub(super) async fn assume(
         seconds: if target.is_some() {
             STEP_SECONDS
         } else {
-            real.seconds
+            asked.seconds(real.seconds)
         },
         tags: &tags,
         policy: policy.filter(|_| target.is_none()),
@@ -93,13 +93,11 @@ pub(super) async fn assume(
     let Some(target) = target else {
         return issued(first, None);
     };
-    let external_id = association
-        .external_id(asked.cluster)
-        .filter(|_| tags.is_empty());
+    let external_id = asked.external_id();
     let second = RoleRequest {
         role_arn: target,
         session_name: asked.session_name,
-        seconds: MAX_CHAINED_SECONDS,
+        seconds: asked.seconds(MAX_CHAINED_SECONDS),
         tags: &[],
         policy,
         external_id: external_id.as_deref(),

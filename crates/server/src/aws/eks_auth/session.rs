@@ -1,11 +1,109 @@
-//! What a pod's session is called (EKS API spec, section 11; Pod Identity spec, section 5.2).
+//! What a pod's session is called and tagged with (EKS API spec, section 11; Pod Identity spec, sections 5.2 and 6).
+
+use std::collections::BTreeMap;
+
+use countersign_arn::Tag;
+use countersign_session::pod::{ExtraValue, NameTemplate, PodNames};
+use countersign_store::records::{Cluster, PodIdentityAssociation};
+
+use super::error::Refusal;
+use super::token::Pod;
+use crate::aws::operation::Call;
+use crate::issuer::LabelsUnknown;
 
 /// Characters of the cluster's and of the pod's name that a session name keeps: with `eks-`, two dashes and a UUID the name
 /// has 62 characters at most, of the 64 that STS takes. How EKS shortens them is not known.
 const KEPT: usize = 10;
 
+/// The name of a session: by the template of the association, else EKS's.
+///
+/// # Errors
+/// `InternalServerException` for a template that was never taken.
+pub(super) fn name_of(
+    cluster: &Cluster,
+    association: &PodIdentityAssociation,
+    pod: &Pod<'_>,
+    random: [u8; 16],
+) -> Result<String, Refusal> {
+    let uuid = uuid_of(random);
+    let Some(template) = &association.sessions.name_template else {
+        return Ok(session_name(&cluster.name, pod.name, &uuid));
+    };
+    let template = NameTemplate::parse(template).map_err(|error| {
+        tracing::error!(association = &*association.id, %error, "an association has no usable template of session names");
+        Refusal::Internal
+    })?;
+    Ok(template.render(&PodNames {
+        cluster: &cluster.name,
+        namespace: pod.namespace,
+        service_account: pod.service_account,
+        pod: pod.name,
+        pod_uid: pod.uid,
+        uuid: &uuid,
+    }))
+}
+
+/// The association's own tags of a session. The API server is asked when one is from a label, and for nothing else.
+///
+/// # Errors
+/// `ServiceUnavailableException` when the labels are not known at the moment: no session goes without a tag that it should
+/// have. `InvalidRequestException` for a pod without the label, `InvalidTokenException` for one that is gone.
+pub(super) async fn extra_tags(
+    call: &Call<'_>,
+    cluster: &Cluster,
+    association: &PodIdentityAssociation,
+    pod: &Pod<'_>,
+) -> Result<Vec<Tag>, Refusal> {
+    let sessions = &association.sessions;
+    if !association.has_session_tags() || sessions.extra_tags.is_empty() {
+        return Ok(Vec::new());
+    }
+    let labels = if sessions.labels().next().is_some() {
+        let issuers = call.issuers.ok_or(NO_LABELS)?;
+        let names = (pod.namespace, pod.name, pod.uid);
+        let asked = issuers.pod_labels(cluster, names).await;
+        asked.map_err(|unknown| match unknown {
+            LabelsUnknown::Gone => Refusal::InvalidToken("its pod is gone".to_owned()),
+            LabelsUnknown::Unread(reason) => {
+                tracing::warn!(
+                    request_id = call.request_id,
+                    cluster = &*cluster.name,
+                    reason,
+                    "the labels of a pod cannot be read"
+                );
+                NO_LABELS
+            }
+        })?
+    } else {
+        BTreeMap::new()
+    };
+    let tag = |Tag { key, value }: &Tag| {
+        let value = match ExtraValue::of(value) {
+            ExtraValue::Constant(value) => value.into(),
+            ExtraValue::Label(label) => match labels.get(label) {
+                Some(value) => value.as_str().into(),
+                None => {
+                    return Err(Refusal::Unusable(format!(
+                        "The pod has no label {label}, which the session tag {key} is from."
+                    )));
+                }
+            },
+        };
+        Ok(Tag {
+            key: key.clone(),
+            value,
+        })
+    };
+    sessions.extra_tags.iter().map(tag).collect()
+}
+
+/// The labels of the pod are not known.
+const NO_LABELS: Refusal = Refusal::Unavailable(
+    "The labels of the pod, which its session tags are from, cannot be read at the moment.",
+);
+
 /// `eks-CLUSTER-POD-UUID`, with what STS takes in no session name replaced by dashes.
-pub(super) fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
+fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
     let cut = |text: &str| -> String {
         text.chars()
             .take(KEPT)
@@ -19,7 +117,7 @@ pub(super) fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
 }
 
 /// A random UUID (RFC 9562, version 4) from 16 random bytes.
-pub(super) fn uuid_of(random: [u8; 16]) -> String {
+fn uuid_of(random: [u8; 16]) -> String {
     let bits = (u128::from_be_bytes(random) & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (2 << 62);
     let field = |shift: u32, digits: u32| (bits >> shift) & ((1 << (4 * digits)) - 1);
     format!(

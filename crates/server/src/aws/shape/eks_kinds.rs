@@ -190,6 +190,16 @@ pub(crate) const ACCESS_SCOPE: Kind = Kind::Structure(&[
     optional("namespaces", TEXTS),
 ]);
 
+// === Pod identity associations ===
+
+pub(crate) const SESSION_TAG_KEYS: Kind = Kind::list(0, 6, &TEXT);
+pub(crate) const EXTRA_SESSION_TAGS: Kind = Kind::Map {
+    least: 0,
+    most: 50,
+    key: plain(0, ANY_NUMBER),
+    value: plain(0, ANY_NUMBER),
+};
+
 // === Identity provider configs ===
 
 pub(crate) const OIDC_CONFIG: Kind = Kind::Structure(&[

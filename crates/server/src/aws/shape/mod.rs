@@ -20,6 +20,8 @@ pub(crate) struct Parameter {
     pub(crate) required: bool,
     /// Where REST-JSON requests have it; the Query protocol has one place only.
     pub(crate) place: Place,
+    /// Whether AWS's service model does not have it.
+    pub(crate) ours: bool,
 }
 
 /// Where a parameter of a REST-JSON operation stands.
@@ -40,6 +42,7 @@ pub(crate) const fn required(name: &'static str, kind: Kind) -> Parameter {
         kind,
         required: true,
         place: Place::Body,
+        ours: false,
     }
 }
 
@@ -50,6 +53,7 @@ pub(crate) const fn optional(name: &'static str, kind: Kind) -> Parameter {
         kind,
         required: false,
         place: Place::Body,
+        ours: false,
     }
 }
 
@@ -60,6 +64,7 @@ pub(crate) const fn label(name: &'static str, in_path: &'static str, kind: Kind)
         kind,
         required: true,
         place: Place::Label(in_path),
+        ours: false,
     }
 }
 
@@ -70,6 +75,7 @@ pub(crate) const fn in_query(name: &'static str, kind: Kind) -> Parameter {
         kind,
         required: false,
         place: Place::Query,
+        ours: false,
     }
 }
 
@@ -80,6 +86,11 @@ impl Parameter {
             required: true,
             ..self
         }
+    }
+
+    /// The same, which AWS's service model does not have.
+    pub(crate) const fn ours(self) -> Self {
+        Self { ours: true, ..self }
     }
 }
 

@@ -39,10 +39,11 @@ pub(crate) fn read<'a>(
         let value = match parameter.place {
             Place::Body => match sent.body.get(parameter.name) {
                 None | Some(Json::Null) => None,
-                // Clients that know no absent map send an empty one.
+                // Clients that know no absent map send an empty one; none of them knows a parameter of our own.
                 Some(Json::Object(members))
                     if members.is_empty()
                         && !parameter.required
+                        && !parameter.ours
                         && matches!(parameter.kind, Kind::Map { .. }) =>
                 {
                     None

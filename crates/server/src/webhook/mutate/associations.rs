@@ -12,11 +12,13 @@ use crate::webhook::entries::Registered;
 pub struct FoundAssociation {
     /// Its id; identities of a file have none.
     pub id: Option<Box<str>>,
+    /// `NAMESPACE/NAME` as they stand in an association with patterns.
+    pub pattern: Option<Box<str>>,
 }
 
 /// Associations of one cluster. Looking one up waits for nothing.
 pub trait AssociationSource: fmt::Debug + Send + Sync {
-    /// The association of a service account.
+    /// The association in force for a service account.
     fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation>;
 
     /// How it is doing, if it is learnt from elsewhere.
@@ -38,10 +40,17 @@ impl AssociationSource for StoredAssociations {
     fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation> {
         let snapshot = self.directory.feed().load();
         let cluster = self.cluster.find(&snapshot)?;
+        let cluster_id = &cluster.record.id;
         let entry =
-            snapshot.pod_identity_association(&cluster.record.id, namespace, service_account)?;
+            snapshot.pod_identity_association_in_force(cluster_id, namespace, service_account)?;
+        let record = &entry.record;
         Some(FoundAssociation {
-            id: Some(entry.record.id.clone()),
+            id: Some(record.id.clone()),
+            pattern: record.has_patterns().then(|| {
+                [&*record.namespace, "/", &*record.service_account]
+                    .concat()
+                    .into()
+            }),
         })
     }
 }

@@ -174,7 +174,7 @@ impl ClusterMutator {
                 },
                 association: known.association.as_ref().map(|found| AssociationFact {
                     id: found.id.as_deref(),
-                    pattern: None,
+                    pattern: found.pattern.as_deref(),
                 }),
                 role_map: role_map
                     .as_ref()
