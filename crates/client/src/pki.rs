@@ -139,6 +139,14 @@ pub fn ensure_held(
     Ok(serving)
 }
 
+/// When the first certificate of a chain in PEM ends; none for what is no certificate.
+#[must_use]
+pub fn ends_at(certificate_pem: &str) -> Option<Timestamp> {
+    let leaf = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
 /// The names under which [`ensure_held`] keeps certificates and keys: those of the state directory.
 pub const FILES: [&str; 6] = [
     "cert.pem",
@@ -167,7 +175,11 @@ fn ensure_in(store: &Store<'_>, names: &Names, now: Timestamp) -> Result<Serving
             Some(_) => KeyPair::generate()?,
         };
         key = Zeroizing::new(pair.serialize_pem());
-        certificate = Zeroizing::new(own.current.sign_serving(&pair, names, now, store.serving_days)?);
+        certificate =
+            Zeroizing::new(
+                own.current
+                    .sign_serving(&pair, names, now, store.serving_days)?,
+            );
         store.write("key.pem", &key, Mode::Private)?;
         store.write("cert.pem", &certificate, Mode::Public)?;
         changed = true;

@@ -342,9 +342,9 @@ impl fmt::Display for Note<'_> {
                 write!(f, "profile `{}` left out: {why}", name(profile))
             }
             Self::ProfilesIgnored(why) => write!(f, "further roles left out: {why}"),
-            Self::ConfigKept => {
-                f.write_str("the pod's own annotation aws-config is kept, without the account's profiles")
-            }
+            Self::ConfigKept => f.write_str(
+                "the pod's own annotation aws-config is kept, without the account's profiles",
+            ),
         }
     }
 }

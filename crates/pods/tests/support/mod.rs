@@ -121,7 +121,10 @@ pub(crate) fn additions(before: &Value, after: &Value) -> Vec<String> {
     if annotation(before) != annotation(after) {
         assert!(annotation(before).is_null());
         let text = annotation(after);
-        lines.push(format!("config {}", text.as_str().unwrap().trim_end().replace('\n', "; ")));
+        lines.push(format!(
+            "config {}",
+            text.as_str().unwrap().trim_end().replace('\n', "; ")
+        ));
         let annotations = &before["metadata"]["annotations"];
         let root = left.as_object_mut().unwrap();
         if before["metadata"].is_null() {
@@ -149,8 +152,10 @@ pub(crate) fn additions(before: &Value, after: &Value) -> Vec<String> {
         let mut line = format!("vol {name} {audience} {seconds}");
         let sources = expected["projected"]["sources"].as_array_mut().unwrap();
         if items(&volume["projected"]["sources"]).len() == 2 {
-            sources.push(json!({"downwardAPI": {"items": [{"path": "config", "fieldRef": {
-                "fieldPath": format!("metadata.annotations['{CONFIG_ANNOTATION}']")}}]}}));
+            sources.push(
+                json!({"downwardAPI": {"items": [{"path": "config", "fieldRef": {
+                "fieldPath": format!("metadata.annotations['{CONFIG_ANNOTATION}']")}}]}}),
+            );
             line.push_str(" config");
         }
         assert_eq!(volume, expected);

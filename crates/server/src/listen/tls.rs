@@ -325,8 +325,8 @@ fn pair_of(place: &Path, cert: &str, key: &str) -> Result<CertifiedKey, TlsError
     if chain.is_empty() {
         return Err(refuse("it holds no certificate".into()));
     }
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|error| refuse(error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| refuse(error.to_string()))?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| {
         TlsError::Pair {
             path: place.to_owned(),

@@ -142,13 +142,9 @@ impl CaBundle {
             "metadata": {"resourceVersion": found.metadata.resource_version},
             "webhooks": changed,
         });
-        api.patch(
-            name,
-            &PatchParams::default(),
-            &Patch::Strategic(patch),
-        )
-        .await
-        .map_err(told)?;
+        api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+            .map_err(told)?;
         Ok(BundleOutcome::Patched)
     }
 }
