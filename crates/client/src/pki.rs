@@ -139,6 +139,14 @@ pub fn ensure_held(
     Ok(serving)
 }
 
+/// When the first certificate of a chain in PEM ends; none for what is no certificate.
+#[must_use]
+pub fn ends_at(certificate_pem: &str) -> Option<Timestamp> {
+    let leaf = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
 /// The names under which [`ensure_held`] keeps certificates and keys: those of the state directory.
 pub const FILES: [&str; 6] = [
     "cert.pem",

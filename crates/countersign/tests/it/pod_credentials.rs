@@ -104,7 +104,7 @@ fn is_ready(port: u16) -> bool {
 /// What kube-apiserver does with the key that `up` wrote for it.
 pub struct Signer {
     key: SigningKey,
-    issuer: String,
+    pub issuer: String,
 }
 
 impl Signer {

@@ -393,9 +393,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
     GROUPS.iter().flat_map(|(_, flags)| flags.iter())
 }
 
-/// One flag after the other with what it does, in lines of at most 110 characters.
+/// One flag after the other with what it does.
 pub(super) fn help() -> String {
-    const INDENT: &str = "          ";
     let mut text = String::new();
     for (title, flags) in GROUPS {
         let _ = writeln!(text, "\n{title}:");
@@ -409,24 +408,29 @@ pub(super) fn help() -> String {
                 default => format!(" [default: {default}]"),
             };
             let _ = writeln!(text, "  --{}{takes}{default}", flag.name);
-            let mut line = INDENT.to_owned();
-            for word in flag.help.split(' ') {
-                if line.len() > INDENT.len() {
-                    if line.len() + 1 + word.len() > 110 {
-                        let _ = writeln!(text, "{line}");
-                        line = INDENT.to_owned();
-                    } else {
-                        line.push(' ');
-                    }
-                }
-                line.push_str(word);
-            }
-            let _ = writeln!(text, "{line}");
+            wrap(&mut text, flag.help);
         }
     }
-    text.push_str("\nFlags of the log library of Go are taken and have no effect: ");
+    text.push_str("\nTaken, and of no effect, as they are the log library's of Go:\n");
     let names: Vec<_> = LOG_SWITCHES.iter().chain(LOG_VALUES).copied().collect();
-    text.push_str(&names.join(", "));
-    text.push_str(".\n");
+    wrap(&mut text, &names.join(", "));
     text
+}
+
+/// Lines of at most 110 characters, indented.
+fn wrap(text: &mut String, words: &str) {
+    const INDENT: &str = "          ";
+    let mut line = INDENT.to_owned();
+    for word in words.split(' ') {
+        if line.len() > INDENT.len() {
+            if line.len() + 1 + word.len() > 110 {
+                let _ = writeln!(text, "{line}");
+                line.truncate(INDENT.len());
+            } else {
+                line.push(' ');
+            }
+        }
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
 }
