@@ -92,7 +92,9 @@ pub(crate) fn run(args: &[OsString], stdout: &mut dyn Write) -> Result<Exit, Fai
         return Err(Failure::usage(anyhow!(
             "--associations-from=embedded: this process has no EKS API"
         ))
-        .hint("give `eks`, `crd` or `file`, or use `countersign serve` with `podIdentityWebhook`"));
+        .hint(
+            "give `eks`, `crd` or `file`, or use `countersign serve` with `podIdentityWebhook`",
+        ));
     }
     let from_eks = flags.serving.associations_from == Source::Eks;
     if from_eks && flags.serving.associations_cluster.is_none() {
