@@ -352,7 +352,7 @@ fn debugging_handlers_are_off() {
 #[test]
 fn command_lines() {
     let nothing = std::collections::BTreeMap::new();
-    let cases: [(&[&str], i32, &str); 13] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["--version"], 0, "countersign "),
         (
             &["--help"],

@@ -161,6 +161,7 @@ async fn changes_are_made_to_what_is_there() {
             target_role_arn: given(target),
             disable_session_tags: disabled,
             policy: given(policy),
+            sessions: Default::default(),
         }
     };
     // Each change is made to the outcome of the one before.

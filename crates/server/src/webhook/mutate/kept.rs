@@ -252,6 +252,7 @@ impl AssociationSource for KeptAssociations {
         let found = kept.associations.find(namespace, service_account)?;
         Some(FoundAssociation {
             id: found.value.id.clone(),
+            pattern: (!found.is_exact).then(|| found.key.into()),
         })
     }
 
