@@ -38,6 +38,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("server.assume_role", countersign_server::fuzz::assume_role),
     ("podreview.pod", countersign_podreview::fuzz::pod),
     ("podreview.trust", countersign_podreview::fuzz::trust),
+    ("pods.association_object", countersign_pods::fuzz::association_object),
     ("pods.flags", countersign_pods::fuzz::flags),
     ("pods.profiles", countersign_pods::fuzz::profiles),
     ("pods.review", countersign_pods::fuzz::review),
@@ -83,6 +84,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("token.exec_info", countersign_token::fuzz::exec_info),
     ("token.sts_response", countersign_token::fuzz::sts_response),
     ("token.token", countersign_token::fuzz::token),
+    ("upstream.associations", countersign_upstream::fuzz::associations),
     ("upstream.node_name", countersign_upstream::fuzz::node_name),
     ("upstream.xml", countersign_upstream::fuzz::xml),
 ];

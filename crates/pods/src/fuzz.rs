@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    AccountFact, AccountSettings, AssociationFact, Associations, Facts, Flags, Notes, Options,
-    PatchStyle, Review, RoleMap, Webhook,
+    AccountFact, AccountSettings, AssociationFact, AssociationSpec, Associations, Facts, Flags,
+    Notes, Options, PatchStyle, Review, RoleMap, Webhook, merge_patch,
 };
 
 /// The body of a review, with the first bytes choosing what is known about the account.
@@ -114,5 +114,18 @@ pub fn flags(data: &[u8]) {
     if let Ok(flags) = Flags::parse(text.split('\n')) {
         let again = Webhook::new(flags.options);
         assert!(again.is_ok(), "parsed flags are usable");
+    }
+}
+
+/// The `spec` of an object that asks for an association.
+pub fn association_object(data: &[u8]) {
+    let Ok(given) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    if let Ok(spec) = AssociationSpec::parse(&given)
+        && let Ok(written) = serde_json::to_value(&spec)
+    {
+        assert_eq!(AssociationSpec::parse(&written).as_ref(), Ok(&spec));
+        assert!(merge_patch(&written, &written).is_none());
     }
 }

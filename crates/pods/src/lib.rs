@@ -18,6 +18,7 @@
 
 mod account;
 mod answer;
+mod association_object;
 mod container;
 mod credentials;
 mod decision;
@@ -39,6 +40,11 @@ mod webhook;
 
 pub use account::{AccountSettings, DEFAULT_TOKEN_EXPIRATION, Given, MIN_TOKEN_EXPIRATION};
 pub use answer::{AUDIT_ANNOTATION, Answer};
+pub use association_object::{
+    ASSOCIATION_GROUP, ASSOCIATION_KIND, ASSOCIATION_PLURAL, ASSOCIATION_VERSION, AllowList,
+    AllowListError, AllowRule, AssociationSpec, Contender, MIRROR_LABEL, NotAllowed, merge_patch,
+    older_wins,
+};
 pub use container::{ContainerOutcome, ContainerPlan, Part};
 pub use decision::{
     AssociationFact, Credentials, Decision, Mode, Outcome, Patch, Refusal, RoleSource, Setting,

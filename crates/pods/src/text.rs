@@ -18,6 +18,11 @@ pub(crate) fn value(text: &str) -> Excerpt<'_> {
     Excerpt { text, max: 40 }
 }
 
+/// At most `max` characters of a text, as [`Excerpt`] prints them.
+pub(crate) fn excerpt(text: &str, max: usize) -> String {
+    Excerpt { text, max }.to_string()
+}
+
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut room = self.max;

@@ -154,6 +154,9 @@ fn our_own_flags_are_taken() {
     let flags = parse(&[
         "--associations-from=eks",
         "--association-refresh=2s",
+        "--associations-cluster=orchard",
+        "--associations-region=eu-west-1",
+        "--associations-endpoint=https://eks.example",
         "--inject-session-name",
         "--max-token-expiration=43200",
         "--patch-style=replace",
@@ -190,6 +193,20 @@ fn our_own_flags_are_taken() {
     assert_eq!(
         (serving.associations_from, serving.verbosity),
         (Source::Eks, 2)
+    );
+    let named = [
+        &serving.associations_cluster,
+        &serving.associations_region,
+        &serving.associations_endpoint,
+    ];
+    let named: Vec<_> = named.into_iter().map(Option::as_deref).collect();
+    assert_eq!(
+        named,
+        [
+            Some("orchard"),
+            Some("eu-west-1"),
+            Some("https://eks.example")
+        ]
     );
     assert_eq!(
         (serving.association_refresh, serving.wait_for_association),

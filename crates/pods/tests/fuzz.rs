@@ -71,3 +71,8 @@ fn no_command_line_makes_the_parser_panic_or_yields_options_that_cannot_be_used(
 fn no_profile_begins_a_setting_of_its_own() {
     run("profiles", fuzz::profiles);
 }
+
+#[test]
+fn no_object_makes_the_reader_of_associations_panic_or_changes_when_written() {
+    run("association_object", fuzz::association_object);
+}

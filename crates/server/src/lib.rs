@@ -4,6 +4,7 @@ pub mod access_policies;
 pub mod admin;
 pub mod aggregation;
 pub mod app;
+pub mod association_objects;
 pub mod audit;
 pub mod aws;
 pub mod config;

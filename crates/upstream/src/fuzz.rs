@@ -16,3 +16,8 @@ pub fn xml(data: &[u8]) {
 pub fn node_name(data: &[u8]) {
     let _ = crate::ec2::node_name_of(data);
 }
+
+/// Reads arbitrary bytes as an answer of ListPodIdentityAssociations.
+pub fn associations(data: &[u8]) {
+    let _ = crate::eks::page_of(data);
+}

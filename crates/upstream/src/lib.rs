@@ -9,6 +9,7 @@
 //!   instance id    ──▶ ec2::InstanceLookup ──▶ InstanceFacts       DescribeInstances, GetInstanceProfile
 //!   role           ──▶ roles::StsRoles ──▶ RoleSession          AssumeRole, for pods
 //!   web identity   ──▶ web_identity::StsWebIdentity ──▶ RoleSession   AssumeRoleWithWebIdentity, for pods
+//!   cluster        ──▶ eks::EksAssociations ──▶ associations      ListPodIdentityAssociations, all pages
 //!   issuer         ──▶ jwks::KeySource ──▶ KeySet                  GET discovery document, key set
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 pub mod clock;
 pub mod ec2;
+pub mod eks;
 pub mod http;
 pub mod jwks;
 mod lru;

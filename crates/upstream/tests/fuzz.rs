@@ -3,17 +3,19 @@ use countersign_upstream::fuzz;
 
 #[test]
 fn no_bytes_make_a_parser_panic() {
-    let seeds: [&[u8]; 6] = [
+    let seeds: [&[u8]; 7] = [
         include_bytes!("data/describe-instances.xml"),
         include_bytes!("data/get-instance-profile.xml"),
         include_bytes!("data/assume-role.xml"),
         b"<Response><Errors><Error><Code>X</Code></Error></Errors></Response>",
         b"<a b='&lt;'><![CDATA[x]]><!-- - --><?p?>&#x41;</a>",
         br#"{"privateDnsName": "worker-1"}"#,
+        br#"{"associations":[{"namespace":"a","serviceAccount":"b","associationId":"a-1","ownerArn":null}],"nextToken":"x"}"#,
     ];
     let target = |bytes: &[u8]| {
         fuzz::xml(bytes);
         fuzz::node_name(bytes);
+        fuzz::associations(bytes);
     };
     countersign_mutation::run(
         target,

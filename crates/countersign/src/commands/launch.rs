@@ -13,6 +13,7 @@ use countersign_server::access_policies::AccessPolicies;
 use countersign_server::admin::AdminSocket;
 use countersign_server::aggregation::{AggregatedCluster, Aggregation};
 use countersign_server::app::{App, AwsListener, CertificateFiles, WebhookListener};
+use countersign_server::association_objects::SyncedCluster;
 use countersign_server::audit::Audit;
 use countersign_server::aws::{AwsApi, EksAuthOptions, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
@@ -41,9 +42,8 @@ use countersign_upstream::ec2::InstanceLookup;
 use countersign_upstream::sts::StsVerifier;
 use tokio::net::TcpListener;
 
-use super::annotated;
-use super::pod_webhook;
 use super::projection::Projecting;
+use super::{annotated, association_objects, pod_webhook};
 use crate::report::Failure;
 
 /// A cluster to serve.
@@ -55,6 +55,8 @@ pub(super) struct ClusterSetup {
     pub(super) registered: Option<Registered>,
     /// What writes its access policies as RBAC objects, or takes them away.
     pub(super) projecting: Option<Projecting>,
+    /// What keeps its associations and its objects alike.
+    pub(super) association_objects: Option<association_objects::Prepared>,
     /// What is known of its pods.
     pub(super) pods: pod_webhook::Prepared,
     /// How its ClusterRoles can be read, if they can.
@@ -177,7 +179,24 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
             ));
         }
     }
+    let synced: Vec<SyncedCluster> = match &launch.directory {
+        None => Vec::new(),
+        Some(directory) => clusters
+            .iter_mut()
+            .filter_map(|cluster| {
+                let prepared = cluster.association_objects.take()?;
+                let registered = cluster.registered.as_ref()?;
+                prepared.start(
+                    &cluster.name,
+                    registered,
+                    directory,
+                    !launch.embedded_tokens,
+                )
+            })
+            .collect(),
+    };
     let mut metrics = launch.metrics;
+    metrics.register_association_objects(synced.clone());
     let admission = pod_webhook::start(
         pod_settings.as_ref(),
         pods,
@@ -288,6 +307,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         upstream: launch.upstream.clone(),
         policies: Arc::clone(&policies),
         projected,
+        synced,
         aggregated: aggregated.clone(),
         audit: audit.clone(),
         admission: admission.clone(),
@@ -517,6 +537,7 @@ struct Parts {
     upstream: Option<StsVerifier>,
     policies: Arc<AccessPolicies>,
     projected: Vec<ProjectedCluster>,
+    synced: Vec<SyncedCluster>,
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
     admission: Option<Arc<Admission>>,
@@ -530,6 +551,7 @@ fn readiness(parts: Parts) -> Readiness {
         upstream,
         policies,
         projected,
+        synced,
         aggregated,
         audit,
         admission,
@@ -569,6 +591,9 @@ fn readiness(parts: Parts) -> Readiness {
         }
         policies.report(&mut report);
         for cluster in &projected {
+            cluster.report(&mut report);
+        }
+        for cluster in &synced {
             cluster.report(&mut report);
         }
         for cluster in &aggregated {

@@ -3,6 +3,8 @@
 pub(crate) mod access;
 pub(crate) mod agent;
 mod annotated;
+mod association_objects;
+mod association_source;
 mod bootstrap;
 mod credentials;
 pub(crate) mod debug;

@@ -15,14 +15,14 @@ use countersign_server::webhook::mutate::{
 };
 use countersign_sources::files::{Identities, IdentitiesFile, POLL_INTERVAL};
 use countersign_sources::kubernetes::{
-    CaBundle, KubernetesAccess, PodSweep, RoleMapOptions, RoleMapWatch, ServiceAccountOptions,
-    ServiceAccounts,
+    AssociationObjectOptions, AssociationObjects, CaBundle, KubernetesAccess, PodSweep,
+    RoleMapOptions, RoleMapWatch, ServiceAccountOptions, ServiceAccounts,
 };
 use countersign_store::Directory;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::kubernetes;
+use super::{association_source, kubernetes};
 use crate::report::Failure;
 
 /// A cluster, and how to get to it.
@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     accounts: Option<ServiceAccounts>,
     role_map: Option<RoleMapWatch>,
     identities: Option<Identities>,
+    /// Associations that are not those of our own EKS API.
+    associations: Option<Arc<dyn AssociationSource>>,
     sweep: Option<PodSweep>,
 }
 
@@ -105,6 +107,10 @@ pub(super) async fn prepare(
         tokio::spawn(file.run(POLL_INTERVAL));
         prepared.identities = Some(identities);
     }
+    if serving.associations_from == Source::Eks {
+        let source = association_source::eks(serving, setting.name, setting.is_default)?;
+        prepared.associations = Some(source);
+    }
     // The flags of the reference name one cluster.
     let named = Some(serving).filter(|_| setting.is_default);
     let access = KubernetesAccess {
@@ -116,10 +122,18 @@ pub(super) async fn prepare(
             .or_else(|| setting.master.map(Into::into)),
     };
     let has_way = access.kubeconfig.is_some() || access.master.is_some();
+    let from_objects = serving.associations_from == Source::Crd;
     if !has_way && !setting.is_default {
+        if from_objects {
+            tracing::warn!(
+                cluster = setting.name,
+                "associations are to be learnt from objects of the cluster, and it has no kubeconfig: its pods get no credentials"
+            );
+        }
         return Ok(prepared);
     }
-    let needs_it = serving.watch_config_map || settings.webhook_configuration.is_some();
+    let needs_it =
+        from_objects || serving.watch_config_map || settings.webhook_configuration.is_some();
     let client = match access.client().await {
         Ok(client) => client,
         Err(error) if has_way || needs_it => {
@@ -135,6 +149,11 @@ pub(super) async fn prepare(
             return Ok(prepared);
         }
     };
+    if from_objects {
+        let options = AssociationObjectOptions::default();
+        let objects = AssociationObjects::new(client.clone(), options);
+        prepared.associations = Some(association_source::objects(objects));
+    }
     let mut options = ServiceAccountOptions {
         prefix: settings.flags.options.annotation_prefix.clone(),
         ..ServiceAccountOptions::default()
@@ -195,11 +214,12 @@ pub(super) fn start(
                 accounts: prepared.accounts,
                 role_map: prepared.role_map,
                 identities: prepared.identities,
-                associations: associations.map(|(cluster, directory)| {
-                    Arc::new(StoredAssociations {
+                associations: prepared.associations.or_else(|| {
+                    let (cluster, directory) = associations?;
+                    Some(Arc::new(StoredAssociations {
                         directory: directory.clone(),
                         cluster,
-                    }) as Arc<dyn AssociationSource>
+                    }))
                 }),
                 wait_for_association: serving.wait_for_association,
                 unmutated: prepared.sweep.is_some().then_some(unmutated),

@@ -22,7 +22,10 @@ use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
 use super::storage::{self, StoreChoice};
-use super::{annotated, bootstrap, issuers, pod_webhook, registration, settings, upstream};
+use super::{
+    annotated, association_objects, bootstrap, issuers, pod_webhook, registration, settings,
+    upstream,
+};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -393,6 +396,18 @@ async fn start_mappings(
         may_be_own: true,
     })
     .await?;
+    let association_objects = association_objects::prepare(association_objects::Setting {
+        key: "countersign.podIdentityAssociations".into(),
+        config: &config.countersign.pod_identity_associations,
+        registered: mode
+            .map(|_| ())
+            .ok_or("set `countersign.authenticationMode`, which registers the cluster"),
+        kubeconfig_key: "server.kubeconfig".into(),
+        kubeconfig: sources.kubeconfig,
+        master: sources.master,
+        may_be_own: true,
+    })
+    .await?;
     let token_api = match mode {
         Some(_) => issuers::api(&name, sources.kubeconfig, sources.master, true).await,
         None => None,
@@ -417,6 +432,7 @@ async fn start_mappings(
     let roles = projection::cluster_roles(sources.kubeconfig, sources.master, true);
     all.push(ClusterSetup {
         projecting,
+        association_objects,
         roles,
         token_api,
         annotated,
@@ -459,6 +475,19 @@ async fn start_mappings(
             may_be_own: false,
         })
         .await?;
+        let association_objects = association_objects::prepare(association_objects::Setting {
+            key: format!("countersign.clusters.{name}.podIdentityAssociations"),
+            config: &cluster.pod_identity_associations,
+            registered: registered
+                .then_some(())
+                .ok_or("leave out `mappingFile` and `backendMode`, and set `countersign.dataDir` or `store`"),
+            kubeconfig_key: format!("countersign.clusters.{name}.kubeconfig"),
+            kubeconfig: cluster.kubeconfig.as_deref(),
+            master: None,
+            // The service account of the pod is for the cluster it runs in.
+            may_be_own: false,
+        })
+        .await?;
         let kubeconfig = cluster.kubeconfig.as_deref().filter(|_| registered);
         let token_api = issuers::api(name, kubeconfig, None, false).await;
         let annotated = annotated::prepare(annotated::Setting {
@@ -480,6 +509,7 @@ async fn start_mappings(
         };
         all.push(ClusterSetup {
             projecting,
+            association_objects,
             pods: pod_webhook::prepare(pods.as_ref(), setting).await?,
             roles: projection::cluster_roles(cluster.kubeconfig.as_deref(), None, false),
             token_api,

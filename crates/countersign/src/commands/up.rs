@@ -22,7 +22,9 @@ use serde::Serialize;
 use super::launch::{self, ClusterSetup, Launch};
 use super::mappings::{self, Sources};
 use super::projection::{self, Setting};
-use super::{annotated, bootstrap, issuers, pod_webhook, settings, storage, upstream};
+use super::{
+    annotated, association_objects, bootstrap, issuers, pod_webhook, settings, storage, upstream,
+};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat};
 use crate::report::Failure;
@@ -243,6 +245,16 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
         may_be_own: true,
     })
     .await?;
+    let association_objects = association_objects::prepare(association_objects::Setting {
+        key: "countersign.podIdentityAssociations".into(),
+        config: &own.pod_identity_associations,
+        registered: Ok(()),
+        kubeconfig_key: "server.kubeconfig".into(),
+        kubeconfig: server.kubeconfig.as_deref(),
+        master: server.master.as_deref().filter(|url| !url.is_empty()),
+        may_be_own: true,
+    })
+    .await?;
     let token_api = issuers::api(
         &args.cluster,
         server.kubeconfig.as_deref(),
@@ -299,6 +311,7 @@ async fn up(args: UpArgs) -> Result<Exit, Failure> {
                 name: args.cluster.as_str().into(),
             }),
             projecting,
+            association_objects,
             pods,
             roles: projection::cluster_roles(
                 server.kubeconfig.as_deref(),

@@ -149,6 +149,12 @@ impl Cluster {
             .unwrap()
     }
 
+    /// Ends the API server; etcd keeps what there was.
+    pub fn stop_api_server(&mut self) {
+        let _ = self.apiserver.kill();
+        let _ = self.apiserver.wait();
+    }
+
     /// A path in the cluster's own directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

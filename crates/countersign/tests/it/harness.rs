@@ -33,6 +33,16 @@ impl Running {
 
     /// Starts `command` (`up` or `serve`) with `args` in an existing directory.
     pub fn start_in(dir: tempfile::TempDir, command: &str, args: &[&str]) -> Self {
+        Self::start_with(dir, command, args, &BTreeMap::new())
+    }
+
+    /// The same with an environment.
+    pub fn start_with(
+        dir: tempfile::TempDir,
+        command: &str,
+        args: &[&str],
+        environment: &BTreeMap<String, String>,
+    ) -> Self {
         let ready_file = dir.path().join("ready.json");
         let stderr = dir.path().join("stderr.log");
         let _ = std::fs::remove_file(&ready_file);
@@ -60,6 +70,7 @@ impl Running {
                 .unwrap(),
         );
         clean_environment(&mut process);
+        process.envs(environment);
         let mut child = process.spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let ready = loop {

@@ -15,6 +15,8 @@ mod access;
 mod admin;
 mod agent_node;
 mod aggregation;
+mod association_objects;
+mod association_sources;
 mod assume_role;
 mod audit;
 mod authorizer;

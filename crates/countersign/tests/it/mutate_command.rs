@@ -352,7 +352,7 @@ fn debugging_handlers_are_off() {
 #[test]
 fn command_lines() {
     let nothing = std::collections::BTreeMap::new();
-    let cases: [(&[&str], i32, &str); 13] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["--version"], 0, "countersign "),
         (
             &["--help"],
@@ -382,6 +382,11 @@ fn command_lines() {
             &["--associations-from=embedded"],
             2,
             "this process has no EKS API",
+        ),
+        (
+            &["--associations-from=eks"],
+            2,
+            "give `--associations-cluster=NAME`",
         ),
         (
             &["--in-cluster=false", "--port=0", "--metrics-port=0"],

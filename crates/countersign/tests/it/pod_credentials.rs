@@ -120,11 +120,16 @@ pub(crate) struct Signer {
 impl Signer {
     /// The signer of this server's cluster.
     pub(crate) fn of(server: &Running) -> Self {
-        let file = Path::new(&server.field("dataDir")).join("sa-signer.key");
+        Self::of_data(Path::new(&server.field("dataDir")), server.field("issuerUrl"))
+    }
+
+    /// The one of a data directory.
+    pub(crate) fn of_data(data: &Path, issuer: String) -> Self {
+        let file = data.join("sa-signer.key");
         let der = PrivatePkcs8KeyDer::from_pem_file(file).unwrap();
         Self {
             key: SigningKey::from_pkcs8(Algorithm::Rs256, der.secret_pkcs8_der()).unwrap(),
-            issuer: server.field("issuerUrl"),
+            issuer,
         }
     }
 

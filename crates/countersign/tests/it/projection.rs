@@ -142,13 +142,21 @@ impl Again {
     /// On the same data and addresses, with these custom policies and rules.
     pub fn start(&self, delivery: &str, policies: &str) -> Running {
         let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.yaml");
         let file = dir.path().join("policies.yaml");
         std::fs::write(&file, policies).unwrap();
-        let text = format!(
-            "server:\n  kubeconfig: {}\ncountersign:\n  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
-            self.kubeconfig.display(),
+        let section = format!(
+            "  accessPolicies: {delivery}\n  access: {{policiesFile: {}}}\n",
             file.display()
+        );
+        self.start_in(dir, &section)
+    }
+
+    /// On the same data and addresses, with these lines of the section `countersign`.
+    pub fn start_in(&self, dir: tempfile::TempDir, section: &str) -> Running {
+        let config = dir.path().join("config.yaml");
+        let text = format!(
+            "server:\n  kubeconfig: {}\ncountersign:\n{section}",
+            self.kubeconfig.display()
         );
         std::fs::write(&config, text).unwrap();
         let config = config.display().to_string();

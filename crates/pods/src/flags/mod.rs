@@ -72,6 +72,12 @@ pub struct Serving {
     pub associations_from: Source,
     /// `--association-refresh`.
     pub association_refresh: Duration,
+    /// `--associations-cluster`: the cluster whose associations an EKS API is asked for; the one that is served when absent.
+    pub associations_cluster: Option<String>,
+    /// `--associations-region`: the region of that EKS API; the region of the AWS SDKs when absent.
+    pub associations_region: Option<String>,
+    /// `--associations-endpoint`: URL of that EKS API; that of the region when absent.
+    pub associations_endpoint: Option<String>,
     /// `--wait-for-association`; zero is off.
     pub wait_for_association: Duration,
     /// `--v`: verbosity of the log.
@@ -203,6 +209,9 @@ impl Default for Serving {
             debugging_handlers: false,
             associations_from: Source::default(),
             association_refresh: Duration::from_secs(5),
+            associations_cluster: None,
+            associations_region: None,
+            associations_endpoint: None,
             wait_for_association: Duration::ZERO,
             verbosity: 0,
             version: false,
@@ -385,6 +394,9 @@ impl Flags {
             "service-account-lookup-grace-period" => serving.lookup_grace_period = span()?,
             "resync-period" => serving.resync_period = span()?,
             "association-refresh" => serving.association_refresh = span()?,
+            "associations-cluster" => serving.associations_cluster = filled(),
+            "associations-region" => serving.associations_region = filled(),
+            "associations-endpoint" => serving.associations_endpoint = filled(),
             "wait-for-association" => serving.wait_for_association = span()?,
             "v" => {
                 serving.verbosity = text

@@ -233,13 +233,31 @@ pub(super) const GROUPS: &[(&str, &[Flag])] = &[
                 "associations-from",
                 "SOURCE",
                 "embedded",
-                "embedded: our own EKS API, where there is one; eks, crd, or file: the identities file alone",
+                "embedded: our own EKS API, where there is one; eks: the EKS API of AWS, or another Countersign's; crd: PodIdentityAssociation objects of the cluster; file: the identities file alone",
             ),
             value(
                 "association-refresh",
                 "TIME",
                 "5s",
-                "how often associations of the EKS API of AWS are asked for",
+                "how often associations are asked for with --associations-from=eks; at least 1s",
+            ),
+            value(
+                "associations-cluster",
+                "NAME",
+                "",
+                "cluster whose associations are asked for, by its name in the EKS API; the one that is served unless said",
+            ),
+            value(
+                "associations-region",
+                "REGION",
+                "",
+                "region of that EKS API; that of the AWS SDKs unless said",
+            ),
+            value(
+                "associations-endpoint",
+                "URL",
+                "",
+                "URL of that EKS API, https, or http on this machine; that of the region unless said",
             ),
             value(
                 "wait-for-association",

@@ -52,6 +52,7 @@ use tokio::sync::Semaphore;
 use asked::{Asked, is_rest};
 use authenticate::{headers_of, signed_request};
 pub use eks::EksOptions;
+pub(crate) use eks::{ObjectRefusal, check_association_object};
 use eks_auth::{Agent, PodCall};
 pub use eks_auth::{AnnotatedCluster, AnnotationsApi, EksAuthOptions, RealSts};
 pub use finished::{CallObserver, Decided, Finished};

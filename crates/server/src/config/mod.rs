@@ -23,10 +23,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub use own::{
-    AccessConfig, AnnotatedRolesConfig, AuthorizerConfig, Bootstrap, BootstrapProvider,
-    BootstrapRole, BootstrapUser, ClusterIssuerConfig, IdentityMode, IssuerConfig, MappingOptions,
-    OwnConfig, PerCluster, PodIdentityConfig, PrivilegedGroup, TlsFiles, UpstreamOptions,
-    WebIdentityConfig,
+    AccessConfig, AllowedRoles, AnnotatedRolesConfig, AssociationObjectsConfig, AuthorizerConfig,
+    Bootstrap, BootstrapProvider, BootstrapRole, BootstrapUser, ClusterIssuerConfig, IdentityMode,
+    IssuerConfig, MappingOptions, OwnConfig, PerCluster, PodIdentityConfig, PrivilegedGroup,
+    TlsFiles, UpstreamOptions, WebIdentityConfig,
 };
 pub use pods::{PodSettingsError, PodWebhookConfig, PodWebhookSettings};
 pub use store::{EtcdTable, StoreOption};

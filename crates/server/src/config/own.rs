@@ -122,6 +122,9 @@ pub struct OwnConfig {
     /// Tokens of OpenID Connect issuers and our own, embedded mode only.
     #[serde(rename = "webidentity")]
     pub web_identity: WebIdentityConfig,
+    /// Pod identity associations as objects of the default cluster.
+    #[serde(rename = "podidentityassociations")]
+    pub pod_identity_associations: AssociationObjectsConfig,
     /// Credentials of EKS Pod Identity.
     #[serde(rename = "podidentity")]
     pub pod_identity: PodIdentityConfig,
@@ -406,6 +409,37 @@ pub struct PerCluster {
     /// Roles by the annotations of kube2iam or kiam; none when absent. Needs `kubeconfig`.
     #[serde(rename = "annotatedroles")]
     pub annotated_roles: Option<AnnotatedRolesConfig>,
+    /// Pod identity associations as objects of it. Needs `kubeconfig`.
+    #[serde(rename = "podidentityassociations")]
+    pub pod_identity_associations: AssociationObjectsConfig,
+}
+
+/// Pod identity associations as `PodIdentityAssociation` objects (agent spec, section 9).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AssociationObjectsConfig {
+    /// `off`, `read` (objects become associations) or `mirror` (and associations of the EKS API are shown as objects); nothing is done
+    /// when absent.
+    #[serde(rename = "customresources")]
+    pub custom_resources: Option<String>,
+    /// Which roles objects may give; none when empty.
+    pub allow: Vec<AllowedRoles>,
+}
+
+/// A rule of the list: in these namespaces these roles.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AllowedRoles {
+    /// Namespaces, `*` for any run of characters.
+    pub namespaces: Vec<String>,
+    /// ARNs of roles; `*` for any run of characters, `${namespace}` for the namespace of the object.
+    pub roles: Vec<String>,
+    /// The same of target roles; none when empty.
+    #[serde(rename = "targetroles")]
+    pub target_roles: Vec<String>,
+    /// Keys of extra session tags; none when empty.
+    #[serde(rename = "extrasessiontags")]
+    pub extra_session_tags: Vec<String>,
 }
 
 /// What exists from the first start on. Nothing here changes what exists already.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use countersign_pods::{Composition, Flags, FlagsError, Source, partition_of_region};
+use countersign_pods::{Composition, Flags, FlagsError, partition_of_region};
 use serde::Deserialize;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 
@@ -33,10 +33,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (
         "tls-secret",
         "replicas share the certificate that is mounted at `server.stateDir`",
-    ),
-    (
-        "association-refresh",
-        "associations of our own EKS API are followed",
     ),
 ];
 /// Flags that may be given several times.
@@ -179,12 +175,6 @@ impl PodWebhookSettings {
         let Flags {
             options, serving, ..
         } = &mut self.flags;
-        if matches!(serving.associations_from, Source::Eks | Source::Crd) {
-            return Err(PodSettingsError::NotOffered(
-                "associationsFrom",
-                "associations are those of this server's EKS API (`embedded`) and of the identities file (`file`)",
-            ));
-        }
         if serving.compose_role_arn && options.composition.is_none() {
             let account = account.ok_or(PodSettingsError::NotOffered(
                 "composeRoleArn",
@@ -372,7 +362,7 @@ mod tests {
             ("{tokenAudience: a, token-audience: b}", "twice"),
             ("{tokenAudience: [a, b]}", "not one value"),
             ("{reconcile: maybe}", "expected true or false"),
-            ("{associationsFrom: eks}", "`embedded`"),
+            ("{associationsFrom: aws}", "embedded, eks, crd or file"),
             ("{composeRoleArn: true}", "composeAccount"),
             ("{enableDebuggingHandlers: true}", "no debugging handlers"),
             ("{tlsMinVersion: \"1.1\"}", "TLS before 1.2"),

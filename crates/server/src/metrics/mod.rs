@@ -3,6 +3,7 @@
 //! Label values come from closed sets only; a peer cannot make a new one.
 
 mod access;
+mod associations;
 mod collect;
 mod issuer;
 mod mutate;
@@ -26,6 +27,7 @@ use prometheus_client::registry::Registry;
 pub use mutate::{MutateMetrics, Mutated};
 
 use crate::access_policies::AccessPolicies;
+use crate::association_objects::SyncedCluster;
 use crate::issuer::ClusterIssuers;
 use crate::projection::ProjectedCluster;
 use crate::store_health::StoreHealth;
@@ -405,7 +407,17 @@ impl Metrics {
     /// Adds the numbers of what the admission webhook knows of its clusters.
     pub fn register_mutators(&mut self, clusters: Vec<Arc<ClusterMutator>>) {
         self.registry
+            .register_collector(Box::new(associations::Kept(clusters.clone())));
+        self.registry
             .register_collector(Box::new(mutate::MutateSources(clusters)));
+    }
+
+    /// Adds the numbers of clusters whose associations are objects too, if there are any.
+    pub fn register_association_objects(&mut self, clusters: Vec<SyncedCluster>) {
+        if !clusters.is_empty() {
+            self.registry
+                .register_collector(Box::new(associations::Objects(clusters)));
+        }
     }
 
     /// Adds the numbers of the store.

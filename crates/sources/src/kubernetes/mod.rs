@@ -6,6 +6,7 @@
 //! `iamidentitymappings`, `patch` on `iamidentitymappings/status`, `create` on `events` in the group `events.k8s.io`.
 
 mod annotations;
+mod association_objects;
 mod aws_auth;
 mod ca_bundle;
 mod crd;
@@ -33,6 +34,10 @@ use kube::{Client, Config};
 
 pub(crate) use annotations::object as annotated_object;
 pub use annotations::{AnnotationReads, ObjectAnnotations};
+pub use association_objects::{
+    AssociationObject, AssociationObjectOptions, AssociationObjects, AssociationObjectsState,
+    ObjectError, ObjectName, ObjectNow,
+};
 pub use aws_auth::{AwsAuthOptions, AwsAuthWatch};
 pub use ca_bundle::{BundleOutcome, CaBundle};
 pub use crd::{CrdOptions, CrdWatch};

@@ -203,12 +203,12 @@ pub enum DirectoryError {
     /// What an association says of sessions does not go together.
     #[error(transparent)]
     PodSessions(#[from] countersign_session::InvalidPodSessions),
-    /// An add-on made it, and it changes through the add-on only.
-    #[error("the pod identity association `{id}` belongs to the add-on `{owner}`")]
+    /// An add-on or an object of the cluster made it, and it changes through that only.
+    #[error("the pod identity association `{id}` belongs to `{owner}`")]
     OwnedByAddon {
         /// The association.
         id: Box<str>,
-        /// ARN of the add-on.
+        /// ARN of the add-on, or what stands for the object (see [`object_owner`](crate::records::object_owner)).
         owner: Box<str>,
     },
     /// The request token was used for a request with other parameters.

@@ -20,6 +20,7 @@ mod last_used;
 mod login;
 mod managed_policies;
 mod mfa;
+mod object_associations;
 mod oidc_providers;
 mod outbound;
 mod password_hash;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_arn::Tag;
+use countersign_arn::{AccountId, Tag};
 use countersign_session::{PodSessions, PodTag};
 use jiff::Timestamp;
 
@@ -42,6 +42,34 @@ pub struct NewPodIdentityAssociation {
     pub sessions: PodSessions,
     /// Tags.
     pub tags: Vec<Tag>,
+}
+
+impl NewPodIdentityAssociation {
+    /// The record of it.
+    pub(super) fn record(
+        &self,
+        account: AccountId,
+        cluster_id: &str,
+        id: &str,
+        now: Timestamp,
+    ) -> PodIdentityAssociation {
+        PodIdentityAssociation {
+            account,
+            cluster_id: cluster_id.into(),
+            id: id.into(),
+            namespace: self.namespace.clone(),
+            service_account: self.service_account.clone(),
+            role_arn: self.role_arn.clone(),
+            target_role_arn: self.target_role_arn.clone(),
+            disable_session_tags: self.disable_session_tags,
+            policy: self.policy.clone(),
+            owner_arn: self.owner_arn.clone(),
+            sessions: self.sessions.clone(),
+            tags: self.tags.clone(),
+            created: now,
+            modified: now,
+        }
+    }
 }
 
 /// What changes of a pod identity association; `None` is kept.
@@ -168,22 +196,7 @@ impl Directory {
         self.write_once(once, now, |snapshot| {
             let (cluster_key, cluster) = place.open(snapshot, now)?;
             let cluster_id = &cluster.record.id;
-            let association = PodIdentityAssociation {
-                account: place.account,
-                cluster_id: cluster_id.clone(),
-                id: id.clone(),
-                namespace: new.namespace.clone(),
-                service_account: new.service_account.clone(),
-                role_arn: new.role_arn.clone(),
-                target_role_arn: new.target_role_arn.clone(),
-                disable_session_tags: new.disable_session_tags,
-                policy: new.policy.clone(),
-                owner_arn: new.owner_arn.clone(),
-                sessions: new.sessions.clone(),
-                tags: new.tags.clone(),
-                created: now,
-                modified: now,
-            };
+            let association = new.record(place.account, cluster_id, &id, now);
             check_sessions(&association)?;
             let known =
                 snapshot.pod_identity_association(cluster_id, &new.namespace, &new.service_account);
@@ -285,7 +298,7 @@ pub(super) fn association_key(association: &PodIdentityAssociation) -> Result<Ke
     Ok(association.key().to_key()?)
 }
 
-fn check_sessions(association: &PodIdentityAssociation) -> Result<(), DirectoryError> {
+pub(super) fn check_sessions(association: &PodIdentityAssociation) -> Result<(), DirectoryError> {
     if association.policy.is_some() && association.has_session_tags() {
         return Err(DirectoryError::PolicyNeedsTagsDisabled);
     }
@@ -312,7 +325,7 @@ fn check_owner(
 }
 
 /// Tags and session policy are bounded each; together they may be more than a record holds.
-fn checked(association: &PodIdentityAssociation) -> Result<Value, DirectoryError> {
+pub(super) fn checked(association: &PodIdentityAssociation) -> Result<Value, DirectoryError> {
     let value = association.encode();
     if value.len() > limits::VALUE_BYTES {
         return Err(DirectoryError::QuotaExceeded {

@@ -15,7 +15,7 @@ use super::roles::find_role;
 use super::{Directory, DirectoryError, Thing, missing};
 use crate::records::{
     AnyRecord, Cluster, InvalidField, MAX_TAGS, PrincipalKind, RecordKey, check_eks_tags,
-    check_policy_tags, check_tags,
+    check_policy_tags, check_tags, owning_object,
 };
 use crate::{AccessEntryEntry, ClusterEntry, DirectorySnapshot, Key, Revision, Transaction};
 
@@ -129,6 +129,16 @@ impl Directory {
     ) -> Result<(), DirectoryError> {
         self.write(|snapshot| {
             let (key, modified, mut record) = find(snapshot, account, what)?;
+            // The object says which tags there are.
+            if let AnyRecord::PodIdentityAssociation(association) = &record
+                && let Some(owner) = association.owner_arn.as_deref()
+                && owning_object(owner).is_some()
+            {
+                return Err(DirectoryError::OwnedByAddon {
+                    id: association.id.clone(),
+                    owner: owner.into(),
+                });
+            }
             if let Some(tags) = tags_of(&mut record) {
                 change(tags)?;
             }

@@ -49,6 +49,7 @@ mod layout;
 mod managed_policy;
 mod mfa_device;
 mod names;
+mod object_owner;
 mod outbound;
 mod plain;
 mod pod_identity;
@@ -92,6 +93,7 @@ pub use self::names::{
     check_service_account, check_service_account_pattern, check_tags, check_user_name, fold_name,
     is_pattern,
 };
+pub use self::object_owner::{object_owner, owning_object};
 pub use self::outbound::{OUTBOUND_KEYS_FIELD, OutboundKeys};
 pub use self::pod_identity::PodIdentityAssociation;
 pub use self::provider::{OidcProvider, SamlProvider};

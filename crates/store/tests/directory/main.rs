@@ -20,6 +20,7 @@ mod instance_profiles;
 mod login;
 mod managed_policies;
 mod mfa;
+mod object_associations;
 mod oidc_providers;
 mod open;
 mod outbound;

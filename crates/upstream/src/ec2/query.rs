@@ -57,6 +57,21 @@ pub enum AwsError {
 }
 
 impl AwsError {
+    /// What an answer with this status, which is no success, and this code means.
+    pub(crate) fn of(status: u16, code: String) -> Self {
+        let throttled = status == 429
+            || code.contains("Throttl")
+            || matches!(
+                &*code,
+                "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
+            );
+        match status {
+            _ if throttled => Self::Throttled { code },
+            500..=599 => Self::Failed { status },
+            _ => Self::Refused { status, code },
+        }
+    }
+
     /// Whether the same call may succeed a second later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -170,17 +185,7 @@ pub(crate) async fn exchange(
         .ok()
         .and_then(|answer| error_of(&answer))
         .unwrap_or_else(|| "Unknown".to_owned());
-    let throttled = status == 429
-        || code.contains("Throttl")
-        || matches!(
-            &*code,
-            "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
-        );
-    Err(match status {
-        _ if throttled => AwsError::Throttled { code },
-        500..=599 => AwsError::Failed { status },
-        _ => AwsError::Refused { status, code },
-    })
+    Err(AwsError::of(status, code))
 }
 
 /// The request with its form body, signed.

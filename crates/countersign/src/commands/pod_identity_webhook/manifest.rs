@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::anyhow;
 use countersign_client::mutating_webhook::{FailurePolicy, ReachedBy, Registration};
-use countersign_pods::Flags;
+use countersign_pods::{ASSOCIATION_GROUP, ASSOCIATION_PLURAL, Flags, Source};
 
 use crate::report::Failure;
 
@@ -179,6 +179,12 @@ metadata:
                     Some(registration),
                     "get, patch",
                 ),
+            ]);
+        }
+        if serving.associations_from == Source::Crd {
+            cluster.extend([
+                "# --associations-from=crd: which service accounts have an association.".to_owned(),
+                rule(ASSOCIATION_GROUP, ASSOCIATION_PLURAL, None, "list, watch"),
             ]);
         }
         let mut own = Vec::new();
@@ -394,6 +400,11 @@ mod tests {
                 &["--in-cluster=false"],
             ),
             ("resources: [configmaps]", &["--watch-config-map"], &[]),
+            (
+                "resources: [podidentityassociations]",
+                &["--associations-from=crd"],
+                &[],
+            ),
         ];
         for (right, with, without) in rights {
             let flags = |more: &[&'static str]| [&["--image=i"], more].concat();

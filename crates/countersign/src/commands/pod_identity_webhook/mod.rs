@@ -1,7 +1,8 @@
 //! `pod-identity-webhook`: the admission webhook alone, with the command line of aws/amazon-eks-pod-identity-webhook (webhook
 //! spec, sections 1 and 2).
 //!
-//! There is no store, no IAM and no EKS API in this process: service accounts, the ConfigMap and the identities file are all it knows.
+//! There is no store, no IAM and no EKS API in this process: service accounts, the ConfigMap, the identities file, and the associations
+//! of another EKS API or of objects are all it knows.
 //! The flags become the settings of `podIdentityWebhook`, so that everything behind them is what `serve` does.
 
 mod certificate;
@@ -93,7 +94,16 @@ pub(crate) fn run(args: &[OsString], stdout: &mut dyn Write) -> Result<Exit, Fai
         return Err(Failure::usage(anyhow!(
             "--associations-from=embedded: this process has no EKS API"
         ))
-        .hint("give `file`, or use `countersign serve` with `podIdentityWebhook`"));
+        .hint(
+            "give `eks`, `crd` or `file`, or use `countersign serve` with `podIdentityWebhook`",
+        ));
+    }
+    let from_eks = flags.serving.associations_from == Source::Eks;
+    if from_eks && flags.serving.associations_cluster.is_none() {
+        return Err(Failure::usage(anyhow!(
+            "--associations-from=eks: which cluster's associations are asked for is not said"
+        ))
+        .hint("give `--associations-cluster=NAME`"));
     }
     if let Some(order) = order {
         stdout.write_all(manifest::render(&order, &flags, &texts)?.as_bytes())?;

@@ -1,5 +1,6 @@
 //! What the directory refuses, in the words of EKS (EKS API spec, sections 1.4 and 16).
 
+use countersign_store::records::owning_object;
 use countersign_store::{CommitError, DirectoryError, Thing};
 
 use super::{in_use, invalid, no_such_cluster, not_found, out_of_state};
@@ -120,9 +121,14 @@ pub(super) fn worded(error: DirectoryError) -> ApiError {
         }),
         DirectoryError::PolicyNeedsTagsDisabled => policy_needs_tags_disabled(),
         DirectoryError::PodSessions(invalid_sessions) => invalid(invalid_sessions.to_string()),
-        DirectoryError::OwnedByAddon { id, owner } => out_of_state(format!(
-            "The pod identity association {id} belongs to the add-on {owner}. Change it with update-addon, or remove it there."
-        )),
+        DirectoryError::OwnedByAddon { id, owner } => out_of_state(match owning_object(&owner) {
+            Some((namespace, name)) => format!(
+                "The pod identity association {id} belongs to the PodIdentityAssociation {namespace}/{name} in the cluster. Change or delete it there."
+            ),
+            None => format!(
+                "The pod identity association {id} belongs to the add-on {owner}. Change it with update-addon, or remove it there."
+            ),
+        }),
         DirectoryError::TokenReused => {
             invalid("clientRequestToken was already used with different parameters")
         }

@@ -17,6 +17,7 @@ mod not_offered;
 mod options;
 mod pod_advice;
 mod pod_identity;
+mod pod_objects;
 mod pod_sessions;
 pub(in crate::aws) mod pod_trust;
 mod provider_configs;
@@ -32,6 +33,7 @@ use countersign_store::{ClusterEntry, ClusterPlace};
 
 pub(super) use self::keys::{set_key, set_own_keys};
 pub use self::options::EksOptions;
+pub(crate) use self::pod_objects::{ObjectRefusal, check_association_object};
 use super::ApiError;
 use super::operation::{Call, Operation};
 use super::target::Resource;

@@ -439,7 +439,7 @@ pub(super) fn check_trust<'c>(
 }
 
 /// A session policy is within what STS takes.
-fn check_policy(policy: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn check_policy(policy: Option<&str>) -> Result<(), ApiError> {
     let Some(policy) = policy else { return Ok(()) };
     let length = policy.chars().count();
     if length > MAX_PLAIN_POLICY_CHARS {

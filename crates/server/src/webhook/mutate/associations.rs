@@ -4,6 +4,7 @@ use std::fmt;
 
 use countersign_store::Directory;
 
+use super::kept::KeptHealth;
 use crate::webhook::entries::Registered;
 
 /// An association that was found.
@@ -19,6 +20,11 @@ pub struct FoundAssociation {
 pub trait AssociationSource: fmt::Debug + Send + Sync {
     /// The association in force for a service account.
     fn find(&self, namespace: &str, service_account: &str) -> Option<FoundAssociation>;
+
+    /// How it is doing, if it is learnt from elsewhere.
+    fn health(&self) -> Option<KeptHealth> {
+        None
+    }
 }
 
 /// The associations of our own EKS API, from the directory's snapshot of the moment.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   body ── Review::parse ──► account ──► service account: watch, or one read of the API server
-//!                                    ├──► association: directory snapshot, else the identities file
+//!                                    ├──► association: directory snapshot, or a list kept from elsewhere; else the identities file
 //!                                    └──► role map: ConfigMap
 //!                                              │ Facts
 //!                                              ▼
@@ -13,6 +13,7 @@
 //! in without credentials and with a warning, or refused, as `failureMode` says.
 
 mod associations;
+mod kept;
 mod reconcile;
 
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use crate::listen::{Answer, BodyError, Peer, read_body};
 use crate::metrics::{MutateMetrics, Mutated};
 
 pub use associations::{AssociationSource, FoundAssociation, StoredAssociations};
+pub use kept::{KeptAssociations, KeptFrom, KeptHealth, ReadCounts};
 pub use reconcile::{Reconciler, ReconcilerOptions, Unmutated};
 
 /// How long the API server waits when it does not say, seconds: the default of `timeoutSeconds`.
@@ -219,6 +221,20 @@ impl ClusterMutator {
             if !map.listed {
                 state = State::Failed;
                 detail.push("role map not looked for yet".to_owned());
+            }
+        }
+        if let Some(kept) = self.associations.as_ref().and_then(|a| a.health()) {
+            let (count, from) = (kept.associations, kept.from.as_str());
+            detail.push(format!("{count} associations from {from}"));
+            if let Some(problem) = kept.problem {
+                detail.push(problem);
+                if state == State::Ok {
+                    state = State::Warning;
+                }
+            }
+            if !kept.listed {
+                state = State::Failed;
+                detail.push("associations not listed yet".to_owned());
             }
         }
         if let Some(problem) = self.identities.as_ref().and_then(Identities::problem) {
