@@ -234,13 +234,14 @@ fn short_token(cluster: &Cluster, server: &Running, account: &str, seconds: i64)
         kubectl(cluster, &["get", kind, name, "-n", "orchard", "-o", path])
     };
     let pod = format!("{account}-0");
+    let (account_uid, pod_uid) = (uid("serviceaccount", account), uid("pod", &pod));
     let now = Timestamp::now().as_second();
     Signer::of(server).sign(&json!({
         "iss": server.field("issuerUrl"), "sub": format!("system:serviceaccount:orchard:{account}"), "aud": ["pods.eks.amazonaws.com"],
         "iat": now - 1, "nbf": now - 1, "exp": now + seconds, "jti": "1d3c6f0a-0000-4000-8000-000000000001",
         "kubernetes.io": {
-            "namespace": "orchard", "serviceaccount": {"name": account, "uid": uid("serviceaccount", account)},
-            "pod": {"name": pod, "uid": uid("pod", &pod)},
+            "namespace": "orchard", "serviceaccount": {"name": account, "uid": account_uid},
+            "pod": {"name": pod, "uid": pod_uid},
         },
     }))
 }
@@ -341,69 +342,59 @@ fn cluster_aws_agent_gives_pods_our_credentials_and_takes_final_errors_as_final(
     let stranger = ("AKIARTX3GSDSXFDOCIS2", guest.1);
     let unknown = Agent::start(&program, &server, "unknown", stranger, Some(8090));
     run(BAR, "sealed");
-    let mut asked_once = Vec::new();
-    for (asked, token, status, code, times) in [
+    let rows = [
         (
             &agent,
             token_of(&cluster, "stranger", pods),
             404,
             "ResourceNotFoundException",
-            1,
         ),
         (
             &agent,
             token_of(&cluster, "picker", "sts.amazonaws.com"),
             400,
             "InvalidTokenException",
-            1,
         ),
         (
             &agent,
             token_of(&cluster, "sealed", pods),
             400,
             "AccessDeniedException",
-            2,
         ),
-        (&unable, picker.clone(), 400, "AccessDeniedException", 2),
-        (
-            &unknown,
-            picker.clone(),
-            403,
-            "UnrecognizedClientException",
-            1,
-        ),
-    ] {
-        let (given, body) = asked.ask(&token);
-        // Its answer begins with the id of our answer, and has the code.
-        assert!(
-            given == status && body.starts_with('[') && !body.starts_with("[]"),
-            "{given} {body}\n{}",
-            asked.log()
-        );
-        assert!(body.contains(&format!("({code})")), "{body}");
-        asked_once.push((code, times));
-    }
-    for (code, times) in asked_once {
-        agent.wait_for(code, Duration::from_secs(30), |_| {
-            refused(&server, code) >= times
-        });
-        assert_eq!(
-            refused(&server, code),
-            times,
-            "{code}: {}",
-            server.log_tail()
-        );
-    }
+        (&unable, picker.clone(), 400, "AccessDeniedException"),
+        (&unknown, picker, 403, "UnrecognizedClientException"),
+    ];
+    let counts = || rows.each_ref().map(|row| refused(&server, row.3));
+    // The agent waits a second for an answer. On a machine that is late it asks again, so the rows have three tries.
+    let asked_once = (0..3).any(|_| {
+        let before = counts();
+        for (asked, token, status, code) in &rows {
+            let (given, body) = asked.ask(token);
+            // Its answer begins with the id of our answer, and has the code.
+            assert!(
+                given == *status && body.starts_with('[') && !body.starts_with("[]"),
+                "{given} {body}\n{}",
+                asked.log()
+            );
+            assert!(body.contains(&format!("({code})")), "{body}");
+        }
+        // The log is written beside the answers.
+        std::thread::sleep(Duration::from_secs(3));
+        let after = counts();
+        let asked = |row: usize| after[row] - before[row];
+        [0, 1, 2, 3, 4].map(asked) == [1, 1, 2, 2, 1]
+    });
+    assert!(asked_once, "{:?}\n{}", counts(), server.log_tail());
+    let picker = &rows[3].1;
 
     // What is cached stays cached, until the round in which it is asked for again; one round may come in between.
     let [leaver, barred, goner] =
         ["leaver", "barred", "goner"].map(|account| token_of(&cluster, account, pods));
+    let keys = || [&leaver, &barred, &goner].map(|token| agent.key_of(token));
+    assert!((0..2).any(|_| keys() == keys()), "{}", agent.log());
     let late = short_token(&cluster, &server, "late", 30);
     agent.key_of(&late);
-    let finals = [&leaver, &barred, &goner, &late];
-    let keys = || finals.map(|token| agent.key_of(token));
-    assert!((0..2).any(|_| keys() == keys()), "{}", agent.log());
-    let kept = agent.key_of(&picker);
+    let kept = agent.key_of(picker);
     run(LEAVE, made["leaver"].as_str().unwrap());
     run(BAR, "barred");
     let delete = ["delete", "pod", "goner-0", "-n", "orchard", "--now"];
@@ -427,10 +418,11 @@ fn cluster_aws_agent_gives_pods_our_credentials_and_takes_final_errors_as_final(
         let counter =
             format!("pod_identity_cache_errors{{code=\"{code}\",type=\"NonRecoverable\"}} 1");
         assert!(metrics.contains(&counter), "{counter}: {metrics}");
+        let other = format!("code=\"{code}\",type=\"Recoverable\"");
+        assert!(!metrics.contains(&other), "{other}: {metrics}");
         let (status, body) = agent.ask(token);
         assert!(status == 400 || status == 404, "{code}: {status} {body}");
     }
-    assert!(!metrics.contains("type=\"Recoverable\""), "{metrics}");
     assert!(
         agent.log().contains(association),
         "its renewals name the association"
@@ -438,10 +430,10 @@ fn cluster_aws_agent_gives_pods_our_credentials_and_takes_final_errors_as_final(
     agent.wait_for(
         "who may, is given new ones",
         Duration::from_secs(90),
-        |agent| agent.key_of(&picker) != kept,
+        |agent| agent.key_of(picker) != kept,
     );
     let log = server.log();
-    for secret in [&picker, &leaver, &late, &secret] {
+    for secret in [picker, &leaver, &late, &secret] {
         assert!(!log.contains(secret.as_str()));
     }
 }
