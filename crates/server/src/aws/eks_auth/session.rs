@@ -103,7 +103,7 @@ const NO_LABELS: Refusal = Refusal::Unavailable(
 );
 
 /// `eks-CLUSTER-POD-UUID`, with what STS takes in no session name replaced by dashes.
-fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
+pub(super) fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
     let cut = |text: &str| -> String {
         text.chars()
             .take(KEPT)
@@ -117,7 +117,7 @@ fn session_name(cluster: &str, pod: &str, uuid: &str) -> String {
 }
 
 /// A random UUID (RFC 9562, version 4) from 16 random bytes.
-fn uuid_of(random: [u8; 16]) -> String {
+pub(super) fn uuid_of(random: [u8; 16]) -> String {
     let bits = (u128::from_be_bytes(random) & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (2 << 62);
     let field = |shift: u32, digits: u32| (bits >> shift) & ((1 << (4 * digits)) - 1);
     format!(

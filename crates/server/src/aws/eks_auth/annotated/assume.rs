@@ -3,7 +3,7 @@
 use countersign_arn::Tag;
 use countersign_imds::annotated::Granted;
 use countersign_session::{Binding, Chain, SessionKind};
-use countersign_store::records::Cluster;
+use countersign_store::records::{Cluster, PodSessions};
 use countersign_upstream::roles::RoleRequest;
 
 use super::SECONDS;
@@ -29,7 +29,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn tags(&self) -> [Tag; 6] {
+    fn tags(&self) -> Vec<Tag> {
         PodSubject {
             cluster: self.cluster,
             namespace: self.pod.namespace,
@@ -37,7 +37,7 @@ impl Asked<'_> {
             pod_name: self.pod.name,
             pod_uid: self.pod.uid,
         }
-        .session_tags()
+        .session_tags(&PodSessions::default())
     }
 }
 
