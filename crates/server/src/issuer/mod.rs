@@ -293,9 +293,13 @@ impl ClusterIssuers {
         if entry.record.source != ClusterKeySource::ApiServer {
             return None;
         }
+        Some(now.duration_since(self.confirmed(entry, reachable)))
+    }
+
+    /// When the API server was last known to have these keys, as far as this server was told.
+    fn confirmed(&self, entry: &ClusterKeysEntry, reachable: Option<&Reachable>) -> Timestamp {
         let here = reachable.and_then(|reachable| reachable.confirmed(&entry.record.cluster_id));
-        let confirmed = here.map_or(entry.record.confirmed, |at| at.max(entry.record.confirmed));
-        Some(now.duration_since(confirmed))
+        here.map_or(entry.record.confirmed, |at| at.max(entry.record.confirmed))
     }
 }
 

@@ -8,6 +8,7 @@ mod real;
 mod recorded;
 mod refusals;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use countersign_access::EntryType;
@@ -54,11 +55,20 @@ const BOTH: &str = r#"["sts:AssumeRole","sts:TagSession"]"#;
 struct Api {
     /// Why tokens are refused; nothing for those that are good.
     gone: Mutex<Option<Result<String, ()>>>,
+    /// The key set that it publishes; without one it does not answer.
+    keys: Mutex<Option<String>>,
+    /// How often it was asked for its keys.
+    pulls: AtomicUsize,
 }
 
 impl ClusterApi for Api {
     fn key_set(&self) -> ApiFuture<'_, Vec<u8>> {
-        Box::pin(async { Err(TokenApiError::Unreachable) })
+        self.pulls.fetch_add(1, Ordering::SeqCst);
+        let keys = self.keys.lock().unwrap().clone();
+        Box::pin(async move {
+            keys.map(String::into_bytes)
+                .ok_or(TokenApiError::Unreachable)
+        })
     }
 
     fn review<'a>(&'a self, token: &'a str, _: &'a [Box<str>]) -> ApiFuture<'a, TokenVerdict> {
@@ -300,7 +310,18 @@ impl Pods {
     }
 
     async fn send(&self, path: &str, body: &[u8], headers: &[(String, String)]) -> Reply {
-        let (status, headers, bytes) = self.world.send_rest(("POST", path), body, headers).await;
+        self.send_at(path, body, headers, now()).await
+    }
+
+    async fn send_at(
+        &self,
+        path: &str,
+        body: &[u8],
+        headers: &[(String, String)],
+        when: Timestamp,
+    ) -> Reply {
+        let sent = self.world.send_rest_at(("POST", path), body, headers, when);
+        let (status, headers, bytes) = sent.await;
         Reply {
             status,
             code: headers
