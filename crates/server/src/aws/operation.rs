@@ -45,6 +45,14 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    /// The same, also for agents of the cluster that show a token of their own.
+    pub(crate) const fn or_by_agents(self) -> Self {
+        Self {
+            access: Access::SignedOrBearer,
+            ..self
+        }
+    }
+
     /// Whether the operation changes anything. STS and EKS Auth issue credentials
     /// without a write, and count as ones that read.
     pub(crate) fn writes(&self) -> bool {

@@ -93,7 +93,7 @@ pub(crate) struct RunArgs {
     /// What to do with a token that came from somebody else than its pod.
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_source: BindSourceFlag,
-    /// Look every 30 s whether associations changed. Needs eks:DescribePodIdentityAssociation.
+    /// Look every 30 s whether associations changed. Needs eks:DescribePodIdentityAssociation, or `--auth bearer`.
     #[arg(long, value_enum, default_value_t)]
     pub(super) watch_associations: WatchAssociations,
     /// URL of the EKS API; that of `--endpoint`, or the region's, if absent.
@@ -188,10 +188,7 @@ impl RunArgs {
         match self.watch_associations {
             WatchAssociations::On => true,
             WatchAssociations::Off => false,
-            // The EKS API knows no agent by its own token.
-            WatchAssociations::Auto => {
-                self.auth == Auth::Sigv4 && (self.endpoint.is_some() || self.eks_endpoint.is_some())
-            }
+            WatchAssociations::Auto => self.endpoint.is_some() || self.eks_endpoint.is_some(),
         }
     }
 }
@@ -279,7 +276,7 @@ mod tests {
                 "-c p --endpoint https://auth.example --watch-associations off",
                 false,
             ),
-            ("-c p --endpoint https://auth.example --auth bearer", false),
+            ("-c p --endpoint https://auth.example --auth bearer", true),
         ] {
             assert_eq!(
                 parse(line).unwrap().watches_associations(),

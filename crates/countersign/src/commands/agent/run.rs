@@ -12,7 +12,7 @@ use countersign_agent::{
 use countersign_server::events::{EventTarget, Events};
 use countersign_upstream::clock::{Clock, SystemClock};
 
-use super::flags::{Auth, Link, RunArgs, WatchAssociations};
+use super::flags::{Link, RunArgs};
 use super::{feeds, guard, link, node};
 use crate::commands::launch::until_told_to_stop;
 use crate::exit::Exit;
@@ -41,11 +41,6 @@ async fn serve(args: RunArgs) -> Result<Exit, Failure> {
 }
 
 async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
-    if args.auth == Auth::Bearer && args.watch_associations == WatchAssociations::On {
-        return Err(Failure::usage(anyhow::anyhow!(
-            "--watch-associations on asks the EKS API, which knows no agent by its own token: it needs --auth sigv4"
-        )));
-    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let region = region(args).await?;
     let node = node::identity(args)?;
