@@ -59,7 +59,7 @@ pub fn answer(data: &[u8]) {
         assert_eq!(issued.account.len(), 12);
         assert!(!issued.expose_secret().is_empty());
     }
-    let _ = crate::associations::modified_at(data);
+    let _ = crate::associations::state_of(data);
     for status in [200, 400, 403, 404, 429, 500] {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let _ = crate::auth::failure(status, &HeaderMap::new(), data);

@@ -41,12 +41,12 @@ pub mod token;
 pub mod fuzz;
 
 pub use agent::{Agent, StartError};
-pub use associations::{Associations, AssociationsUnreadable, EksAssociations};
+pub use associations::{AssociationState, Associations, AssociationsUnreadable, EksAssociations};
 pub use auth::{
     AuthFailure, AuthLimits, AuthService, EksApi, EksAuth, Endpoint, InvalidEndpoint, Issued,
     NodeCredentials, NodeIdentity, NodeToken, SetupError,
 };
-pub use cache::{CacheSettings, CachedCredentials, PodCredentials, PodUse};
+pub use cache::{CacheScope, CacheSettings, CachedCredentials, PodCredentials, PodUse};
 pub use chance::{Chance, SystemChance};
 pub use config::AgentConfig;
 pub use events::{Decision, DecisionLog, NoEvents, Outcome};

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Answer, START, World, claims, forged, histogram, keys, sign, token};
-use countersign_agent::{Associations, AssociationsUnreadable, FinalCode, Limit, Refusal};
+use countersign_agent::{
+    AssociationState, Associations, AssociationsUnreadable, FinalCode, Limit, Refusal,
+};
 use futures::future::{BoxFuture, join, join_all};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, advance, sleep};
@@ -415,14 +417,18 @@ async fn a_day_of_renewals_is_spread_and_none_is_for_deleted_pods() {
 struct Changed(Mutex<Option<Timestamp>>);
 
 impl Associations for Changed {
-    fn modified<'a>(
+    fn states<'a>(
         &'a self,
         ids: &'a [Box<str>],
-    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, AssociationState>, AssociationsUnreadable>> {
         let at = *self.0.lock().unwrap();
+        let state = |modified| AssociationState {
+            modified,
+            session_tags: true,
+        };
         let all = ids
             .iter()
-            .filter_map(|id| Some((id.clone(), at?)))
+            .filter_map(|id| Some((id.clone(), state(at?))))
             .collect();
         Box::pin(std::future::ready(Ok(all)))
     }

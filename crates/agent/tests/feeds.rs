@@ -13,8 +13,8 @@ use bytes::Bytes;
 use common::eks_auth::{KEY_ID, Node, fault};
 use common::{START, World, answer_json, claims, keys, sign, token};
 use countersign_agent::{
-    Agent, AgentConfig, Associations, AuthFailure, AuthLimits, AuthService, EksApi,
-    EksAssociations, EksAuth, Endpoint, NodeCredentials, NodeIdentity, NodeToken,
+    Agent, AgentConfig, AssociationState, Associations, AuthFailure, AuthLimits, AuthService,
+    EksApi, EksAssociations, EksAuth, Endpoint, NodeCredentials, NodeIdentity, NodeToken,
 };
 use countersign_oidc::{Algorithm, SigningKey};
 use countersign_upstream::clock::{Clock, SystemClock};
@@ -132,13 +132,18 @@ async fn outside_aws_the_agents_own_token_stands_in_the_place_of_a_signature() {
 }
 
 fn described(path: &str) -> Response<Full<Bytes>> {
-    let association = |modified: serde_json::Value| {
-        let body = json!({"association": {"associationId": "a-x", "modifiedAt": modified}});
+    let with = |modified: serde_json::Value, disabled: serde_json::Value| {
+        let body = json!({"association": {
+            "associationId": "a-x", "modifiedAt": modified, "disableSessionTags": disabled,
+        }});
         Response::new(Full::new(body.to_string().into()))
     };
+    let association = |modified| with(modified, serde_json::Value::Null);
     match path.rsplit('/').next().unwrap() {
         "a-one" => association(json!(1_893_456_000.25)),
-        "a-two" => association(json!(1_893_456_001)),
+        "a-two" => with(json!(1_893_456_001), json!(true)),
+        "a-three" => with(json!(1_893_456_001), json!(false)),
+        "a-odd-tags" => with(json!(1_893_456_001), json!("yes")),
         "a-gone" => fault(404, "ResourceNotFoundException", "no"),
         "a-proxy" => Response::builder()
             .status(404)
@@ -157,7 +162,7 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let node: Arc<NodeIdentity> = NodeCredentials::new(Node::new(), clock()).into();
     let api = EksApi::new(
         "eu-west-1",
-        endpoint,
+        endpoint.clone(),
         None,
         AuthLimits::default(),
         node,
@@ -166,12 +171,16 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let associations = EksAssociations::new("orchard", api.unwrap()).unwrap();
     let ids =
         |names: &[&str]| -> Vec<Box<str>> { names.iter().map(|name| (*name).into()).collect() };
-    let asked = ids(&["a-one", "a-gone", "a-two", "a-one", "a-gone", "a-two"]);
-    let found = associations.modified(&asked).await.unwrap();
-    let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-    assert_eq!(found.len(), 2);
-    assert_eq!(found["a-one"], at(1_893_456_000_250));
-    assert_eq!(found["a-two"], at(1_893_456_001_000));
+    let asked = ids(&["a-one", "a-gone", "a-two", "a-one", "a-three", "a-two"]);
+    let found = associations.states(&asked).await.unwrap();
+    let state = |millis, session_tags| AssociationState {
+        modified: Timestamp::from_millisecond(millis).unwrap(),
+        session_tags,
+    };
+    assert_eq!(found.len(), 3);
+    assert_eq!(found["a-one"], state(1_893_456_000_250, true));
+    assert_eq!(found["a-two"], state(1_893_456_001_000, false));
+    assert_eq!(found["a-three"], state(1_893_456_001_000, true));
     let (method, path, headers) = log.lock().unwrap()[0].clone();
     assert_eq!(
         (method.as_str(), path.as_str()),
@@ -182,18 +191,47 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
         signed.contains(KEY_ID) && signed.contains("/eu-west-1/eks/aws4_request"),
         "{signed}"
     );
+    // Without AWS credentials the agent's own token stands there too.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "aaa.bbb.ccc").unwrap();
+    let own = NodeToken::new(file.path(), "node-a.example").unwrap();
+    let api = EksApi::new(
+        "eu-west-1",
+        endpoint,
+        None,
+        AuthLimits::default(),
+        own,
+        clock(),
+    );
+    let by_token = EksAssociations::new("orchard", api.unwrap()).unwrap();
+    let asked = ids(&["a-two", "a-gone"]);
+    assert_eq!(
+        by_token.states(&asked).await.unwrap(),
+        [("a-two".into(), state(1_893_456_001_000, false))].into()
+    );
+    let (_, _, headers) = log.lock().unwrap().last().unwrap().clone();
+    assert_eq!(text(&headers, "authorization"), "Bearer aaa.bbb.ccc");
+    assert_eq!(text(&headers, "x-countersign-node"), "node-a.example");
+    assert!(!headers.contains_key("x-amz-date"));
     // What cannot be told is not taken for gone, and ids that are none never become part of a path.
     let before = log.lock().unwrap().len();
-    for id in ["a-proxy", "a-denied", "a-odd", "a-far", "a-else"] {
+    for id in [
+        "a-proxy",
+        "a-denied",
+        "a-odd",
+        "a-odd-tags",
+        "a-far",
+        "a-else",
+    ] {
         assert!(
-            associations.modified(&ids(&["a-one", id])).await.is_err(),
+            associations.states(&ids(&["a-one", id])).await.is_err(),
             "{id}"
         );
     }
     let between = log.lock().unwrap().len();
     assert!(between > before);
     for id in ["", "a-", "../x", "a-b/c", "a-b?c", "b-x", "a-é"] {
-        assert!(associations.modified(&ids(&[id])).await.is_err(), "{id}");
+        assert!(associations.states(&ids(&[id])).await.is_err(), "{id}");
     }
     assert_eq!(log.lock().unwrap().len(), between);
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Associations, AssociationsUnreadable};
+use super::{AssociationState, Associations, AssociationsUnreadable};
 use crate::auth::{AuthFailure, EksApi, Service, SetupError, cluster_name, failure};
 use crate::refusal::FinalCode;
 
@@ -22,7 +22,8 @@ const AT_ONCE: usize = 4;
 
 /// The associations of a cluster, by the EKS API.
 ///
-/// The node's role needs `eks:DescribePodIdentityAssociation`, which the managed policies of AWS do not give it.
+/// The node's role needs `eks:DescribePodIdentityAssociation`, which the managed policies of AWS do not give it. An agent with a
+/// token of its own, which Countersign knows and AWS does not, needs nothing more.
 pub struct EksAssociations {
     api: EksApi,
     prefix: String,
@@ -41,8 +42,8 @@ impl EksAssociations {
         })
     }
 
-    /// When it was changed last; nothing when it does not exist.
-    async fn describe(&self, id: &str) -> Result<Option<Timestamp>, AssociationsUnreadable> {
+    /// Its state; nothing when it does not exist.
+    async fn describe(&self, id: &str) -> Result<Option<AssociationState>, AssociationsUnreadable> {
         // It came in an answer, and becomes part of a path.
         if !is_id(id) {
             return Err(AssociationsUnreadable("an id is malformed".into()));
@@ -54,7 +55,7 @@ impl EksAssociations {
             .await
             .map_err(|failure| AssociationsUnreadable(failure.to_string()))?;
         if answer.status == StatusCode::OK {
-            return modified_at(&answer.body).map(Some);
+            return state_of(&answer.body).map(Some);
         }
         match failure(answer.status, &answer.headers, &answer.body) {
             AuthFailure::Final {
@@ -67,17 +68,17 @@ impl EksAssociations {
 }
 
 impl Associations for EksAssociations {
-    fn modified<'a>(
+    fn states<'a>(
         &'a self,
         ids: &'a [Box<str>],
-    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, AssociationState>, AssociationsUnreadable>> {
         Box::pin(async move {
             let mut all = HashMap::new();
             for some in ids.chunks(AT_ONCE) {
                 let described = join_all(some.iter().map(|id| self.describe(id))).await;
                 for (id, described) in some.iter().zip(described) {
-                    if let Some(modified) = described? {
-                        all.insert(id.clone(), modified);
+                    if let Some(state) = described? {
+                        all.insert(id.clone(), state);
                     }
                 }
             }
@@ -93,8 +94,8 @@ fn is_id(id: &str) -> bool {
     })
 }
 
-/// `association.modifiedAt`, seconds since 1970 as a JSON number.
-pub(crate) fn modified_at(body: &[u8]) -> Result<Timestamp, AssociationsUnreadable> {
+/// `association.modifiedAt`, seconds since 1970 as a JSON number, and `disableSessionTags`, which may be absent.
+pub(crate) fn state_of(body: &[u8]) -> Result<AssociationState, AssociationsUnreadable> {
     #[derive(Deserialize)]
     struct Described {
         association: Association,
@@ -103,11 +104,18 @@ pub(crate) fn modified_at(body: &[u8]) -> Result<Timestamp, AssociationsUnreadab
     #[serde(rename_all = "camelCase")]
     struct Association {
         modified_at: f64,
+        #[serde(default)]
+        disable_session_tags: Option<bool>,
     }
     let unreadable = || AssociationsUnreadable("an answer is not one of the EKS API".into());
     let described: Described = serde_json::from_slice(body).map_err(|_| unreadable())?;
-    let span = jiff::SignedDuration::try_from_secs_f64(described.association.modified_at);
-    Timestamp::UNIX_EPOCH
+    let association = described.association;
+    let span = jiff::SignedDuration::try_from_secs_f64(association.modified_at);
+    let modified = Timestamp::UNIX_EPOCH
         .checked_add(span.map_err(|_| unreadable())?)
-        .map_err(|_| unreadable())
+        .map_err(|_| unreadable())?;
+    Ok(AssociationState {
+        modified,
+        session_tags: association.disable_session_tags != Some(true),
+    })
 }

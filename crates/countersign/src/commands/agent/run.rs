@@ -41,6 +41,9 @@ async fn serve(args: RunArgs) -> Result<Exit, Failure> {
 }
 
 async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
+    if let Some(why) = args.contradiction() {
+        return Err(Failure::usage(anyhow::anyhow!(why)));
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let region = region(args).await?;
     let node = node::identity(args)?;
@@ -87,6 +90,7 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
     if let Some(rate) = args.max_service_qps.filter(|rate| *rate > 0) {
         config.calls.per_second = f64::from(rate);
     }
+    config.cache.scope = args.cache_scope.into();
     config.listen = args.listen();
     // An address that the operator chose is no name that a hostile resolver could point here.
     let bound = args.bind_hosts.iter().copied();
