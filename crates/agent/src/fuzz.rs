@@ -65,3 +65,10 @@ pub fn answer(data: &[u8]) {
         let _ = crate::auth::failure(status, &HeaderMap::new(), data);
     }
 }
+
+/// `data` as a line by which a process of the agent offers its sockets, or asks for them.
+pub fn handover(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        crate::handover::read_any(text);
+    }
+}

@@ -26,6 +26,7 @@ mod events;
 mod gate;
 pub mod guard;
 mod handler;
+mod handover;
 mod health;
 mod holder;
 pub mod limit;
@@ -35,6 +36,7 @@ mod metrics;
 pub mod pods;
 mod refusal;
 pub mod request;
+mod sockets;
 pub mod token;
 
 #[doc(hidden)]
@@ -52,6 +54,7 @@ pub use config::AgentConfig;
 pub use events::{Decision, DecisionLog, NoEvents, Outcome};
 pub use gate::CallRate;
 pub use handler::RequestLimits;
+pub use handover::{Handover, HandoverError};
 pub use holder::holder;
 pub use listen::ListenLimits;
 pub use metrics::{Metrics, Source};

@@ -19,6 +19,8 @@ fn no_bytes_make_a_reader_panic() {
         token.into_bytes(),
         answer.into_bytes(),
         br#"{"__type":"a#ThrottlingException","message":"x"}"#.to_vec(),
+        br#"{"listeners":["credentials 169.254.170.23:80","imds [fd00:ec2::23]:2706"]}"#.to_vec(),
+        br#"{"version":1,"agent":"orchard"}"#.to_vec(),
     ];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
@@ -47,6 +49,7 @@ fn no_bytes_make_a_reader_panic() {
             fuzz::request(&bytes);
             fuzz::token(&bytes);
             fuzz::answer(&bytes);
+            fuzz::handover(&bytes);
         }
     }
 }

@@ -29,16 +29,14 @@ use countersign_imds::decision::{Mode, Settings};
 use countersign_imds::rules::Target;
 use countersign_upstream::clock::Clock;
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 pub use blocked::{BLOCKED_FILE, BlockedWorkload};
-use capture::{Capture, Filter};
+use capture::{Capture, Filter, Succession};
 pub(crate) use metrics::GuardMetrics;
 
-use crate::agent::bind;
 use crate::cache::Cache;
 use crate::health::{Health, State};
 use crate::limit::Rate;
@@ -46,6 +44,7 @@ use crate::link::{IPV4, IPV6};
 use crate::listen::{ListenLimits, serve};
 use crate::metrics::Metrics;
 use crate::pods::{Pod, PodTable};
+use crate::sockets::{Listening, Role, Sockets};
 use crate::token::Digester;
 
 /// The port that connections of pods are sent to.
@@ -178,6 +177,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sockets: Arc<Sockets>,
+    /// To be told when the packet filter is open, by a process that takes over from another one.
+    pub(crate) takes_over: Option<watch::Sender<bool>>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -193,13 +195,20 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         metrics,
         health,
         clock,
+        sockets,
+        takes_over,
         stop,
     } = shared;
     let mode = config.settings.mode;
     let (ready, bound) = watch::channel(Vec::new());
     let ready = Arc::new(ready);
     if let Some(filter) = config.filter {
-        let capture = Capture::new(filter, mode, Arc::clone(&health), Arc::clone(&metrics));
+        let succession = Succession {
+            takes_over,
+            sockets: Arc::clone(&sockets),
+        };
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+        let capture = Capture::new(filter, mode, health, metrics, succession);
         tasks.spawn(capture.keep(bound, stop.clone()));
     }
     // Without a key nothing can be answered: the filter stays closed, and the agent unready, until somebody sees to it.
@@ -261,7 +270,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         tasks.spawn(keep(
             address,
             guard.clone(),
-            Arc::clone(&metrics),
+            (Arc::clone(&metrics), Arc::clone(&sockets)),
             Arc::clone(&ready),
             stop.clone(),
         ));
@@ -272,14 +281,14 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
 async fn keep(
     address: SocketAddr,
     guard: server::Guard,
-    metrics: Arc<Metrics>,
+    (metrics, sockets): (Arc<Metrics>, Arc<Sockets>),
     ready: Arc<watch::Sender<Vec<SocketAddr>>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut warned = false;
-    let listener: TcpListener = loop {
-        match bind(address) {
-            Ok(listener) => break listener,
+    let listening: Listening = loop {
+        match sockets.bind(Role::Guard, address) {
+            Ok(listening) => break listening,
             Err(error) if !warned => {
                 warned = true;
                 tracing::warn!(%address, %error, "the metadata guard cannot listen; pods get no metadata over this family until it can");
@@ -291,14 +300,14 @@ async fn keep(
             _ = stop.wait_for(|stop| *stop) => return,
         }
     };
-    let address = listener.local_addr().unwrap_or(address);
+    let address = listening.listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "the metadata guard answers");
     ready.send_modify(|bound| bound.push(address));
     let limits = ListenLimits {
         head_bytes: 16 << 10,
         ..ListenLimits::default()
     };
-    serve(listener, guard, limits, metrics, stop).await;
+    serve(listening, guard, limits, metrics, stop).await;
     ready.send_modify(|bound| bound.retain(|other| *other != address));
 }
 

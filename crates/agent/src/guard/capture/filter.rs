@@ -102,17 +102,27 @@ impl Filter {
         self.installed == Some(target)
     }
 
-    /// Puts the rules in, closed. What was there before is replaced at once, so nothing is open meanwhile.
-    pub(super) async fn install(&mut self, target: Option<Target>) -> Result<(), ProgramError> {
+    /// Puts the rules in, closed, or open for so many seconds. What was there before is replaced at once, so nothing is open
+    /// meanwhile that is not to be.
+    pub(super) async fn install(
+        &mut self,
+        target: Option<Target>,
+        open: Option<u32>,
+    ) -> Result<(), ProgramError> {
         self.installed = None;
         match self.kind {
             FilterKind::Nft => {
-                let rules = nft_table(target, &self.exempt);
+                let mut rules = nft_table(target, &self.exempt);
+                if let (Some(target), Some(seconds)) = (target, open) {
+                    rules.push_str(&nft_open(target, seconds));
+                }
                 Program::find("nft")?.run(&["-f", "-"], &rules).await?;
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
+                let until = open.map(until);
                 for family in self.families()? {
-                    let rules = iptables_chains(family.ipv6, target, None, &self.exempt);
+                    let rules =
+                        iptables_chains(family.ipv6, target, until.as_deref(), &self.exempt);
                     family
                         .restore
                         .run(&["-w", "5", "--noflush"], &rules)
@@ -143,8 +153,7 @@ impl Filter {
                 Program::find("nft")?.run(&["-f", "-"], &rules).await?;
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
-                let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
-                let until = until.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+                let until = until(seconds);
                 for family in self.families()? {
                     let rules =
                         iptables_chains(family.ipv6, Some(target), Some(&until), &self.exempt);
@@ -161,7 +170,7 @@ impl Filter {
     /// Closes the rules at once; they stay.
     pub(super) async fn close(&mut self) -> Result<(), ProgramError> {
         let Some(target) = self.installed else {
-            return self.install(None).await;
+            return self.install(None, None).await;
         };
         match self.kind {
             FilterKind::Nft => {
@@ -275,6 +284,12 @@ impl Filter {
         };
         Ok([family(four, false)?, family(six, true)?])
     }
+}
+
+/// The moment so many seconds from now, as rules have it.
+fn until(seconds: u32) -> String {
+    let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
+    until.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 /// A rule of a predecessor, and the program that listed it.

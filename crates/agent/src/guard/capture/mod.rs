@@ -20,6 +20,7 @@ pub use program::ProgramError;
 use super::metrics::GuardState;
 use crate::health::{Health, State};
 use crate::metrics::Metrics;
+use crate::sockets::{Role, Sockets};
 
 /// What opens the filter is refreshed this often.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -39,7 +40,15 @@ pub(crate) struct Capture {
     mode: Mode,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    succession: Succession,
     refreshes: u32,
+}
+
+/// The processes before and after this one, which leave the filter open for each other.
+pub(crate) struct Succession {
+    /// To be told when the filter is open, while the rules are those of the process before.
+    pub(crate) takes_over: Option<watch::Sender<bool>>,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 /// How one round ended.
@@ -54,17 +63,19 @@ impl Capture {
         mode: Mode,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        succession: Succession,
     ) -> Self {
         Self {
             filter,
             mode,
             health,
             metrics,
+            succession,
             refreshes: 0,
         }
     }
 
-    /// Until `stop` becomes true; then the filter is closed at once.
+    /// Until `stop` becomes true; then the filter is closed at once, unless another process of the agent has it.
     pub(crate) async fn keep(
         mut self,
         mut bound: watch::Receiver<Vec<SocketAddr>>,
@@ -72,6 +83,12 @@ impl Capture {
     ) {
         let mut warned = false;
         let mut was_open = false;
+        if self.succession.takes_over.is_some() {
+            // The rules of the process before hold until they are replaced, once, by ours for all addresses.
+            let inherited = self.succession.sockets.inherited(Role::Guard);
+            let served = bound.wait_for(|bound| bound.len() >= inherited.max(1));
+            let _ = tokio::time::timeout(RETRY, served).await;
+        }
         loop {
             let addresses = bound.borrow_and_update().clone();
             let pause = match self.round(&addresses).await {
@@ -112,6 +129,9 @@ impl Capture {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
+        if self.succession.sockets.have_left() {
+            return;
+        }
         match self.filter.close().await {
             Ok(()) => tracing::info!(
                 "pods' requests for instance metadata are dropped until the agent is back"
@@ -132,7 +152,12 @@ impl Capture {
             }
         }
         if !self.filter.is_installed_for(target) || !self.filter.is_intact().await {
-            self.filter.install(target).await?;
+            // Connections reach a guard all the while: the one before serves until this filter is open.
+            let seconds = match (target, &self.succession.takes_over) {
+                (Some(_), Some(_)) => Some(LIVES),
+                _ => None,
+            };
+            self.filter.install(target, seconds).await?;
         }
         let Some(target) = target else {
             return Ok(Round::Waiting);
@@ -142,6 +167,9 @@ impl Capture {
             return Ok(Round::Waiting);
         }
         self.filter.open(LIVES).await?;
+        if let Some(takes_over) = self.succession.takes_over.take() {
+            takes_over.send_replace(true);
+        }
         if self.refreshes.is_multiple_of(SHADOWS_EVERY) && self.mode != Mode::Audit {
             self.remove_shadows().await;
         }

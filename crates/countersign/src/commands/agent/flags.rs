@@ -104,6 +104,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     pub(super) eks_endpoint: Option<String>,
 
+    /// A directory in which this process takes the listening sockets of the agent before it, and gives them to the one after it, so
+    /// that an update has no gap. It must be root's own, with mode 0700, and is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(super) handover_dir: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) guard: super::guard::GuardArgs,
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_agent::link::Netlink;
 use countersign_agent::{
     Agent, AgentConfig, AuthLimits, Decision, DecisionLog, EksApi, EksAssociations, EksAuth,
-    Endpoint, NodeIdentity, StartError,
+    Endpoint, Handover, NodeIdentity, StartError,
 };
 use countersign_server::events::{EventTarget, Events};
 use countersign_upstream::clock::{Clock, SystemClock};
@@ -113,6 +113,10 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
         config.keys_wanted = Some(feeds.keys_wanted);
     }
     config.guard = guard::configure(args).await?;
+    config.handover = args.handover_dir.as_ref().map(|directory| Handover {
+        directory: directory.clone(),
+        agent: args.cluster_name.clone(),
+    });
     if args.watches_associations() {
         let associations = associations(args, &region, roots.as_deref(), node, &clock)?;
         config.associations = Some(Arc::new(associations));
