@@ -449,7 +449,10 @@ fn the_filter_of_the_guard_stays_open() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(is_open(), "the guard's filter opens");
-        let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, looks) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let watching = (Arc::clone(&stop), Arc::clone(&looks));
         let is_still_open = is_open.clone();
         let watcher = std::thread::spawn(move || {
@@ -465,6 +468,7 @@ fn the_filter_of_the_guard_stays_open() {
             let next = start().await;
             serving.stop().await;
             serving = next;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         stop.store(true, Ordering::SeqCst);
         let closed = tokio::task::spawn_blocking(|| watcher.join().unwrap())

@@ -124,9 +124,11 @@ impl Capture {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = bound.changed() => if changed.is_err() { break },
+                // First: that the guard's sockets go is no reason to close what a successor opened.
+                biased;
                 _ = stop.wait_for(|stop| *stop) => break,
+                changed = bound.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(pause) => {}
             }
         }
         if self.succession.sockets.have_left() {

@@ -436,7 +436,10 @@ mod tests {
             } else {
                 serde_json::json!({"maxUnavailable": "10%"})
             };
-            assert_eq!(daemon_set["spec"]["updateStrategy"]["rollingUpdate"], update);
+            assert_eq!(
+                daemon_set["spec"]["updateStrategy"]["rollingUpdate"],
+                update
+            );
         }
     }
 
