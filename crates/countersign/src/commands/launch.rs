@@ -18,7 +18,7 @@ use countersign_server::aws::{AwsApi, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
 use countersign_server::health::{Report, State};
-use countersign_server::issuer::ClusterApi;
+use countersign_server::issuer::{ClusterApi, ClusterIssuers};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
@@ -285,6 +285,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         admission: admission
             .clone()
             .map(|admission| (admission, Arc::clone(&metrics))),
+        issuers: issuers.clone(),
     });
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
@@ -509,6 +510,7 @@ struct Parts {
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
     admission: Option<(Arc<Admission>, Arc<Metrics>)>,
+    issuers: Option<Arc<ClusterIssuers>>,
 }
 
 fn readiness(parts: Parts) -> Readiness {
@@ -522,6 +524,7 @@ fn readiness(parts: Parts) -> Readiness {
         aggregated,
         audit,
         admission,
+        issuers,
     } = parts;
     Arc::new(move || {
         let mut report = Report::default();
@@ -572,6 +575,9 @@ fn readiness(parts: Parts) -> Readiness {
             report.add("sts", State::Ok, detail);
         }
         audit.report(&mut report);
+        if let Some(issuers) = &issuers {
+            issuers.report(&mut report, jiff::Timestamp::now());
+        }
         if let Some((admission, metrics)) = &admission {
             let mut clusters: Vec<_> = admission.clusters().collect();
             clusters.sort_by(|a, b| a.name.cmp(&b.name));

@@ -627,6 +627,7 @@ impl AwsApi {
             eks_auth: &self.eks_auth_options,
             web_identity: self.web_identity.as_deref(),
             issuers: self.issuers.as_deref(),
+            rates: &self.rates,
             metrics: &self.metrics,
             random: &self.random,
             now: received.now,

@@ -26,6 +26,7 @@ use super::{ApiError, Caller, Service};
 use crate::issuer::ClusterIssuers;
 use crate::listen::Peer;
 use crate::metrics::Metrics;
+use crate::rate::StsRates;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -204,6 +205,8 @@ pub(crate) struct Call<'a> {
     pub(crate) web_identity: Option<&'a WebIdentity>,
     /// The issuers of clusters; absent where they are not set up.
     pub(crate) issuers: Option<&'a ClusterIssuers>,
+    /// How much STS may be asked for.
+    pub(crate) rates: &'a StsRates,
     pub(crate) metrics: &'a Metrics,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,

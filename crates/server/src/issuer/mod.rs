@@ -12,6 +12,7 @@ mod bound;
 mod counters;
 mod documents;
 mod pull;
+mod rotation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use bound::{Bound, BoundCheck, UnknownBoundCheck};
 pub(crate) use counters::{Counted, IssuerCounters};
 pub(crate) use documents::{conditional, document, entity_tag, not_allowed};
 use pull::Reachable;
+pub use rotation::{RotationStep, step_of};
 
 use crate::webhook::entries::Registered;
 

@@ -620,6 +620,7 @@ async fn a_caller_and_an_account_have_so_many_calls_a_second() {
         per_account: 1,
         per_key: 1,
         web_identity_per_address: 1,
+        web_identity_per_role: 0,
     })
     .limiting_pods_to(EksAuthLimits {
         per_caller: 3,
