@@ -22,34 +22,16 @@ fn no_bytes_make_a_reader_panic() {
         br#"{"listeners":["credentials 169.254.170.23:80","imds [fd00:ec2::23]:2706"]}"#.to_vec(),
         br#"{"version":1,"agent":"orchard"}"#.to_vec(),
     ];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
+    let target = |bytes: &[u8]| {
+        fuzz::request(bytes);
+        fuzz::token(bytes);
+        fuzz::answer(bytes);
+        fuzz::handover(bytes);
     };
-    for seed in &seeds {
-        for round in 0..1500 {
-            let mut bytes = seed.clone();
-            for _ in 0..round % 8 {
-                let at = (random() as usize) % bytes.len();
-                match random() % 4 {
-                    0 => bytes[at] = random() as u8,
-                    1 => {
-                        drop(bytes.drain(at..(at + 1 + (random() as usize) % 16).min(bytes.len())))
-                    }
-                    2 => bytes.insert(at, b":.[]/{}\"-_=\n 0"[(random() as usize) % 14]),
-                    _ => bytes.truncate(at.max(1)),
-                }
-                if bytes.is_empty() {
-                    bytes.push(b'{');
-                }
-            }
-            fuzz::request(&bytes);
-            fuzz::token(&bytes);
-            fuzz::answer(&bytes);
-            fuzz::handover(&bytes);
-        }
-    }
+    countersign_mutation::run(
+        target,
+        &seeds,
+        &countersign_mutation::characters(":.[]/{}\"-_=\n 0"),
+        9000,
+    );
 }

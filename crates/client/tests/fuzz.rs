@@ -1,57 +1,12 @@
 //! Fuzz targets over a small corpus and over pseudo-random mutations of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails should panic"
-)]
-
 use countersign_client::fuzz;
 
-/// A deterministic generator (xorshift), so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}
-
-const NASTY: &[u8] = b"[]{}:,-?&*!|>'\"%@`#=;\n\n\t \\~.\x00\xff";
-
-fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut data = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(data.len() + 1);
-        match random.below(5) {
-            0 if at < data.len() => data[at] ^= 1 << random.below(8),
-            1 if at < data.len() => _ = data.remove(at),
-            2 => data.insert(at, NASTY[random.below(NASTY.len())]),
-            3 => data.truncate(at),
-            _ => {
-                let from = random.below(data.len() + 1);
-                let copied = data[from..(from + random.below(24)).min(data.len())].to_vec();
-                data.splice(at..at, copied);
-            }
-        }
-    }
-    data
-}
-
 fn run(target: fn(&[u8]), seeds: &[&[u8]]) {
-    let mut random = Random(0x5eed_c0de);
-    for seed in seeds {
-        target(seed);
-    }
-    for round in 0..2000 {
-        target(&mutate(seeds[round % seeds.len()], &mut random));
-    }
+    let pieces: Vec<[u8; 1]> = b"[]{}:,-?&*!|>'\"%@`#=;\n\n\t \\~.\x00\xff"
+        .iter()
+        .map(|byte| [*byte])
+        .collect();
+    countersign_mutation::run(target, seeds, &pieces, 2000);
 }
 
 #[test]

@@ -526,28 +526,8 @@ fn hostile_input_is_survived() {
         (fuzz::documents, br#"{"metadata":{"namespace":"n"},"spec":{"egress":[{"to":[{"ipBlock":{"cidr":"::/0","except":["a/9"]}}]}]}}"#),
         (fuzz::documents, b"-A PREROUTING -d 169.254.169.254/32 -p tcp --dport 80 -j DNAT --to-destination 1:2"),
     ];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut below = move |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % bound.max(1) as u64).unwrap()
-    };
+    let pieces = countersign_mutation::characters("/%.2ef\n*?(|");
     for (target, seed) in seeds {
-        target(seed);
-        for _ in 0..1000 {
-            let mut bytes = seed.to_vec();
-            for _ in 0..=below(4) {
-                let at = below(bytes.len());
-                match below(4) {
-                    0 => bytes.truncate(at),
-                    1 => bytes.insert(at, b"/%.2ef\n*?(|"[below(11)]),
-                    2 if !bytes.is_empty() => drop(bytes.remove(at)),
-                    _ if !bytes.is_empty() => bytes[at] ^= 1 << below(8),
-                    _ => {}
-                }
-            }
-            target(&bytes);
-        }
+        countersign_mutation::run(target, &[seed], &pieces, 1000);
     }
 }

@@ -1,26 +1,5 @@
 //! The fuzz targets over a small corpus and over deterministic mutations of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
-
 use countersign_policy::fuzz;
-
-/// xorshift64*: the same mutations on every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let value = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
-        usize::try_from(value).unwrap() % limit.max(1)
-    }
-}
 
 const PIECES: [&str; 24] = [
     "*",
@@ -49,46 +28,8 @@ const PIECES: [&str; 24] = [
     "é",
 ];
 
-fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        match random.below(4) {
-            0 => {
-                let piece = PIECES[random.below(PIECES.len())].bytes();
-                bytes.splice(at..at, piece);
-            }
-            1 if at < bytes.len() => bytes[at] = u8::try_from(random.below(256)).unwrap(),
-            2 => {
-                let end = (at + random.below(12)).min(bytes.len());
-                bytes.drain(at..end);
-            }
-            _ => {
-                let end = (at + random.below(40)).min(bytes.len());
-                let copy = bytes[at..end].to_vec();
-                let to = random.below(bytes.len() + 1);
-                bytes.splice(to..to, copy);
-            }
-        }
-    }
-    bytes
-}
-
 fn run(target: fn(&[u8]), corpus: &[&str], rounds: usize) {
-    // A longer run for those who have the time: COUNTERSIGN_FUZZ_FACTOR=100.
-    let factor: usize = std::env::var("COUNTERSIGN_FUZZ_FACTOR")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1);
-    let rounds = rounds * factor;
-    let mut random = Random(0x5EED_0FC0_FFEE);
-    for seed in corpus {
-        target(seed.as_bytes());
-    }
-    for round in 0..rounds {
-        let seed = corpus[round % corpus.len()];
-        target(&mutate(seed.as_bytes(), &mut random));
-    }
+    countersign_mutation::run(target, corpus, &PIECES, rounds);
 }
 
 const DOCUMENTS: [&str; 4] = [

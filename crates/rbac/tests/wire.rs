@@ -475,38 +475,12 @@ fn the_copy_that_apply_leaves_is_not_kept() {
 
 /// Runs an entry point over a corpus and over mutations of it that are the same every time.
 fn hammer(target: fn(&[u8]), corpus: &[Vec<u8>]) {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
-    corpus.iter().for_each(|seed| target(seed));
-    for _ in 0..2_000 {
-        let mut bytes = corpus[random(corpus.len())].clone();
-        for _ in 0..=random(4) {
-            let at = random(bytes.len());
-            match random(5) {
-                0 if !bytes.is_empty() => bytes[at] = random(256) as u8,
-                1 => bytes.truncate(at),
-                2 => bytes.insert(at, b"{}[]\",:*/\\0"[random(11)]),
-                3 => {
-                    let other = &corpus[random(corpus.len())];
-                    let from = random(other.len());
-                    bytes.splice(
-                        at..at,
-                        other[from..].iter().copied().take(40).collect::<Vec<_>>(),
-                    );
-                }
-                _ => {
-                    let end = (at + random(20)).min(bytes.len());
-                    bytes.drain(at.min(end)..end);
-                }
-            }
-        }
-        target(&bytes);
-    }
+    countersign_mutation::run(
+        target,
+        corpus,
+        &countersign_mutation::characters("{}[]\",:*/\\0"),
+        2000,
+    );
 }
 
 #[test]

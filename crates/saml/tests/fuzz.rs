@@ -1,23 +1,5 @@
 //! The fuzz entry points over seeds and some thousand mutations.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "functions beside the tests"
-)]
-
 use countersign_saml::fuzz;
-
-/// A small generator of numbers (xorshift): the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
-}
 
 const WORDS: &[&str] = &[
     "<",
@@ -47,44 +29,8 @@ const WORDS: &[&str] = &[
     "x=\"1\" ",
 ];
 
-fn mutated(seed: &str, random: &mut Random) -> Vec<u8> {
-    let mut bytes = seed.as_bytes().to_vec();
-    for _ in 0..=random.below(3) {
-        let at = random.below(bytes.len());
-        match random.below(7) {
-            0 => bytes.truncate(at),
-            1 | 2 => {
-                let word = WORDS[random.below(WORDS.len())];
-                bytes.splice(at..at, word.bytes());
-            }
-            3 => {
-                // A part again in another place.
-                let to = (at + random.below(900)).min(bytes.len());
-                let part = bytes[at..to].to_vec();
-                let place = random.below(bytes.len());
-                bytes.splice(place..place, part);
-            }
-            4 => {
-                let to = (at + random.below(300)).min(bytes.len());
-                bytes.drain(at..to);
-            }
-            _ if !bytes.is_empty() => {
-                bytes[at] = u8::try_from(random.below(128)).unwrap();
-            }
-            _ => {}
-        }
-    }
-    bytes
-}
-
 fn run(target: fn(&[u8]), seeds: &[&str], rounds: usize) {
-    let mut random = Random(42);
-    for seed in seeds {
-        target(seed.as_bytes());
-        for _ in 0..rounds / seeds.len() {
-            target(&mutated(seed, &mut random));
-        }
-    }
+    countersign_mutation::run(target, seeds, WORDS, rounds);
 }
 
 const RESPONSES: &[&str] = &[

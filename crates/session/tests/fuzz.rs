@@ -10,36 +10,13 @@ mod common;
 use common::*;
 use countersign_session::{Chain, KeyRing, fuzz, issue};
 
-fn mutated(seed: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len());
-        match random.below(6) {
-            0 => bytes.truncate(at),
-            1 => bytes.insert(at.min(bytes.len()), random.next().to_be_bytes()[0]),
-            2 if !bytes.is_empty() => {
-                bytes.remove(at);
-            }
-            3 => {
-                let tail = bytes[at.min(bytes.len())..].to_vec();
-                bytes.extend_from_slice(&tail);
-            }
-            _ if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            _ => {}
-        }
-    }
-    bytes.truncate(1 << 14);
-    bytes
-}
-
 fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
-    let mut random = Random(42);
-    for seed in seeds {
-        target(seed);
-        for _ in 0..2000 / seeds.len() {
-            target(&mutated(seed, &mut random));
-        }
-    }
+    countersign_mutation::run(
+        target,
+        seeds,
+        &countersign_mutation::characters("CS1.k7_-"),
+        2000,
+    );
 }
 
 #[test]

@@ -6,63 +6,27 @@ mod common;
 use common::vectors;
 use countersign_sigv4::fuzz;
 
-/// xorshift64*: the same bytes on every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n.max(1)
-    }
-}
-
-fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
-    const PIECES: [&[u8]; 16] = [
-        b"%",
-        b"&",
-        b"=",
-        b";",
-        b",",
-        b"/",
-        b"\n",
-        b"\r\n",
-        b"'",
-        b"\"",
-        b"\\",
-        b"\xff",
-        b"X-Amz-Algorithm",
-        b"..",
-        b" ",
-        b"\0",
-    ];
-    let mut data = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(data.len() + 1);
-        match random.below(5) {
-            0 if at < data.len() => data[at] = random.below(256) as u8,
-            1 if at < data.len() => drop(data.remove(at)),
-            2 => drop(data.splice(at..at, PIECES[random.below(PIECES.len())].iter().copied())),
-            3 => data.truncate(at),
-            _ => {
-                let end = (at + random.below(40)).min(data.len());
-                let copy = data[at..end].to_vec();
-                drop(data.splice(at..at, copy));
-            }
-        }
-    }
-    data
-}
+const PIECES: [&[u8]; 16] = [
+    b"%",
+    b"&",
+    b"=",
+    b";",
+    b",",
+    b"/",
+    b"\n",
+    b"\r\n",
+    b"'",
+    b"\"",
+    b"\\",
+    b"\xff",
+    b"X-Amz-Algorithm",
+    b"..",
+    b" ",
+    b"\0",
+];
 
 fn run(target: fn(&[u8]), corpus: &[Vec<u8>], rounds: usize) {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for seed in corpus {
-        target(seed);
-    }
-    for round in 0..rounds {
-        target(&mutate(&corpus[round % corpus.len()], &mut random));
-    }
+    countersign_mutation::run(target, corpus, &PIECES, rounds);
 }
 
 #[test]

@@ -543,27 +543,10 @@ proptest! {
 async fn hostile_backups_do_not_panic() {
     let (store, _) = filled().await;
     let whole = text(&*store).await;
-    let mut state = 7_u64;
-    let mut below = move |limit: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % limit.max(1) as u64).unwrap()
-    };
-    fuzz::backup(&whole);
-    for _ in 0..2000 {
-        let mut data = whole.clone();
-        for _ in 0..=below(3) {
-            let at = below(data.len());
-            match below(3) {
-                0 => data[at] = u8::try_from(below(256)).unwrap(),
-                1 => data.truncate(at + 1),
-                _ => {
-                    let copy = data[at..].to_vec();
-                    data.extend(copy.into_iter().take(200));
-                }
-            }
-        }
-        fuzz::backup(&data);
-    }
+    countersign_mutation::run(
+        fuzz::backup,
+        &[whole],
+        &countersign_mutation::characters("{}[]\",:\n0"),
+        2000,
+    );
 }

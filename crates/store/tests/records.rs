@@ -298,36 +298,12 @@ fn authentication_modes_move_one_step_forward_only() {
 
 /// Runs a fuzz entry point over its seeds, and over changed seeds that are the same on every run.
 fn fuzzed(target: fn(&[u8]), seeds: &[Vec<u8>]) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
-    for seed in seeds {
-        target(seed);
-    }
-    for round in 0..2_000 {
-        let mut data = seeds[round % seeds.len()].clone();
-        for _ in 0..=random(4) {
-            match random(4) {
-                0 if !data.is_empty() => {
-                    let at = random(data.len());
-                    data[at] ^= 1 << random(8);
-                }
-                1 => data.insert(random(data.len() + 1), random(256) as u8),
-                2 => data.truncate(random(data.len() + 1)),
-                _ => {
-                    let from = random(data.len() + 1);
-                    let part = data[from..].to_vec();
-                    let at = random(data.len() + 1);
-                    data.splice(at..at, part);
-                }
-            }
-        }
-        target(&data);
-    }
+    countersign_mutation::run(
+        target,
+        seeds,
+        &countersign_mutation::characters("{}[]\",:0"),
+        2000,
+    );
 }
 
 #[test]

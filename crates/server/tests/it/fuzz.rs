@@ -2,45 +2,9 @@
 
 use countersign_server::fuzz;
 
-/// A small generator, so that a failure can be run again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
-
 fn run(target: fn(&[u8]), seeds: &[&str]) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for seed in seeds {
-        target(seed.as_bytes());
-        for _ in 0..2000 / seeds.len() {
-            let mut data = seed.as_bytes().to_vec();
-            for _ in 0..=random.below(4) {
-                let at = random.below(data.len());
-                match random.below(4) {
-                    0 if !data.is_empty() => data[at] = random.next() as u8,
-                    1 => data.insert(at, random.next() as u8),
-                    2 if !data.is_empty() => {
-                        drop(data.drain(at..(at + 1 + random.below(8)).min(data.len())))
-                    }
-                    _ => {
-                        let copy = data[at.min(data.len())..].to_vec();
-                        data.extend(copy);
-                    }
-                }
-            }
-            target(&data);
-        }
-    }
+    let pieces = countersign_mutation::characters("{}[]\",:=&%+/. \n\0\u{e9}");
+    countersign_mutation::run(target, seeds, &pieces, 2000);
 }
 
 #[test]
