@@ -25,6 +25,9 @@ const WORKLOADS: [(&str, &str); 8] = [
     ("batch", "cronjobs"),
 ];
 
+/// By namespace, in words.
+type Makers = BTreeMap<String, Vec<String>>;
+
 /// Who may make pods in each of these namespaces of the cluster, and what could not be read.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ const WORKLOADS: [(&str, &str); 8] = [
 pub(super) fn of_cluster(
     args: &KubernetesArgs,
     namespaces: &BTreeSet<String>,
-) -> Result<(BTreeMap<String, Vec<String>>, Vec<String>), Failure> {
+) -> Result<(Makers, Vec<String>), Failure> {
     let live = settings::block_on(async {
         let connected = cluster_client(args.kubeconfig.as_deref(), args.context.as_deref()).await;
         let (client, _) = connected.map_err(Failure::usage)?;
@@ -91,21 +94,50 @@ fn makers(index: &Index, namespace: &str) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
+    use std::sync::Arc;
+
+    use countersign_rbac::{Binding, BindingKind, Metadata, Object, Role, RoleKind, Subject};
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn role(kind: &str, namespace: &str, name: &str, rule: Value) -> Value {
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
-            "metadata": {"name": name, "namespace": namespace}, "rules": [rule]})
+    fn metadata(namespace: &str, name: &str) -> Metadata {
+        Metadata {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Metadata::default()
+        }
     }
 
-    fn binding(kind: &str, namespace: &str, role: (&str, &str), subject: Value) -> Value {
-        let name = format!("{}-{}", role.1, subject["name"].as_str().unwrap());
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
-            "metadata": {"name": name, "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1},
-            "subjects": [subject]})
+    /// A Role, or a ClusterRole without a namespace.
+    fn role(namespace: &str, name: &str, rule: Value) -> Object {
+        Object::Role(Role {
+            kind: if namespace.is_empty() {
+                RoleKind::ClusterRole
+            } else {
+                RoleKind::Role
+            },
+            metadata: metadata(namespace, name),
+            rules: vec![Arc::new(serde_json::from_value(rule).unwrap())],
+            aggregation: None,
+            origin: None,
+        })
+    }
+
+    /// A RoleBinding, or a ClusterRoleBinding without a namespace.
+    fn binding(namespace: &str, (kind, name): (&str, &str), subject: Subject) -> Object {
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        Object::Binding(Binding {
+            kind: if namespace.is_empty() {
+                BindingKind::ClusterRoleBinding
+            } else {
+                BindingKind::RoleBinding
+            },
+            metadata: metadata(namespace, &format!("{name}-{}", subject.name)),
+            role_ref: serde_json::from_value(role).unwrap(),
+            subjects: vec![subject],
+            origin: None,
+        })
     }
 
     #[test]
@@ -116,67 +148,38 @@ mod tests {
         let pods = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "create"]});
         let look = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]});
         let named = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["create"], "resourceNames": ["one"]});
-        let (user, group) = (
-            |name: &str| json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name}),
-            |name: &str| json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name}),
+        let (user, group, account) = (
+            |name: &str| Subject::user(name),
+            |name: &str| Subject::group(name),
+            |namespace: &str, name: &str| Subject::service_account(namespace, name),
         );
-        let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
-        let everywhere = "ClusterRoleBinding";
         let objects = [
-            role("ClusterRole", "", "cluster-admin", all),
-            role("ClusterRole", "", "deployer", deploy),
-            role("ClusterRole", "", "runner", pods.clone()),
-            role("ClusterRole", "", "viewer", look),
-            role("ClusterRole", "", "one", named),
-            role("Role", "shop", "local", pods),
+            role("", "cluster-admin", all),
+            role("", "deployer", deploy),
+            role("", "runner", pods.clone()),
+            role("", "viewer", look),
+            role("", "one", named),
+            role("shop", "local", pods),
+            binding("", ("ClusterRole", "cluster-admin"), group("platform")),
+            binding("", ("ClusterRole", "runner"), group("platform")),
             binding(
-                everywhere,
-                "",
-                ("ClusterRole", "cluster-admin"),
-                group("platform"),
-            ),
-            binding(everywhere, "", ("ClusterRole", "runner"), group("platform")),
-            binding(
-                everywhere,
                 "",
                 ("ClusterRole", "runner"),
                 account("kube-system", "job-controller"),
             ),
+            binding("", ("ClusterRole", "runner"), account("ci", "runner")),
+            binding("", ("ClusterRole", "runner"), user("system:kube-scheduler")),
+            binding("", ("ClusterRole", "viewer"), group("system:authenticated")),
+            binding("", ("ClusterRole", "one"), user("one")),
             binding(
-                everywhere,
-                "",
-                ("ClusterRole", "runner"),
-                account("ci", "runner"),
-            ),
-            binding(
-                everywhere,
-                "",
-                ("ClusterRole", "runner"),
-                user("system:kube-scheduler"),
-            ),
-            binding(
-                everywhere,
-                "",
-                ("ClusterRole", "viewer"),
-                group("system:authenticated"),
-            ),
-            binding(everywhere, "", ("ClusterRole", "one"), user("one")),
-            binding(
-                "RoleBinding",
                 "shop",
                 ("ClusterRole", "deployer"),
                 group("shop-developers"),
             ),
-            binding("RoleBinding", "shop", ("Role", "local"), user("zoe")),
-            binding(
-                "RoleBinding",
-                "meadow",
-                ("ClusterRole", "cluster-admin"),
-                user("ann"),
-            ),
+            binding("shop", ("Role", "local"), user("zoe")),
+            binding("meadow", ("ClusterRole", "cluster-admin"), user("ann")),
         ];
-        let read = objects.map(|object| serde_json::from_value(object).unwrap());
-        let (index, refused) = Index::build(read);
+        let (index, refused) = Index::build(objects);
         assert!(refused.is_empty());
         let shop = [
             "Group shop-developers",

@@ -350,7 +350,11 @@ fn findings(args: &TrustArgs, process: &Process<'_>, io: &mut Io<'_>) -> Result<
                 }
             }
             Err(error) => {
-                let _ = writeln!(io.stderr, "warning: T10 was not checked: {error}");
+                let _ = write!(
+                    io.stderr,
+                    "warning: T10 was not checked\n{}",
+                    error.render()
+                );
             }
         }
     }
