@@ -16,6 +16,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("access.file", countersign_access::fuzz::file),
     ("access.values", countersign_access::fuzz::values),
     ("agent.answer", countersign_agent::fuzz::answer),
+    ("agent.handover", countersign_agent::fuzz::handover),
     ("agent.request", countersign_agent::fuzz::request),
     ("agent.socket", countersign_agent::fuzz::socket),
     ("agent.token", countersign_agent::fuzz::token),

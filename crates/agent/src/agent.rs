@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -14,19 +13,22 @@ use crate::cache::{Cache, CacheParts, PodCredentials, PodUse};
 use crate::config::AgentConfig;
 use crate::guard;
 use crate::handler::{Endpoint, EndpointParts};
+use crate::handover::HandoverError;
 use crate::health::{Health, Probes, State, reach};
 use crate::holder::holder;
 use crate::link::{IPV4, IPV6, LINK, LinkError, Network, is_set_up, set_up};
 use crate::listen::{ListenLimits, serve};
 use crate::metrics::Metrics;
 use crate::pods::PodTable;
+use crate::sockets::{Listening, Role, Sockets};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
 /// Time between two attempts to bind an address.
 const BIND_EVERY: Duration = Duration::from_secs(30);
 /// Time between two looks at the link.
 const LINK_EVERY: Duration = Duration::from_secs(60);
+/// How long a process that takes over waits until it knows what it needs to answer as the one before does: pods and keys, and
+/// then its packet filter.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,9 @@ pub enum StartError {
     /// The system has no randomness.
     #[error("the system has no randomness")]
     Randomness,
+    /// The directory for handing over sockets cannot be used.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 /// A running agent.
@@ -104,6 +109,25 @@ impl Agent {
         if let Some(network) = &config.link {
             set_up_links(&**network, &config.listen, &health).await?;
         }
+        let mut predecessor = None;
+        if let Some(handover) = &config.handover {
+            handover.check()?;
+            predecessor = handover.take().await;
+        }
+        let inherited = predecessor
+            .as_mut()
+            .map(|before| std::mem::take(&mut before.sockets));
+        let sockets = Sockets::new(config.handover.is_some(), inherited.unwrap_or_default());
+        let (filter_open, mut opened) = watch::channel(false);
+        let takes_over = predecessor.is_some();
+        if takes_over {
+            // Until then the process before answers alone.
+            let known = async {
+                known(config.pods.clone()).await;
+                known(config.keys.clone()).await;
+            };
+            let _ = tokio::time::timeout(TAKE_OVER, known).await;
+        }
         let (pods, clock) = (config.pods.clone(), Arc::clone(&config.clock));
         let cache = Cache::new(CacheParts {
             auth: config.auth,
@@ -128,7 +152,8 @@ impl Agent {
         })
         .map_err(|_| StartError::Randomness)?;
 
-        let bound = bind_all(&config.listen, config.require_ipv4, config.require_ipv6)?;
+        let required = (config.require_ipv4, config.require_ipv6);
+        let bound = bind_all(&sockets, &config.listen, required)?;
         let mut addresses = Vec::new();
         for (address, listener) in bound {
             let server = Server {
@@ -136,10 +161,11 @@ impl Agent {
                 limits: config.connections,
                 metrics: Arc::clone(&metrics),
                 health: Arc::clone(&health),
+                sockets: Arc::clone(&sockets),
                 stop: stop.clone(),
             };
-            if let Ok(listener) = &listener
-                && let Ok(address) = listener.local_addr()
+            if let Ok(listening) = &listener
+                && let Ok(address) = listening.listener.local_addr()
             {
                 addresses.push(address);
             }
@@ -156,8 +182,15 @@ impl Agent {
                 others.push(None);
                 continue;
             };
-            let listener = bind(address).map_err(|source| bind_error(address, source))?;
-            others.push(listener.local_addr().ok());
+            let role = if with_metrics {
+                Role::Metrics
+            } else {
+                Role::Probes
+            };
+            let listening = sockets
+                .bind(role, address)
+                .map_err(|source| bind_error(address, source))?;
+            others.push(listening.listener.local_addr().ok());
             let handler = Probes {
                 health: Arc::clone(&health),
                 cache: Arc::clone(&cache),
@@ -165,7 +198,7 @@ impl Agent {
             };
             let metrics = Arc::clone(&metrics);
             tasks.spawn(serve(
-                listener,
+                listening,
                 handler,
                 probe_limits,
                 metrics,
@@ -179,9 +212,13 @@ impl Agent {
                 metrics: Arc::clone(&metrics),
                 health: Arc::clone(&health),
                 clock,
+                sockets: Arc::clone(&sockets),
+                takes_over: takes_over.then_some(filter_open),
                 stop: stop.clone(),
             };
             guard::start(guard, shared, &tasks);
+        } else {
+            drop(filter_open);
         }
         tasks.spawn(Arc::clone(&cache).maintain(stop.clone()));
         tasks.spawn(reach(Arc::clone(&cache), stop.clone()));
@@ -195,6 +232,16 @@ impl Agent {
         }
         if let Some(network) = config.link {
             tasks.spawn(keep_links(network, config.listen, health, stop));
+        }
+        if let Some(handover) = config.handover {
+            let listener = handover.offer()?;
+            let (sockets, stop) = (Arc::clone(&sockets), shutdown.subscribe());
+            tasks.spawn(handover.serve(listener, sockets, shutdown.clone(), stop));
+        }
+        if let Some(predecessor) = predecessor {
+            // Ends early where there is no filter to wait for.
+            let _ = tokio::time::timeout(TAKE_OVER, opened.wait_for(|open| *open)).await;
+            predecessor.relieve().await;
         }
         tasks.close();
         let mut others = others.into_iter().flatten();
@@ -288,17 +335,19 @@ struct Server {
     limits: ListenLimits,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    sockets: Arc<Sockets>,
     stop: watch::Receiver<bool>,
 }
 
 impl Server {
     /// Serves the address, binding it later if it cannot be bound now.
-    async fn keep(mut self, address: SocketAddr, first: io::Result<TcpListener>) {
+    async fn keep(mut self, address: SocketAddr, first: io::Result<Listening>) {
         let mut next = Some(first);
         let mut warned = false;
-        let listener = loop {
-            match next.take().unwrap_or_else(|| bind(address)) {
-                Ok(listener) => break listener,
+        let again = || self.sockets.bind(Role::Credentials, address);
+        let listening = loop {
+            match next.take().unwrap_or_else(again) {
+                Ok(listening) => break listening,
                 Err(error) => {
                     if !warned {
                         tracing::warn!(%address, %error, "an address cannot be listened on; it is tried again every 30 s");
@@ -315,14 +364,14 @@ impl Server {
                 _ = self.stop.wait_for(|stop| *stop) => return,
             }
         };
-        let address = listener.local_addr().unwrap_or(address);
+        let address = listening.listener.local_addr().unwrap_or(address);
         self.health
             .report(format!("bind {address}"), State::Fine, "");
         self.health.bound(address);
         self.metrics.bind_up(address.ip(), true);
         tracing::info!(%address, "credentials are served");
         serve(
-            listener,
+            listening,
             self.endpoint,
             self.limits,
             self.metrics,
@@ -332,13 +381,20 @@ impl Server {
     }
 }
 
-type Bound = Vec<(SocketAddr, io::Result<TcpListener>)>;
+type Bound = Vec<(SocketAddr, io::Result<Listening>)>;
+
+/// Waits until something is known; for nothing, if nobody would tell.
+async fn known<T>(feed: Option<watch::Receiver<Option<T>>>) {
+    if let Some(mut feed) = feed {
+        let _ = feed.wait_for(Option::is_some).await;
+    }
+}
 
 /// Binds what can be bound; a port that somebody else has is always an error.
 fn bind_all(
+    sockets: &Arc<Sockets>,
     addresses: &[SocketAddr],
-    require_ipv4: bool,
-    require_ipv6: bool,
+    (require_ipv4, require_ipv6): (bool, bool),
 ) -> Result<Bound, StartError> {
     let mut bound = Vec::new();
     for address in addresses {
@@ -347,7 +403,7 @@ fn bind_all(
         } else {
             require_ipv6
         };
-        match bind(*address) {
+        match sockets.bind(Role::Credentials, *address) {
             Err(source) if required || source.kind() == io::ErrorKind::AddrInUse => {
                 return Err(bind_error(*address, source));
             }
@@ -371,18 +427,6 @@ fn bind_error(address: SocketAddr, source: io::Error) -> StartError {
     } else {
         StartError::Bind { address, source }
     }
-}
-
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    // Connections of the last instance that linger must not keep the next one from starting.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// The endpoint's addresses among those that are listened on.

@@ -15,6 +15,7 @@ use crate::events::{DecisionLog, NoEvents};
 use crate::gate::CallRate;
 use crate::guard::GuardConfig;
 use crate::handler::RequestLimits;
+use crate::handover::Handover;
 use crate::link::{IPV4, IPV6, Network};
 use crate::listen::ListenLimits;
 use crate::pods::{BindSource, PodTable};
@@ -29,7 +30,7 @@ use crate::token::ClusterKeys;
 /// - `metrics`: none; the caller knows the node's address, and all addresses are not the default.
 /// - `link`: none; with one, link, addresses and routes are made at the start and looked after every 60 s.
 /// - `bind_source`: warn.
-/// - `pods`, `keys`, `keys_wanted`, `associations`, `guard`: none.
+/// - `pods`, `keys`, `keys_wanted`, `associations`, `guard`, `handover`: none.
 pub struct AgentConfig {
     /// The auth service.
     pub auth: Arc<dyn AuthService>,
@@ -69,6 +70,8 @@ pub struct AgentConfig {
     pub connections: ListenLimits,
     /// The metadata guard.
     pub guard: Option<GuardConfig>,
+    /// Where the sockets of the process before are, and those for the process after.
+    pub handover: Option<Handover>,
     /// Where decisions are recorded.
     pub events: Arc<dyn DecisionLog>,
     /// The wall clock.
@@ -100,6 +103,7 @@ impl AgentConfig {
             requests: RequestLimits::default(),
             connections: ListenLimits::default(),
             guard: None,
+            handover: None,
             events: Arc::new(NoEvents),
             clock: Arc::new(SystemClock),
             chance: Arc::new(SystemChance),

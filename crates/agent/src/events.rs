@@ -14,6 +14,8 @@ use crate::token::PodIdentity;
 pub enum Outcome {
     /// The auth service gave credentials, for a request or a renewal. Answers from the cache are counted, not recorded.
     Issued,
+    /// A pod got the credentials of another pod of its service account, whose association has session tags disabled.
+    Shared,
     /// A request was refused.
     Refused,
     /// A token came from somebody else than its pod; whether that was refused is in `status`.

@@ -62,7 +62,7 @@ pub fn answer(data: &[u8]) {
     if let Ok(role) = crate::auth::annotated_answer(data) {
         assert!(!role.secret_access_key.is_empty() && !role.shown.contains('\n'));
     }
-    let _ = crate::associations::described(data);
+    let _ = crate::associations::state_of(data);
     let _ = crate::associations::first_listed(data);
     for status in [200, 400, 403, 404, 429, 500] {
         let status = StatusCode::from_u16(status).unwrap_or_default();
@@ -74,4 +74,11 @@ pub fn answer(data: &[u8]) {
 /// `data` as what the kernel says about a socket.
 pub fn socket(data: &[u8]) {
     let _ = crate::guard::cgroup_id(data);
+}
+
+/// `data` as a line by which a process of the agent offers its sockets, or asks for them.
+pub fn handover(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        crate::handover::read_any(text);
+    }
 }

@@ -26,6 +26,7 @@ mod events;
 mod gate;
 pub mod guard;
 mod handler;
+mod handover;
 mod health;
 mod holder;
 pub mod limit;
@@ -35,6 +36,7 @@ mod metrics;
 pub mod pods;
 mod refusal;
 pub mod request;
+mod sockets;
 pub mod token;
 
 #[doc(hidden)]
@@ -49,12 +51,13 @@ pub use auth::{
     EksAuth, Endpoint, InvalidEndpoint, Issued, NoAnnotatedRole, NodeCredentials, NodeIdentity,
     NodeToken, SetupError,
 };
-pub use cache::{CacheSettings, CachedCredentials, PodCredentials, PodUse};
+pub use cache::{CacheScope, CacheSettings, CachedCredentials, PodCredentials, PodUse};
 pub use chance::{Chance, SystemChance};
 pub use config::AgentConfig;
 pub use events::{Decision, DecisionLog, NoEvents, Outcome};
 pub use gate::CallRate;
 pub use handler::RequestLimits;
+pub use handover::{Handover, HandoverError};
 pub use holder::holder;
 pub use listen::ListenLimits;
 pub use metrics::{Metrics, Source};

@@ -11,16 +11,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::pods::Caller;
+use crate::sockets::{Listening, Sockets};
+
+/// How long idle connections stay open when another process has taken over: a request that is on its way is answered here, and
+/// its answer says that the next one needs a connection of its own. Less than the grace period.
+const LINGER: Duration = Duration::from_secs(3);
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// The answer of every handler: whole bodies, never streams.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -120,9 +128,9 @@ impl Drop for Place {
     }
 }
 
-/// Serves `handler` on `listener` until `shutdown` becomes true, then drains.
+/// Serves `handler` on a socket until `shutdown` becomes true, then drains.
 pub(crate) async fn serve<H: Handler>(
-    listener: TcpListener,
+    Listening { listener, sockets }: Listening,
     handler: H,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
@@ -157,9 +165,10 @@ pub(crate) async fn serve<H: Handler>(
             continue;
         };
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
+        let sockets = Arc::clone(&sockets);
         connections.spawn(async move {
             let _held = (permit, place);
-            connection(stream, caller, handler, limits, shutdown).await;
+            connection(stream, caller, handler, limits, sockets, shutdown).await;
         });
     }
     drop(listener);
@@ -180,12 +189,20 @@ async fn connection<H: Handler>(
     caller: Caller,
     handler: H,
     limits: ListenLimits,
+    sockets: Arc<Sockets>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let left = Arc::clone(&sockets);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(caller, request).await) }
+        let (handler, left) = (handler.clone(), Arc::clone(&left));
+        async move {
+            let mut answer = handler.handle(caller, request).await;
+            if left.have_left() {
+                answer.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -200,7 +217,15 @@ async fn connection<H: Handler>(
     tokio::select! {
         // How a peer ends its connection is its own affair.
         _ = connection.as_mut() => return,
-        _ = shutdown.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+        _ = shutdown.wait_for(|stop| *stop) => {}
     }
+    if sockets.have_left()
+        && tokio::time::timeout(LINGER, connection.as_mut())
+            .await
+            .is_ok()
+    {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }

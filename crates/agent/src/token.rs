@@ -62,6 +62,10 @@ pub struct TokenFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PodKey([u8; 32]);
 
+/// A service account of a cluster: SHA-256 of issuer, namespace, name and uid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AccountKey([u8; 32]);
+
 /// Stands for a token in every table, so that no table holds one but the entry that renews with it: HMAC-SHA-256 under a
 /// key of this process.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,14 +127,32 @@ impl PodIdentity {
     /// The pod's entry in the cache.
     #[must_use]
     pub fn key(&self) -> PodKey {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for part in [&self.issuer, &self.pod_uid, &self.service_account_uid] {
-            // The length keeps `ab` + `c` apart from `a` + `bc`.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        PodKey(array(context.finish().as_ref()))
+        PodKey(digest_of([
+            &self.issuer,
+            &self.pod_uid,
+            &self.service_account_uid,
+        ]))
     }
+
+    /// The service account of the pod.
+    pub(crate) fn account(&self) -> AccountKey {
+        AccountKey(digest_of([
+            &self.issuer,
+            &self.namespace,
+            &self.service_account,
+            &self.service_account_uid,
+        ]))
+    }
+}
+
+fn digest_of<'p>(parts: impl IntoIterator<Item = &'p Box<str>>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        // The length keeps `ab` + `c` apart from `a` + `bc`.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    array(context.finish().as_ref())
 }
 
 /// `exp` after now, without leeway; `nbf` not more than [`NOT_BEFORE_LEEWAY`] seconds from now.

@@ -425,6 +425,7 @@ impl Associations for Changed {
         let at = *self.0.lock().unwrap();
         let state = |modified| AssociationState {
             modified,
+            session_tags: true,
             has_patterns: self.1.lock().unwrap().is_some(),
         };
         let all = ids

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use common::eks_auth::{KEY_ID, Node, fault};
 use common::{START, World, answer_json, claims, keys, sign, token};
 use countersign_agent::{
-    Agent, AgentConfig, Associations, AuthFailure, AuthLimits, AuthService, EksApi,
-    EksAssociations, EksAuth, Endpoint, NodeCredentials, NodeIdentity, NodeToken,
+    Agent, AgentConfig, AssociationState, Associations, AuthFailure, AuthLimits, AuthService,
+    EksApi, EksAssociations, EksAuth, Endpoint, NodeCredentials, NodeIdentity, NodeToken,
 };
 use countersign_oidc::{Algorithm, SigningKey};
 use countersign_upstream::clock::{Clock, SystemClock};
@@ -149,13 +149,18 @@ fn described(path: &str) -> Response<Full<Bytes>> {
             _ => Response::new(Full::new("{}".into())),
         };
     }
-    let association = |modified: serde_json::Value| {
-        let body = json!({"association": {"associationId": "a-x", "modifiedAt": modified}});
+    let with = |modified: serde_json::Value, disabled: serde_json::Value| {
+        let body = json!({"association": {
+            "associationId": "a-x", "modifiedAt": modified, "disableSessionTags": disabled,
+        }});
         Response::new(Full::new(body.to_string().into()))
     };
+    let association = |modified| with(modified, serde_json::Value::Null);
     match path.rsplit('/').next().unwrap() {
         "a-one" => association(json!(1_893_456_000.25)),
-        "a-two" => association(json!(1_893_456_001)),
+        "a-two" => with(json!(1_893_456_001), json!(true)),
+        "a-three" => with(json!(1_893_456_001), json!(false)),
+        "a-odd-tags" => with(json!(1_893_456_001), json!("yes")),
         "a-pattern" => {
             let body = json!({"association": {"namespace": "dev-*", "serviceAccount": "x", "modifiedAt": 1}});
             Response::new(Full::new(body.to_string().into()))
@@ -178,7 +183,7 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let node: Arc<NodeIdentity> = NodeCredentials::new(Node::new(), clock()).into();
     let api = EksApi::new(
         "eu-west-1",
-        endpoint,
+        endpoint.clone(),
         None,
         AuthLimits::default(),
         node,
@@ -187,13 +192,17 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
     let associations = EksAssociations::new("orchard", api.unwrap()).unwrap();
     let ids =
         |names: &[&str]| -> Vec<Box<str>> { names.iter().map(|name| (*name).into()).collect() };
-    let asked = ids(&["a-one", "a-gone", "a-two", "a-one", "a-gone", "a-two"]);
+    let asked = ids(&["a-one", "a-gone", "a-two", "a-one", "a-three", "a-two"]);
     let found = associations.states(&asked).await.unwrap();
-    let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-    assert_eq!(found.len(), 2);
-    assert_eq!(found["a-one"].modified, at(1_893_456_000_250));
-    assert_eq!(found["a-two"].modified, at(1_893_456_001_000));
-    assert!(!found["a-one"].has_patterns);
+    let state = |millis, session_tags| AssociationState {
+        modified: Timestamp::from_millisecond(millis).unwrap(),
+        session_tags,
+        has_patterns: false,
+    };
+    assert_eq!(found.len(), 3);
+    assert_eq!(found["a-one"], state(1_893_456_000_250, true));
+    assert_eq!(found["a-two"], state(1_893_456_001_000, false));
+    assert_eq!(found["a-three"], state(1_893_456_001_000, true));
     let found = associations.states(&ids(&["a-pattern"])).await.unwrap();
     assert!(found["a-pattern"].has_patterns);
     let (method, path, headers) = log.lock().unwrap()[0].clone();
@@ -206,9 +215,38 @@ async fn associations_are_described_one_by_one_in_the_nodes_name() {
         signed.contains(KEY_ID) && signed.contains("/eu-west-1/eks/aws4_request"),
         "{signed}"
     );
+    // Without AWS credentials the agent's own token stands there too.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "aaa.bbb.ccc").unwrap();
+    let own = NodeToken::new(file.path(), "node-a.example").unwrap();
+    let api = EksApi::new(
+        "eu-west-1",
+        endpoint,
+        None,
+        AuthLimits::default(),
+        own,
+        clock(),
+    );
+    let by_token = EksAssociations::new("orchard", api.unwrap()).unwrap();
+    let asked = ids(&["a-two", "a-gone"]);
+    assert_eq!(
+        by_token.states(&asked).await.unwrap(),
+        [("a-two".into(), state(1_893_456_001_000, false))].into()
+    );
+    let (_, _, headers) = log.lock().unwrap().last().unwrap().clone();
+    assert_eq!(text(&headers, "authorization"), "Bearer aaa.bbb.ccc");
+    assert_eq!(text(&headers, "x-countersign-node"), "node-a.example");
+    assert!(!headers.contains_key("x-amz-date"));
     // What cannot be told is not taken for gone, and ids that are none never become part of a path.
     let before = log.lock().unwrap().len();
-    for id in ["a-proxy", "a-denied", "a-odd", "a-far", "a-else"] {
+    for id in [
+        "a-proxy",
+        "a-denied",
+        "a-odd",
+        "a-odd-tags",
+        "a-far",
+        "a-else",
+    ] {
         assert!(
             associations.states(&ids(&["a-one", id])).await.is_err(),
             "{id}"

@@ -25,12 +25,15 @@ fn no_bytes_make_a_reader_panic() {
         answer.into_bytes(),
         br#"{"subject":{"namespace":"n","serviceAccount":"s"},"annotatedRole":{"name":"a/b"},"assumedRoleUser":{"arn":"arn:aws:sts::111122223333:assumed-role/b/s","assumeRoleId":"A:s"},"credentials":{"accessKeyId":"A","secretAccessKey":"s","sessionToken":"t","expiration":1893459600}}"#.to_vec(),
         br#"{"__type":"a#ThrottlingException","message":"x"}"#.to_vec(),
+        br#"{"listeners":["credentials 169.254.170.23:80","imds [fd00:ec2::23]:2706"]}"#.to_vec(),
+        br#"{"version":1,"agent":"orchard"}"#.to_vec(),
     ];
     let target = |bytes: &[u8]| {
         fuzz::request(bytes);
         fuzz::token(bytes);
         fuzz::answer(bytes);
         fuzz::socket(bytes);
+        fuzz::handover(bytes);
     };
     countersign_mutation::run(
         target,

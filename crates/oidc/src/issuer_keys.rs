@@ -41,7 +41,9 @@ impl Schedule {
     /// API server says otherwise, and five minutes longer for STS.
     ///
     /// The signer is the API server, which takes a new key only when it is restarted with it. So nothing here removes an old
-    /// key by itself: [`KeyLife::needed_until`] says when it may be removed.
+    /// key by itself: [`KeyLife::needed_until`] says when it may be removed. And nothing makes a new one by a timer: a key that
+    /// is published and that no API server has would sign nothing, while its age of zero hid that of the one that does.
+    /// [`IssuerKeys::advice`] says what is to be done, and somebody does it.
     pub const CLUSTER: Self = Self {
         publish_before: 360,
         rotate_every: 7 * 24 * 60 * 60,
@@ -97,6 +99,24 @@ pub enum KeyStage {
     Retired,
     /// None of its tokens lives.
     Over,
+}
+
+/// What a rotation waits for that nobody but an operator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotationAdvice<'k> {
+    /// The key that signs is older than it should get: publish the next one.
+    Rotate {
+        /// Its id.
+        kid: &'k str,
+        /// Its age.
+        age_seconds: i64,
+    },
+    /// No token of this key lives, if the API server signs with the next one since it may: see that it does, and remove the
+    /// key.
+    Remove {
+        /// Its id.
+        kid: &'k str,
+    },
 }
 
 /// A rotation that cannot be.
@@ -235,6 +255,27 @@ impl IssuerKeys {
                 needed_until: ended,
                 stage,
             }
+        })
+    }
+
+    /// The next step of the rotation at `now`, if one is due.
+    #[must_use]
+    pub fn advice(&self, schedule: Schedule, now: Timestamp) -> Option<RotationAdvice<'_>> {
+        let lives: Vec<KeyLife<'_>> = self.lives(schedule, now).collect();
+        let now = now.as_second();
+        // A key that is over is asked about first: the rotation before is done with it, and the next one begins.
+        if let Some(over) = lives.iter().find(|life| life.stage == KeyStage::Over) {
+            return Some(RotationAdvice::Remove { kid: over.key.id() });
+        }
+        let is_in = |stage: KeyStage| lives.iter().any(|life| life.stage == stage);
+        if is_in(KeyStage::Published) || is_in(KeyStage::Retired) {
+            return None;
+        }
+        let signs = lives.iter().find(|life| life.stage == KeyStage::Signs)?;
+        let age = now.saturating_sub(signs.made);
+        (age >= schedule.rotate_every).then(|| RotationAdvice::Rotate {
+            kid: signs.key.id(),
+            age_seconds: age,
         })
     }
 

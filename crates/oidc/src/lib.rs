@@ -45,7 +45,8 @@ pub use error::{Code, TokenError};
 pub use id_token::{UnverifiedIdToken, VerifiedIdToken};
 pub use issuer::{InvalidIssuer, IssuerUrl, MAX_ISSUER_CHARS};
 pub use issuer_keys::{
-    DecodeKeysError, IssuerKeys, KeyLife, KeyStage, MAX_ISSUER_KEYS, RotationError, Schedule,
+    DecodeKeysError, IssuerKeys, KeyLife, KeyStage, MAX_ISSUER_KEYS, RotationAdvice, RotationError,
+    Schedule,
 };
 pub use key::{InvalidKey, PublicKey};
 pub use key_set::{KeySet, KeySetError, MAX_DOCUMENT_BYTES, MAX_KEYS_OF_A_KIND, SkippedKey};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use common::*;
 use countersign_oidc::{
-    Algorithm, IssuerKeys, MAX_ISSUER_KEYS, RotationError, Schedule, SigningError, SigningKey,
-    UnverifiedToken,
+    Algorithm, IssuerKeys, MAX_ISSUER_KEYS, RotationAdvice, RotationError, Schedule, SigningError,
+    SigningKey, UnverifiedToken,
 };
 use serde_json::{Value, json};
 
@@ -117,6 +117,44 @@ fn a_rotation_never_signs_with_a_key_that_verifiers_may_not_know() {
     let without = two.without(first.id());
     assert_eq!(without.published(RULES, at(week)).len(), 1);
     assert!(without.signing(Algorithm::Es256, at(week)).is_none());
+}
+
+#[test]
+fn an_old_key_asks_for_the_next_one_and_the_one_before_to_be_removed() {
+    let (first, second) = (key(Algorithm::Es256), key(Algorithm::Es256));
+    let one = IssuerKeys::default()
+        .rotated(Arc::clone(&first), RULES, at(NOW))
+        .unwrap();
+    let week = NOW + RULES.rotate_every;
+    let two = one.rotated(Arc::clone(&second), RULES, at(week)).unwrap();
+    let rotate = |kid, age_seconds| Some(RotationAdvice::Rotate { kid, age_seconds });
+    let remove = |kid| Some(RotationAdvice::Remove { kid });
+    let cases = [
+        (&IssuerKeys::default(), NOW, None),
+        (&one, NOW, None),
+        (&one, week - 1, None),
+        (&one, week, rotate(first.id(), RULES.rotate_every)),
+        (
+            &one,
+            week + 86_400,
+            rotate(first.id(), RULES.rotate_every + 86_400),
+        ),
+        // While a rotation is under way there is nothing to do but to wait.
+        (&two, week, None),
+        (&two, week + 360, None),
+        (&two, week + 360 + 3900, None),
+        (&two, week + 360 + 3901, remove(first.id())),
+        (&two, 2 * week, remove(first.id())),
+        (&two.without(first.id()), week + 7200, None),
+        (
+            &two.without(first.id()),
+            week + RULES.rotate_every,
+            rotate(second.id(), RULES.rotate_every),
+        ),
+    ];
+    for (keys, now, advice) in cases {
+        assert_eq!(keys.advice(RULES, at(now)), advice, "{}", now - NOW);
+    }
 }
 
 #[test]

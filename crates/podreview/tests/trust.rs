@@ -340,6 +340,35 @@ fn every_check_fires_and_is_silent() {
         ..facts.clone()
     };
     assert_eq!(ids(&good, &shared), ["T9"]);
+    // Who may make pods where a subject of the policy is: fires for its own namespace, and for somebody.
+    let makers = |namespace: &str, who: &[&str]| CheckFacts {
+        pod_makers: [(
+            namespace.to_owned(),
+            who.iter().map(|name| (*name).to_owned()).collect(),
+        )]
+        .into(),
+        ..facts.clone()
+    };
+    let named = good.split("system:serviceaccount:").nth(1).unwrap();
+    let own = named.split(':').next().unwrap();
+    let pattern = good.replace(
+        &format!("system:serviceaccount:{own}:"),
+        "system:serviceaccount:*:",
+    );
+    for (text, facts, expected) in [
+        (&good, makers(own, &["Group deployers"]), vec!["T10"]),
+        (&good, makers(own, &[]), vec![]),
+        (&good, makers("other", &["Group deployers"]), vec![]),
+        (&good, makers("*", &["Group deployers"]), vec![]),
+    ] {
+        assert_eq!(ids(text, &facts), expected, "{facts:?}");
+    }
+    let found = check(&good, &makers(own, &["Group deployers"])).unwrap();
+    assert!(found[0].message.contains("Group deployers") && found[0].message.contains(own));
+    assert_eq!(found[0].level, Level::Info);
+    let namespaces = |text: &str| countersign_podreview::trust::namespaces(text).unwrap();
+    assert_eq!(namespaces(&good), [own.to_owned()].into());
+    assert!(namespaces(&pattern).is_empty());
     // A whole namespace may be what is wanted.
     let namespace = web(&["system:serviceaccount:shop:*"]).document();
     let found = check(&namespace, &facts).unwrap();

@@ -29,6 +29,9 @@ pub struct StsLimits {
     pub per_key: u32,
     /// Unsigned calls (web identity, SAML) from one address; 50. An IPv6 address counts with its /64.
     pub web_identity_per_address: u32,
+    /// Sessions of one role by web identity; 300. Counted when the role trusts the token, so that nobody uses up a role who may
+    /// not have it, and one pod that asks all the time is over the limit of its address first.
+    pub web_identity_per_role: u32,
 }
 
 impl Default for StsLimits {
@@ -37,6 +40,7 @@ impl Default for StsLimits {
             per_account: 600,
             per_key: 100,
             web_identity_per_address: 50,
+            web_identity_per_role: 300,
         }
     }
 }
@@ -47,6 +51,7 @@ impl StsLimits {
         per_account: 0,
         per_key: 0,
         web_identity_per_address: 0,
+        web_identity_per_role: 0,
     };
 }
 
@@ -115,6 +120,7 @@ pub(crate) enum Limited {
     Account,
     Key,
     Address,
+    Role,
 }
 
 impl Limited {
@@ -123,6 +129,7 @@ impl Limited {
             Self::Account => "account",
             Self::Key => "key",
             Self::Address => "address",
+            Self::Role => "role",
         }
     }
 }
@@ -133,6 +140,7 @@ pub(crate) struct StsRates {
     accounts: Buckets,
     keys: Buckets,
     addresses: Buckets,
+    roles: Buckets,
 }
 
 impl StsRates {
@@ -141,6 +149,7 @@ impl StsRates {
             accounts: Buckets::new(limits.per_account),
             keys: Buckets::new(limits.per_key),
             addresses: Buckets::new(limits.web_identity_per_address),
+            roles: Buckets::new(limits.web_identity_per_role),
         }
     }
 
@@ -166,6 +175,17 @@ impl StsRates {
             Ok(())
         } else {
             Err(Limited::Address)
+        }
+    }
+}
+
+impl StsRates {
+    /// Counts a session of the role with this unique id that is about to be issued for a token of its provider.
+    pub(crate) fn web_identity(&self, role_id: &str, now: Timestamp) -> Result<(), Limited> {
+        if self.roles.take(role_id, now) {
+            Ok(())
+        } else {
+            Err(Limited::Role)
         }
     }
 }

@@ -24,7 +24,8 @@ const AT_ONCE: usize = 4;
 /// The associations of a cluster, by the EKS API.
 ///
 /// The node's role needs `eks:DescribePodIdentityAssociation`, which the managed policies of AWS do not give it, and
-/// `eks:ListPodIdentityAssociations` where associations have patterns, which AWS does not know.
+/// `eks:ListPodIdentityAssociations` where associations have patterns, which AWS does not know. An agent with a token of its own,
+/// which Countersign knows and AWS does not, needs nothing more.
 pub struct EksAssociations {
     api: EksApi,
     path: String,
@@ -56,7 +57,7 @@ impl EksAssociations {
             .await
             .map_err(|failure| AssociationsUnreadable(failure.to_string()))?;
         if answer.status == StatusCode::OK {
-            return described(&answer.body).map(Some);
+            return state_of(&answer.body).map(Some);
         }
         match failure(answer.status, &answer.headers, &answer.body) {
             AuthFailure::Final {
@@ -150,8 +151,9 @@ fn unreadable() -> AssociationsUnreadable {
     AssociationsUnreadable("an answer is not one of the EKS API".into())
 }
 
-/// `association.modifiedAt`, seconds since 1970 as a JSON number, and whether its names end with `*`.
-pub(crate) fn described(body: &[u8]) -> Result<AssociationState, AssociationsUnreadable> {
+/// `association.modifiedAt`, seconds since 1970 as a JSON number, `disableSessionTags`, which may be absent, and whether its names
+/// end with `*`.
+pub(crate) fn state_of(body: &[u8]) -> Result<AssociationState, AssociationsUnreadable> {
     #[derive(Deserialize)]
     struct Described {
         association: Association,
@@ -160,6 +162,8 @@ pub(crate) fn described(body: &[u8]) -> Result<AssociationState, AssociationsUnr
     #[serde(rename_all = "camelCase")]
     struct Association {
         modified_at: f64,
+        #[serde(default)]
+        disable_session_tags: Option<bool>,
         #[serde(default)]
         namespace: String,
         #[serde(default)]
@@ -174,6 +178,7 @@ pub(crate) fn described(body: &[u8]) -> Result<AssociationState, AssociationsUnr
     let names = [association.namespace, association.service_account];
     Ok(AssociationState {
         modified,
+        session_tags: association.disable_session_tags != Some(true),
         has_patterns: names.iter().any(|name| name.ends_with('*')),
     })
 }

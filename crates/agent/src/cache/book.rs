@@ -1,5 +1,7 @@
 //! What the cache holds: pure state under one lock. No operation does I/O, and time is an argument.
 
+mod share;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,8 @@ struct Entry {
     reads: u64,
     next: Next,
     failed: u32,
+    /// Whether they are of no pod in particular, as a look at the association said after they had come.
+    shared: bool,
 }
 
 /// What happens to an entry next.
@@ -364,15 +368,7 @@ impl Book {
         let key = facts.identity.key();
         // Older tokens of the pod go on counting: they were accepted.
         let old = self.entries.remove(&key);
-        let mut evicted = 0;
-        while self.entries.len() >= self.settings.capacity {
-            let least = self.entries.iter().min_by_key(|(_, entry)| entry.used);
-            let Some(least) = least.map(|(key, _)| *key) else {
-                break;
-            };
-            self.remove(least);
-            evicted += 1;
-        }
+        let evicted = self.make_room();
         let period = self.period(fresh.expires_at, now);
         let renewal = self.moment(period, now.instant, chance);
         self.counter += 1;
@@ -405,9 +401,24 @@ impl Book {
             reads: old.map_or(0, |old| old.reads) + 1,
             next: self.plan(renewal),
             failed: 0,
+            shared: false,
         };
         self.entries.insert(key, entry);
         self.accept(key, digest, facts);
+        evicted
+    }
+
+    /// Lets go of what was used least recently until there is room for one more. Returns how many entries had to leave.
+    fn make_room(&mut self) -> u64 {
+        let mut evicted = 0;
+        while self.entries.len() >= self.settings.capacity {
+            let least = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+            let Some(least) = least.map(|(key, _)| *key) else {
+                break;
+            };
+            self.remove(least);
+            evicted += 1;
+        }
         evicted
     }
 
@@ -487,6 +498,7 @@ impl Book {
         entry.period = period;
         entry.next = next;
         entry.failed = 0;
+        entry.shared = false;
         true
     }
 

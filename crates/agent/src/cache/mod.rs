@@ -44,16 +44,31 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Time between two looks for what is over. Nothing depends on it but memory: what is over is not handed out either way.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// Whose credentials a call of the auth service brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheScope {
+    /// The pod's that asked.
+    #[default]
+    Pod,
+    /// Also those of other pods of its service account on this node, where the association has session tags disabled. That is
+    /// known from the associations, and until it is known, the pod's alone. A pod that is not among those of the node gets
+    /// nothing of another one's.
+    ServiceAccount,
+}
+
 /// How the cache behaves.
 ///
 /// - `capacity`: 1000 entries, four times the most pods of a node; 0 keeps nothing.
 /// - `retention`: 3 h, the longest time before a renewal (`--max-credential-retention-before-renewal`).
+/// - `scope`: the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheSettings {
     /// Entries at once.
     pub capacity: usize,
     /// Credentials count as living at most this long when the time of their renewal is chosen.
     pub retention: Duration,
+    /// Whose credentials a call brings.
+    pub scope: CacheScope,
 }
 
 impl Default for CacheSettings {
@@ -61,6 +76,7 @@ impl Default for CacheSettings {
         Self {
             capacity: 1000,
             retention: Duration::from_secs(3 * 60 * 60),
+            scope: CacheScope::Pod,
         }
     }
 }
@@ -98,6 +114,7 @@ pub(crate) struct Cache {
     metrics: Arc<Metrics>,
     events: Arc<dyn DecisionLog>,
     pods: Option<watch::Receiver<Option<Arc<PodTable>>>>,
+    scope: CacheScope,
     /// Whether the auth service has answered a call since the start.
     answered: watch::Sender<bool>,
 }
@@ -113,6 +130,7 @@ impl Cache {
             metrics: parts.metrics,
             events: parts.events,
             pods: parts.pods,
+            scope: parts.settings.scope,
             answered: watch::channel(false).0,
         })
     }
@@ -143,6 +161,46 @@ impl Cache {
     pub(crate) fn adopt(&self, wanted: &Wanted<'_>, now: Now) -> Option<Bytes> {
         self.book()
             .adopt(wanted.digest, wanted.text, &wanted.facts, now)
+    }
+
+    /// The credentials of another pod of the service account, where they are of no pod in particular. Who no table knows as a
+    /// pod of this node that is there and stays has to be asked about.
+    pub(crate) fn lend(&self, wanted: &Wanted<'_>, now: Now) -> Option<Bytes> {
+        if self.scope != CacheScope::ServiceAccount || !wanted.verified {
+            return None;
+        }
+        let identity = &wanted.facts.identity;
+        let table = self.table()?;
+        let pod = table.pod(&identity.pod_uid)?;
+        let stays = !pod.terminated && pod.deleted.is_none();
+        if !stays
+            || pod.namespace != identity.namespace
+            || pod.service_account != identity.service_account
+        {
+            return None;
+        }
+        let chance = &*self.chance;
+        let mut book = self.book();
+        let lent = book.lend(wanted.digest, wanted.text, &wanted.facts, now, chance)?;
+        self.metrics.evicted(lent.evicted);
+        self.metrics.entries(book.len());
+        drop(book);
+        self.events.record(&Decision {
+            association_id: Some(&lent.association_id),
+            session_arn: Some(&lent.session_arn),
+            expires_at: Some(lent.expires_at),
+            identity: Some(identity),
+            accepted: true,
+            ..Decision::new(now.time, Decided::Shared)
+        });
+        Some(lent.body)
+    }
+
+    /// Notes which credentials are of no pod in particular, where that counts.
+    pub(crate) fn share(&self, is_shared: impl Fn(&str, Instant, jiff::Timestamp) -> bool) {
+        if self.scope == CacheScope::ServiceAccount {
+            self.book().share(is_shared, self.now(), &*self.chance);
+        }
     }
 
     /// Whether the pod may have an entry: it may when nobody knows better.

@@ -36,20 +36,18 @@ use countersign_imds::decision::{Mode, Settings};
 use countersign_imds::rules::Target;
 use countersign_upstream::clock::Clock;
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 pub use blocked::{BLOCKED_FILE, BlockedWorkload};
-use capture::{Capture, Filter, FilterKind};
+use capture::{Capture, Filter, FilterKind, Succession};
 pub(crate) use hosts::cgroup_id;
 pub use hosts::{HostGuard, HostGuardError, NoWorkload, Workload};
 pub(crate) use metrics::GuardMetrics;
-pub use untaint::NodeTaint;
 pub use sources::{AccountRole, Compatible, Irsa, STS_AUDIENCE, ServiceAccountRoles};
+pub use untaint::NodeTaint;
 
-use crate::agent::bind;
 use crate::cache::Cache;
 use crate::chance::SystemChance;
 use crate::health::{Health, State};
@@ -58,6 +56,7 @@ use crate::link::{IPV4, IPV6, Routes};
 use crate::listen::{Handler, ListenLimits, serve};
 use crate::metrics::Metrics;
 use crate::pods::{Pod, PodTable};
+use crate::sockets::{Listening, Role, Sockets};
 use crate::token::Digester;
 
 /// The port that connections of pods are sent to.
@@ -225,6 +224,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sockets: Arc<Sockets>,
+    /// To be told when the packet filter is open, by a process that takes over from another one.
+    pub(crate) takes_over: Option<watch::Sender<bool>>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -240,6 +242,8 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         metrics,
         health,
         clock,
+        sockets,
+        takes_over,
         stop,
     } = shared;
     let mode = config.settings.mode;
@@ -261,8 +265,12 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             tasks.spawn(Arc::clone(hosts).follow(pods.clone(), rules, stop.clone()));
             of_rules
         });
+        let succession = Succession {
+            takes_over,
+            sockets: Arc::clone(&sockets),
+        };
         let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
-        let capture = Capture::new(filter, mode, host, health, metrics);
+        let capture = Capture::new(filter, mode, host, health, metrics, succession);
         if let Some(taint) = config.taint {
             tasks.spawn(untaint::keep(taint, capture.in_force(), stop.clone()));
         }
@@ -345,7 +353,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
             tasks.spawn(keep(
                 SocketAddr::new(address.ip(), port),
                 strays::Strays(Arc::clone(&metrics)),
-                Arc::clone(&metrics),
+                (Arc::clone(&metrics), Arc::clone(&sockets)),
                 None,
                 stop.clone(),
             ));
@@ -353,7 +361,7 @@ pub(crate) fn start(config: GuardConfig, shared: Shared, tasks: &TaskTracker) {
         tasks.spawn(keep(
             address,
             guard.clone(),
-            Arc::clone(&metrics),
+            (Arc::clone(&metrics), Arc::clone(&sockets)),
             Some(Arc::clone(&ready)),
             stop.clone(),
         ));
@@ -383,14 +391,19 @@ fn unsupported(config: &GuardConfig) -> Option<&'static str> {
 async fn keep(
     address: SocketAddr,
     handler: impl Handler,
-    metrics: Arc<Metrics>,
+    (metrics, sockets): (Arc<Metrics>, Arc<Sockets>),
     ready: Option<Arc<watch::Sender<Vec<SocketAddr>>>>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let role = if ready.is_some() {
+        Role::Guard
+    } else {
+        Role::Strays
+    };
     let mut warned = false;
-    let listener: TcpListener = loop {
-        match bind(address) {
-            Ok(listener) => break listener,
+    let listening: Listening = loop {
+        match sockets.bind(role, address) {
+            Ok(listening) => break listening,
             Err(error) if !warned => {
                 warned = true;
                 tracing::warn!(%address, %error, "the metadata guard cannot listen; pods get no metadata over this family until it can");
@@ -402,7 +415,7 @@ async fn keep(
             _ = stop.wait_for(|stop| *stop) => return,
         }
     };
-    let address = listener.local_addr().unwrap_or(address);
+    let address = listening.listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "the metadata guard answers");
     if let Some(ready) = &ready {
         ready.send_modify(|bound| bound.push(address));
@@ -411,7 +424,7 @@ async fn keep(
         head_bytes: 16 << 10,
         ..ListenLimits::default()
     };
-    serve(listener, handler, limits, metrics, stop).await;
+    serve(listening, handler, limits, metrics, stop).await;
     if let Some(ready) = ready {
         ready.send_modify(|bound| bound.retain(|other| *other != address));
     }

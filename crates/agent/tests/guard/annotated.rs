@@ -31,7 +31,6 @@ use crate::common::{Answer, SECRET, SESSION_TOKEN, START, World, claims, claims_
 use crate::node::{FOUR, LIST, Node, SIX, programs, wait_for};
 use crate::world::{at, redirected, runtime, show};
 
-
 const BASE: &str = "arn:aws:iam::111122223333:role/";
 const INFO: &str = "/latest/meta-data/iam/info";
 
@@ -476,7 +475,8 @@ fn annotated(number: usize, uid: usize, of: &[(&str, &str)], service: &Service) 
 /// Rows 1 to 3 and 19 to 23 with the annotations of kube2iam and kiam.
 #[test]
 fn pods_get_the_role_that_their_annotation_names_and_their_namespace_allows() {
-    let name = "annotated::pods_get_the_role_that_their_annotation_names_and_their_namespace_allows";
+    let name =
+        "annotated::pods_get_the_role_that_their_annotation_names_and_their_namespace_allows";
     if !programs(name) || !inside(name) {
         return;
     }

@@ -287,7 +287,10 @@ fn show(report: &IssuerReport, format: OutputFormat, out: &mut dyn Write) -> Res
             }
             writeln!(out)?;
         }
-        Ok(())
+        match &report.next_step {
+            Some(step) => writeln!(out, "next: {step}"),
+            None => Ok(()),
+        }
     })?;
     Ok(Exit::Fine)
 }

@@ -19,7 +19,7 @@ use countersign_server::aws::{AwsApi, EksAuthOptions, EksOptions, KeyRing};
 use countersign_server::config::{Loaded, OwnConfig};
 use countersign_server::events::{EventTarget, Events};
 use countersign_server::health::{Report, State};
-use countersign_server::issuer::ClusterApi;
+use countersign_server::issuer::{ClusterApi, ClusterIssuers};
 use countersign_server::listen::Limits;
 use countersign_server::listen::tls::ClientAuth;
 use countersign_server::metrics::Metrics;
@@ -311,6 +311,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         aggregated: aggregated.clone(),
         audit: audit.clone(),
         admission: admission.clone(),
+        issuers: issuers.clone(),
     });
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
@@ -541,6 +542,7 @@ struct Parts {
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
     admission: Option<Arc<Admission>>,
+    issuers: Option<Arc<ClusterIssuers>>,
 }
 
 fn readiness(parts: Parts) -> Readiness {
@@ -555,6 +557,7 @@ fn readiness(parts: Parts) -> Readiness {
         aggregated,
         audit,
         admission,
+        issuers,
     } = parts;
     Arc::new(move || {
         let mut report = Report::default();
@@ -608,6 +611,9 @@ fn readiness(parts: Parts) -> Readiness {
             report.add("sts", State::Ok, detail);
         }
         audit.report(&mut report);
+        if let Some(issuers) = &issuers {
+            issuers.report(&mut report, jiff::Timestamp::now());
+        }
         if let Some(admission) = &admission {
             admission.report(&mut report);
         }

@@ -16,8 +16,8 @@ use crate::harness::{BINARY, clean_environment, countersign};
 
 /// The auth service and the EKS API, as far as the agent asks them. Signatures are the business of other tests.
 #[derive(Clone)]
-struct Service {
-    address: SocketAddr,
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
@@ -31,7 +31,7 @@ struct State {
 }
 
 impl Service {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let service = Self {
             address: listener.local_addr().unwrap(),
@@ -100,7 +100,7 @@ impl Service {
         );
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.state.lock().unwrap().calls.len()
     }
 }
@@ -266,7 +266,7 @@ impl Drop for Agent {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -93,8 +93,21 @@ fn cluster_started_with_the_generated_files_obeys_access_policies() {
     let Some(assets) = assets(TEST) else { return };
     let server = Running::up(&[]);
     let generated = server.dir.path().join("generated").display().to_string();
-    let init = ["init", "-i", "demo", "--out", &generated];
+    // The API server reads the issuer of people as well, and need not reach it to start.
+    let init = [
+        "init",
+        "-i",
+        "demo",
+        "--out",
+        &generated,
+        "--oidc-issuer",
+        "https://id.corp.example",
+        "--oidc-client-id",
+        "kubernetes",
+    ];
     assert!(countersign(&init, &Default::default()).status.success());
+    let written = std::fs::read_to_string(format!("{generated}/authentication.yaml")).unwrap();
+    assert!(written.contains("userValidationRules:"), "{written}");
     let mut flags: Vec<String> = std::fs::read_to_string(server.field("apiServerFlags"))
         .unwrap()
         .lines()

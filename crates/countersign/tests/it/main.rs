@@ -13,6 +13,7 @@
 
 mod access;
 mod admin;
+mod agent_handover;
 mod agent_node;
 mod aggregation;
 mod association_objects;

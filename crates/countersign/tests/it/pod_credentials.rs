@@ -120,7 +120,10 @@ pub(crate) struct Signer {
 impl Signer {
     /// The signer of this server's cluster.
     pub(crate) fn of(server: &Running) -> Self {
-        Self::of_data(Path::new(&server.field("dataDir")), server.field("issuerUrl"))
+        Self::of_data(
+            Path::new(&server.field("dataDir")),
+            server.field("issuerUrl"),
+        )
     }
 
     /// The one of a data directory.

@@ -1,6 +1,6 @@
-//! What is wrong with a trust policy that pods use: checks T1 to T9 of the IRSA spec, section 7, and the rest of the linter.
+//! What is wrong with a trust policy that pods use: checks T1 to T10 of the IRSA spec, section 7, and the rest of the linter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_policy::lint::{FindingType, LintOptions, lint};
 use countersign_policy::{Document, Effect, PolicyKind, PrincipalKind};
@@ -20,6 +20,9 @@ pub struct CheckFacts {
     pub service_accounts: Option<Vec<String>>,
     /// Service accounts that are known to use the role, as `namespace:name`, for T9.
     pub users: Vec<String>,
+    /// Who may make pods in a namespace and is no administrator of the cluster, by namespace, for T10. Whoever may make a pod
+    /// chooses its service account.
+    pub pod_makers: BTreeMap<String, Vec<String>>,
 }
 
 /// How bad it is.
@@ -38,7 +41,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustFinding {
-    /// `T1` to `T9`, or the code of the linter.
+    /// `T1` to `T10`, or the code of the linter.
     pub id: String,
     /// How bad it is.
     pub level: Level,
@@ -108,7 +111,7 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
         for block in &statement.conditions {
             let operator = block.operator.value.to_ascii_lowercase();
             for key in &block.keys {
-                if !key.key.value.to_ascii_lowercase().ends_with(":sub") {
+                if !is_subject(&key.key.value) {
                     continue;
                 }
                 let path = format!(
@@ -119,8 +122,7 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
                     if operator.contains("stringlike") && !operator.contains("not") {
                         findings.extend(wildcard(&value.value, &path));
                     }
-                    let account = value.value.strip_prefix("system:serviceaccount:");
-                    subjects.extend(account.map(str::to_owned));
+                    subjects.extend(account_of(&value.value));
                 }
             }
         }
@@ -141,6 +143,27 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
             }
         }
     }
+    for namespace in namespaces_of(&subjects) {
+        let makers = facts
+            .pod_makers
+            .get(namespace)
+            .filter(|own| !own.is_empty());
+        if let Some(makers) = makers {
+            let named: Vec<&String> = makers.iter().collect();
+            findings.push(TrustFinding {
+                id: "T10".to_owned(),
+                level: Level::Info,
+                message: format!(
+                    "who may make pods in the namespace {namespace} can take the role by naming the service account: {}",
+                    enumerate(&named)
+                ),
+                fix: format!(
+                    "keep service accounts with roles in a namespace where nobody else makes pods, or take that right in {namespace} away"
+                ),
+                path: "Statement".to_owned(),
+            });
+        }
+    }
     subjects.extend(facts.users.iter().cloned());
     if subjects.len() > 1 {
         let named: Vec<&String> = subjects.iter().collect();
@@ -159,6 +182,44 @@ pub fn check(text: &str, facts: &CheckFacts) -> Result<Vec<TrustFinding>, TrustE
         (left.level, &left.id, &left.path).cmp(&(right.level, &right.id, &right.path))
     });
     Ok(findings)
+}
+
+/// The namespaces whose service accounts a trust policy names, for [`CheckFacts::pod_makers`].
+///
+/// # Errors
+/// When it cannot be read.
+pub fn namespaces(text: &str) -> Result<BTreeSet<String>, TrustError> {
+    let document = Document::parse(text)?;
+    let subjects: BTreeSet<String> = document
+        .statements()
+        .iter()
+        .filter(|statement| statement.effect == Effect::Allow)
+        .flat_map(|statement| &statement.conditions)
+        .flat_map(|block| &block.keys)
+        .filter(|key| is_subject(&key.key.value))
+        .flat_map(|key| &key.values)
+        .filter_map(|value| account_of(&value.value))
+        .collect();
+    Ok(namespaces_of(&subjects).map(str::to_owned).collect())
+}
+
+/// Those of subjects as `namespace:name`, each once; not patterns.
+fn namespaces_of(subjects: &BTreeSet<String>) -> impl Iterator<Item = &str> {
+    let named = subjects.iter().filter_map(|subject| {
+        let (namespace, _) = subject.split_once(':')?;
+        (!namespace.contains(['*', '?'])).then_some(namespace)
+    });
+    named.collect::<BTreeSet<_>>().into_iter()
+}
+
+fn is_subject(key: &str) -> bool {
+    key.to_ascii_lowercase().ends_with(":sub")
+}
+
+fn account_of(subject: &str) -> Option<String> {
+    subject
+        .strip_prefix("system:serviceaccount:")
+        .map(str::to_owned)
 }
 
 fn of_kind(kind: FindingType) -> Level {

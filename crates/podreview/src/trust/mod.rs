@@ -4,7 +4,7 @@ mod check;
 mod decide;
 mod write;
 
-pub use check::{CheckFacts, Level, TrustFinding, check};
+pub use check::{CheckFacts, Level, TrustFinding, check, namespaces};
 pub use decide::{
     PodCall, TrustDecision, Verdict, WebCall, decide_pod_identity, decide_web_identity,
 };

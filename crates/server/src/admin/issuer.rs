@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::access;
 use super::execute::refused;
 use super::op::{AdminAnswer, AdminError, Hidden};
+use crate::issuer::step_of;
 
 /// What is to be done with the keys of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,9 @@ pub struct IssuerReport {
     /// When the keys last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<Timestamp>,
+    /// The step of a rotation that is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
     /// The keys.
     pub keys: Vec<IssuerKeyReport>,
     /// The key set that is published, JSON.
@@ -182,6 +186,7 @@ fn report(
         id: cluster_id.to_owned(),
         source: None,
         modified: None,
+        next_step: None,
         keys: Vec::new(),
         document: None,
         algorithms: Vec::new(),
@@ -193,6 +198,8 @@ fn report(
     };
     report.source = Some(entry.record.source.as_str().to_owned());
     report.modified = Some(entry.record.modified);
+    let name = report.cluster.rsplit('/').next().unwrap_or_default();
+    report.next_step = step_of(name, entry, now).map(|step| step.text);
     report.document = Some(entry.document.to_string());
     report.algorithms = entry
         .keys

@@ -564,7 +564,8 @@ impl AwsApi {
         };
         match bearer {
             Some((request, token)) => {
-                let cluster = request.label("clusterName").unwrap_or_default();
+                let name = request.label("clusterName");
+                let cluster = name.or_else(|| request.label("name")).unwrap_or_default();
                 trace.agent = Some(self.agent(received, &snapshot, cluster, token).await?);
             }
             None => {
@@ -629,6 +630,7 @@ impl AwsApi {
             eks_auth: &self.eks_auth_options,
             web_identity: self.web_identity.as_deref(),
             issuers: self.issuers.as_deref(),
+            rates: &self.rates,
             metrics: &self.metrics,
             random: &self.random,
             now: received.now,
@@ -681,7 +683,7 @@ impl AwsApi {
     /// Counts a call of STS: a signed one for its key and account, an unsigned one for the address it came from. Requests
     /// whose signature is not good have a limit of their own, and take nothing from the key they name.
     fn check_rate(&self, received: &Received<'_>, trace: &Trace<'_>) -> Result<(), ApiError> {
-        if trace.service == Service::EksAuth {
+        if trace.service == Service::EksAuth || trace.agent.is_some() {
             return self.check_rate_of_pods(received, trace);
         }
         if trace.service != Service::Sts {
@@ -744,7 +746,8 @@ impl AwsApi {
             })
     }
 
-    /// Counts a request for a pod's credentials for the key or the node it comes from, and for the account of the cluster.
+    /// Counts a request for a pod's credentials, or any of an agent with a token, for the key or the node it comes from, and
+    /// for the account of the cluster.
     fn check_rate_of_pods(
         &self,
         received: &Received<'_>,

@@ -26,6 +26,7 @@ use super::{ApiError, Caller, Service};
 use crate::issuer::ClusterIssuers;
 use crate::listen::Peer;
 use crate::metrics::Metrics;
+use crate::rate::StsRates;
 use crate::usage::Usage;
 use crate::web_identity::WebIdentity;
 
@@ -45,6 +46,14 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    /// The same, also for agents of the cluster that show a token of their own.
+    pub(crate) const fn or_by_agents(self) -> Self {
+        Self {
+            access: Access::SignedOrBearer,
+            ..self
+        }
+    }
+
     /// Whether the operation changes anything. STS and EKS Auth issue credentials
     /// without a write, and count as ones that read.
     pub(crate) fn writes(&self) -> bool {
@@ -196,6 +205,8 @@ pub(crate) struct Call<'a> {
     pub(crate) web_identity: Option<&'a WebIdentity>,
     /// The issuers of clusters; absent where they are not set up.
     pub(crate) issuers: Option<&'a ClusterIssuers>,
+    /// How much STS may be asked for.
+    pub(crate) rates: &'a StsRates,
     pub(crate) metrics: &'a Metrics,
     pub(crate) random: &'a Random,
     pub(crate) now: Timestamp,

@@ -37,6 +37,11 @@ pub(super) fn query_error(
         )
     };
     let mut answer = answer(status, format.content_type(), text, request_id);
+    if error.code == "Throttling" {
+        // Every limit is of calls a second.
+        let second = HeaderValue::from_static("1");
+        answer.headers_mut().insert(header::RETRY_AFTER, second);
+    }
     if let Some(denial) = &error.denial
         && let Ok(value) = HeaderValue::from_str(denial)
     {

@@ -153,6 +153,9 @@ pub struct LimitOptions {
     /// Unsigned calls from one address; 50.
     #[serde(rename = "webidentityperaddress")]
     pub web_identity_per_address: Option<u32>,
+    /// Sessions of one role by web identity; 300.
+    #[serde(rename = "webidentityperrole")]
+    pub web_identity_per_role: Option<u32>,
     /// Requests for pods' credentials with one access key, or from one node with a token; 100.
     #[serde(rename = "eksauthpercaller")]
     pub eks_auth_per_caller: Option<u32>,
@@ -220,6 +223,9 @@ impl LimitOptions {
             web_identity_per_address: self
                 .web_identity_per_address
                 .unwrap_or(default.web_identity_per_address),
+            web_identity_per_role: self
+                .web_identity_per_role
+                .unwrap_or(default.web_identity_per_role),
         }
     }
 }

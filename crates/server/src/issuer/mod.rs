@@ -13,6 +13,7 @@ mod counters;
 mod documents;
 mod labels;
 mod pull;
+mod rotation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) use counters::{Counted, IssuerCounters};
 pub(crate) use documents::{conditional, document, entity_tag, not_allowed};
 pub(crate) use labels::LabelsUnknown;
 use pull::Reachable;
+pub use rotation::{RotationStep, step_of};
 
 use crate::webhook::entries::Registered;
 
@@ -295,9 +297,13 @@ impl ClusterIssuers {
         if entry.record.source != ClusterKeySource::ApiServer {
             return None;
         }
+        Some(now.duration_since(self.confirmed(entry, reachable)))
+    }
+
+    /// When the API server was last known to have these keys, as far as this server was told.
+    fn confirmed(&self, entry: &ClusterKeysEntry, reachable: Option<&Reachable>) -> Timestamp {
         let here = reachable.and_then(|reachable| reachable.confirmed(&entry.record.cluster_id));
-        let confirmed = here.map_or(entry.record.confirmed, |at| at.max(entry.record.confirmed));
-        Some(now.duration_since(confirmed))
+        here.map_or(entry.record.confirmed, |at| at.max(entry.record.confirmed))
     }
 }
 

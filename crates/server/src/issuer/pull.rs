@@ -7,7 +7,7 @@ use countersign_oidc::{KeySet, KeySetError};
 use countersign_sources::kubernetes::TokenApiError;
 use countersign_store::records::{Cluster, ClusterKeySource};
 use countersign_store::{ClusterKeysEntry, ClusterPlace, DirectoryError, Revision};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::ClusterIssuers;
@@ -20,6 +20,8 @@ use crate::webhook::entries::Registered;
 pub(super) const REFRESH: Duration = Duration::from_secs(60);
 /// How often one is asked for a key that nobody knows.
 const BETWEEN: Duration = Duration::from_secs(30);
+/// How far the clock of an API server, which dates tokens, may differ from ours, which dates its answers.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// A cluster whose API server can be asked.
 #[derive(Debug)]
@@ -151,6 +153,22 @@ impl ClusterIssuers {
         Ok(newer())
     }
 
+    /// Whether the keys that are known of `cluster` are all that can have signed a token that was here at `now` and says of
+    /// itself that it was issued at the second `issued`. If not, a key that is unknown may be one that the API server took up
+    /// since it was asked last, and says nothing against the token.
+    #[must_use]
+    pub fn knows_all_keys(&self, cluster: &Cluster, issued: i64, now: Timestamp) -> bool {
+        let snapshot = self.directory.snapshot();
+        let Some(entry) = snapshot.cluster_keys(&cluster.id) else {
+            return false;
+        };
+        if entry.record.source != ClusterKeySource::ApiServer {
+            return true;
+        }
+        let confirmed = self.confirmed(entry, self.reachable(cluster));
+        is_settled(confirmed, issued, now)
+    }
+
     async fn pull(
         &self,
         reachable: &Reachable,
@@ -194,5 +212,55 @@ impl ClusterIssuers {
             );
         }
         Ok(())
+    }
+}
+
+/// Whether an API server that was last asked for its keys at `confirmed` published by then the key of a token that was here at
+/// `now` and says of itself that it was issued at `issued`.
+///
+/// It did when it was asked after the token had come, or longer after the token was issued than clocks differ. A token that
+/// was made up may say any time; it is never good, and a time that has yet to come is no reason to wait for.
+fn is_settled(confirmed: Timestamp, issued: i64, now: Timestamp) -> bool {
+    let skew = CLOCK_SKEW.as_secs();
+    confirmed >= now
+        || issued > now.as_second().saturating_add(skew)
+        || confirmed.as_second() >= issued.saturating_add(skew)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_set_is_the_whole_truth_about_tokens_of_before_it() {
+        let now = 1_893_456_000;
+        // When the API server was asked, when the token says it was issued, both in seconds from now; whether that settles it.
+        let cases = [
+            (0, 0, true),
+            (1, 0, true),
+            (0, -3600, true),
+            (-1, 0, false),
+            (-1, -1, false),
+            (-1, -60, false),
+            (-1, -61, true),
+            (-29, -30, false),
+            (-29, -88, false),
+            (-29, -89, true),
+            (-3600, -3600, false),
+            (-3600, -3661, true),
+            // Within what clocks differ it may have been issued just now; later than that it cannot have been.
+            (-1, 60, false),
+            (-1, 61, true),
+            (-1, i64::MAX - now, true),
+            (-1, i64::MIN, true),
+        ];
+        for (confirmed, issued, settled) in cases {
+            let at = |offset: i64| Timestamp::from_second(now + offset).unwrap();
+            assert_eq!(
+                is_settled(at(confirmed), now.saturating_add(issued), at(0)),
+                settled,
+                "asked {confirmed}, issued {issued}"
+            );
+        }
     }
 }

@@ -141,6 +141,16 @@ impl Issuers {
                 ConstGauge::new(age).encode(ages.encode_family(&labels)?)?;
             }
         }
+        let mut due = encoder.encode_descriptor(
+            "countersign_oidc_rotation_due",
+            "Whether a rotation of generated keys waits for its next step, which somebody has to take",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (cluster, step) in issuers.due(&snapshot, now) {
+            let labels = [("cluster", &*cluster), ("step", step.step)];
+            ConstGauge::new(1_i64).encode(due.encode_family(&labels)?)?;
+        }
         Ok(())
     }
 }

@@ -78,6 +78,7 @@ fn a_busy_key_does_not_use_up_its_account() {
         per_account: 5,
         per_key: 3,
         web_identity_per_address: 2,
+        web_identity_per_role: 2,
     });
     let account: AccountId = "111122223333".parse().unwrap();
     let ended = |key: &str| rates.signed(account, key, start());

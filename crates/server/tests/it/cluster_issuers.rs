@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use countersign_oidc::{Algorithm, Discovery, KeySet, KeyStage, Schedule, SigningKey};
 use countersign_server::aws::AwsApi;
+use countersign_server::health::Report;
 use countersign_server::issuer::{
     ApiFuture, BoundCheck, ClusterApi, ClusterIssuers, DEFAULT_PUBLIC_URL, IssuerOptions,
 };
@@ -630,6 +631,27 @@ async fn generated_keys_rotate_without_a_token_that_somebody_cannot_verify() {
     ] {
         assert_eq!(stage(&first, after(when)), of_first, "{when}");
         assert_eq!(stage(&second, after(when)), of_second, "{when}");
+    }
+    // What somebody has to do next stands in the report of readiness, which goes on being ready.
+    let keep = Schedule::CLUSTER.rotate_every;
+    for (when, says) in [
+        (over - 1, None),
+        (over, Some("issuer keys remove --kid")),
+        (keep * 3, Some("issuer keys remove --kid")),
+    ] {
+        let mut report = Report::default();
+        world.issuers.report(&mut report, after(when));
+        let text = report.render(true);
+        assert!(report.is_ready());
+        assert_eq!(
+            text.contains("[!]issuer arn:aws:eks:"),
+            says.is_some(),
+            "{text}"
+        );
+        assert!(
+            text.contains(says.unwrap_or_default()) && !text.contains("keys rotate"),
+            "{text}"
+        );
     }
     // A key in use goes only by force; one that is over goes, and nothing goes by itself.
     for (key, when, force, removed) in [

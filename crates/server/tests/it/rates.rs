@@ -6,6 +6,7 @@ use countersign_server::StsLimits;
 use countersign_server::aws::AwsApi;
 use countersign_server::metrics::Metrics;
 
+use crate::web_identity::{WEB, WebWorld};
 use crate::world::*;
 
 async fn limited(limits: StsLimits) -> (World, Arc<Metrics>) {
@@ -30,6 +31,7 @@ async fn a_key_and_an_account_have_so_many_calls_a_second() {
         per_account: 5,
         per_key: 3,
         web_identity_per_address: 1,
+        web_identity_per_role: 0,
     })
     .await;
     let forged = Keys {
@@ -78,6 +80,7 @@ async fn an_address_has_so_many_unsigned_calls_a_second() {
         per_account: 1,
         per_key: 1,
         web_identity_per_address: 2,
+        web_identity_per_role: 0,
     })
     .await;
     let given = [("Action", "AssumeRoleWithWebIdentity")];
@@ -98,6 +101,54 @@ async fn an_address_has_so_many_unsigned_calls_a_second() {
         status, 200,
         "unsigned calls take nothing from keys: {answer}"
     );
+}
+
+#[tokio::test]
+async fn a_role_has_so_many_sessions_a_second_for_those_who_may_have_it() {
+    let mut web = WebWorld::new().await;
+    let metrics = Arc::new(Metrics::new());
+    web.world.api = AwsApi::new(
+        Arc::clone(&web.world.keys),
+        web.world.directory.clone(),
+        Arc::clone(&metrics),
+        0,
+        false,
+    )
+    .with_web_identity(Arc::clone(&web.web))
+    .limited_to(StsLimits {
+        web_identity_per_role: 2,
+        ..StsLimits::OFF
+    });
+    let only =
+        r#"{"StringEquals":{"issuer.example/id/1:sub":"system:serviceaccount:orchard:picker"}}"#;
+    let role = web.role("orchard-reader", WEB, only).await;
+    let other = web.role("orchard-writer", WEB, only).await;
+    let own = web.token(serde_json::json!({}));
+    let stranger = web.token(serde_json::json!({"sub": "system:serviceaccount:orchard:packer"}));
+    for _ in 0..10 {
+        let answer = web.assume(&role, &stranger, &[], now()).await;
+        assert_eq!(error(&answer).1, "AccessDenied");
+    }
+    for at in [now(), after(1)] {
+        for allowed in [true, true, false, false] {
+            let answer = web.assume(&role, &own, &[], at).await;
+            if allowed {
+                assert_eq!(answer.0, 200, "{}", answer.1);
+            } else {
+                assert_eq!(error(&answer), THROTTLED);
+            }
+        }
+        let answer = web.assume(&other, &own, &[], at).await;
+        assert_eq!(answer.0, 200, "another role: {}", answer.1);
+    }
+    let text = metrics.render();
+    for line in [
+        r#"countersign_aws_throttled_total{limit="role"} 4"#,
+        r#"countersign_sts_web_identity_total{result="throttled"} 4"#,
+        r#"countersign_sts_web_identity_total{result="ok"} 6"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

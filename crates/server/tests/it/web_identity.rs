@@ -120,7 +120,7 @@ impl WebWorld {
     }
 
     /// A role that trusts the provider for the actions, under a condition.
-    async fn role(&self, name: &str, actions: &str, condition: &str) -> String {
+    pub(crate) async fn role(&self, name: &str, actions: &str, condition: &str) -> String {
         self.world.role(name, &trust(actions, condition)).await
     }
 
@@ -180,7 +180,7 @@ impl WebWorld {
     }
 
     /// A token with these claims in the place of, or beside, good ones.
-    fn token(&self, more: Value) -> String {
+    pub(crate) fn token(&self, more: Value) -> String {
         self.key.sign(&claims(more)).unwrap()
     }
 }
@@ -196,7 +196,7 @@ fn trust(actions: &str, condition: &str) -> String {
     )
 }
 
-const WEB: &str = r#""sts:AssumeRoleWithWebIdentity""#;
+pub(crate) const WEB: &str = r#""sts:AssumeRoleWithWebIdentity""#;
 const WEB_ALL: &str =
     r#"["sts:AssumeRoleWithWebIdentity","sts:TagSession","sts:SetSourceIdentity"]"#;
 

@@ -267,9 +267,19 @@ impl World {
     /// One REST request with headers, whose signature is among them if it has one.
     pub(crate) async fn send_rest(
         &self,
+        target: (&str, &str),
+        body: &[u8],
+        headers: &[(String, String)],
+    ) -> (u16, http::HeaderMap, Bytes) {
+        self.send_rest_at(target, body, headers, now()).await
+    }
+
+    pub(crate) async fn send_rest_at(
+        &self,
         (method, target): (&str, &str),
         body: &[u8],
         headers: &[(String, String)],
+        when: Timestamp,
     ) -> (u16, http::HeaderMap, Bytes) {
         let mut head = http::Request::builder()
             .method(method)
@@ -284,10 +294,7 @@ impl World {
             tls: true,
         };
         let body = Bytes::copy_from_slice(body);
-        let answer = self
-            .api
-            .answer(&head, &body, peer, now(), "request-1")
-            .await;
+        let answer = self.api.answer(&head, &body, peer, when, "request-1").await;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();

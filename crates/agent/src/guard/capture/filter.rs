@@ -139,28 +139,41 @@ impl Filter {
             .is_some_and(|(held, host)| *held == target && *host == self.extra.host)
     }
 
-    /// Puts the rules in, closed. What was there before is replaced at once, so nothing is open meanwhile.
-    pub(super) async fn install(&mut self, target: Option<Target>) -> Result<(), ProgramError> {
+    /// Puts the rules in, closed, or open for so many seconds. What was there before is replaced at once, so nothing is open
+    /// meanwhile that is not to be.
+    pub(super) async fn install(
+        &mut self,
+        target: Option<Target>,
+        open: Option<u32>,
+    ) -> Result<(), ProgramError> {
         let is_first = self.installed.take().is_none();
         match self.kind {
             FilterKind::Nft => {
                 let nft = Program::find("nft")?;
-                let rules = nft_rules(target, &self.extra);
-                if let Err(error) = nft.run(&["-f", "-"], &rules).await {
+                let rules = |extra: &Extra| {
+                    let mut rules = nft_rules(target, extra);
+                    if let (Some(target), Some(seconds)) = (target, open) {
+                        rules.push_str(&nft_open(target, seconds));
+                    }
+                    rules
+                };
+                if let Err(error) = nft.run(&["-f", "-"], &rules(&self.extra)).await {
                     if is_first && self.extra.host.is_some() {
                         // A cgroup that went meanwhile must not leave the other pods' way open.
                         let less = Extra {
                             host: None,
                             ..self.extra.clone()
                         };
-                        nft.run(&["-f", "-"], &nft_rules(target, &less)).await?;
+                        nft.run(&["-f", "-"], &rules(&less)).await?;
                     }
                     return Err(error);
                 }
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
+                let until = open.map(until);
                 for family in self.families()? {
-                    let rules = iptables_chains(family.ipv6, target, None, &self.extra.exempt);
+                    let rules =
+                        iptables_chains(family.ipv6, target, until.as_deref(), &self.extra.exempt);
                     family
                         .restore
                         .run(&["-w", "5", "--noflush"], &rules)
@@ -191,8 +204,7 @@ impl Filter {
                 Program::find("nft")?.run(&["-f", "-"], &rules).await?;
             }
             FilterKind::Iptables | FilterKind::IptablesLegacy => {
-                let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
-                let until = until.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+                let until = until(seconds);
                 for family in self.families()? {
                     let rules = iptables_chains(
                         family.ipv6,
@@ -213,7 +225,7 @@ impl Filter {
     /// Closes the rules at once; they stay.
     pub(super) async fn close(&mut self) -> Result<(), ProgramError> {
         let Some((target, _)) = self.installed else {
-            return self.install(None).await;
+            return self.install(None, None).await;
         };
         match self.kind {
             FilterKind::Nft => {
@@ -296,6 +308,12 @@ impl Filter {
         };
         Ok([family(four, false)?, family(six, true)?])
     }
+}
+
+/// The moment so many seconds from now, as rules have it.
+fn until(seconds: u32) -> String {
+    let until = Timestamp::now() + SignedDuration::from_secs(seconds.into());
+    until.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 impl Family {

@@ -87,7 +87,7 @@ pub async fn drop_until_answered(mut filter: Filter) -> Result<bool, ProgramErro
     if inspect().await.ok() == Some(Rules::Redirected) {
         return Ok(false);
     }
-    filter.install(None).await?;
+    filter.install(None, None).await?;
     match inspect().await? {
         Rules::Dropped | Rules::Redirected => Ok(true),
         Rules::Missing => Err(ProgramError::NotInForce("they are not there".into())),

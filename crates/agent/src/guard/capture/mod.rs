@@ -25,6 +25,7 @@ pub use program::ProgramError;
 use super::metrics::GuardState;
 use crate::health::{Health, State};
 use crate::metrics::Metrics;
+use crate::sockets::{Role, Sockets};
 
 /// What opens the filter is refreshed this often.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -45,8 +46,16 @@ pub(crate) struct Capture {
     host: Option<watch::Receiver<Option<HostRules>>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    succession: Succession,
     refreshes: u32,
     in_force: watch::Sender<bool>,
+}
+
+/// The processes before and after this one, which leave the filter open for each other.
+pub(crate) struct Succession {
+    /// To be told when the filter is open, while the rules are those of the process before.
+    pub(crate) takes_over: Option<watch::Sender<bool>>,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 /// How one round ended.
@@ -62,6 +71,7 @@ impl Capture {
         host: Option<watch::Receiver<Option<HostRules>>>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        succession: Succession,
     ) -> Self {
         Self {
             filter,
@@ -69,6 +79,7 @@ impl Capture {
             host,
             health,
             metrics,
+            succession,
             refreshes: 0,
             in_force: watch::Sender::new(false),
         }
@@ -79,7 +90,7 @@ impl Capture {
         self.in_force.subscribe()
     }
 
-    /// Until `stop` becomes true; then the filter is closed at once.
+    /// Until `stop` becomes true; then the filter is closed at once, unless another process of the agent has it.
     pub(crate) async fn keep(
         mut self,
         mut bound: watch::Receiver<Vec<SocketAddr>>,
@@ -87,6 +98,12 @@ impl Capture {
     ) {
         let mut warned = false;
         let mut was_open = false;
+        if self.succession.takes_over.is_some() {
+            // The rules of the process before hold until they are replaced, once, by ours for all addresses.
+            let inherited = self.succession.sockets.inherited(Role::Guard);
+            let served = bound.wait_for(|bound| bound.len() >= inherited.max(1));
+            let _ = tokio::time::timeout(RETRY, served).await;
+        }
         loop {
             let addresses = bound.borrow_and_update().clone();
             if let Some(host) = &mut self.host {
@@ -130,11 +147,16 @@ impl Capture {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                // First: that the guard's sockets go is no reason to close what a successor opened.
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
                 changed = bound.changed() => if changed.is_err() { break },
                 () = changed(&mut self.host) => {}
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep(pause) => {}
             }
+        }
+        if self.succession.sockets.have_left() {
+            return;
         }
         match self.filter.close().await {
             Ok(()) => tracing::info!(
@@ -156,7 +178,12 @@ impl Capture {
             }
         }
         if !self.filter.is_installed_for(target) || !self.filter.is_intact().await {
-            self.filter.install(target).await?;
+            // Connections reach a guard all the while: the one before serves until this filter is open.
+            let seconds = match (target, &self.succession.takes_over) {
+                (Some(_), Some(_)) => Some(LIVES),
+                _ => None,
+            };
+            self.filter.install(target, seconds).await?;
         }
         let Some(target) = target else {
             return Ok(Round::Waiting);
@@ -166,6 +193,9 @@ impl Capture {
             return Ok(Round::Waiting);
         }
         self.filter.open(LIVES).await?;
+        if let Some(takes_over) = self.succession.takes_over.take() {
+            takes_over.send_replace(true);
+        }
         if self.refreshes.is_multiple_of(SHADOWS_EVERY) && self.mode != Mode::Audit {
             remove_predecessors().await;
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use countersign_agent::CacheScope;
 use countersign_agent::link::{IPV4, IPV6};
 use countersign_agent::pods::BindSource;
 
@@ -81,6 +82,9 @@ pub(crate) struct RunArgs {
     /// Calls of the auth service a second in the long run. 10 if absent.
     #[arg(long, value_name = "N")]
     pub(super) max_service_qps: Option<u32>,
+    /// Whose credentials a call of the auth service brings.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) cache_scope: CacheScopeFlag,
     /// The most pods of this node: sizes the cache and the burst of calls after a start.
     #[arg(long, default_value_t = 250, value_name = "N")]
     pub(super) max_pods: u32,
@@ -95,12 +99,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(super) bind_source: BindSourceFlag,
     /// Look every 30 s whether associations changed. Needs eks:DescribePodIdentityAssociation, and where associations have
-    /// patterns eks:ListPodIdentityAssociations.
+    /// patterns eks:ListPodIdentityAssociations; or `--auth bearer`.
     #[arg(long, value_enum, default_value_t)]
     pub(super) watch_associations: WatchAssociations,
     /// URL of the EKS API; that of `--endpoint`, or the region's, if absent.
     #[arg(long, value_name = "URL")]
     pub(super) eks_endpoint: Option<String>,
+
+    /// A directory in which this process takes the listening sockets of the agent before it, and gives them to the one after it, so
+    /// that an update has no gap. It must be root's own, with mode 0700, and is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(super) handover_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) guard: super::guard::GuardArgs,
@@ -150,6 +159,17 @@ pub(super) enum BindSourceFlag {
     Enforce,
 }
 
+/// `--cache-scope`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum CacheScopeFlag {
+    /// The pod's that asked.
+    #[default]
+    Pod,
+    /// Those of all pods of its service account on this node, where the association has session tags disabled. Sessions then have
+    /// the name of the pod that asked first. Needs `--node-name` and `--watch-associations`.
+    ServiceAccount,
+}
+
 /// `--watch-associations`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum WatchAssociations {
@@ -160,6 +180,15 @@ pub(super) enum WatchAssociations {
     On,
     /// Never: a changed association counts at the next renewal.
     Off,
+}
+
+impl From<CacheScopeFlag> for CacheScope {
+    fn from(flag: CacheScopeFlag) -> Self {
+        match flag {
+            CacheScopeFlag::Pod => Self::Pod,
+            CacheScopeFlag::ServiceAccount => Self::ServiceAccount,
+        }
+    }
 }
 
 impl From<BindSourceFlag> for BindSource {
@@ -187,15 +216,28 @@ impl RunArgs {
             .collect()
     }
 
+    /// Why these flags do not go together, if they do not.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let shares = self.cache_scope == CacheScopeFlag::ServiceAccount;
+        if shares && self.node_name.is_none() {
+            return Some(
+                "--cache-scope service-account needs --node-name: whether a pod is there is known from the pods of the node",
+            );
+        }
+        if shares && !self.watches_associations() {
+            return Some(
+                "--cache-scope service-account needs --watch-associations on: whether session tags are disabled is known from the associations",
+            );
+        }
+        None
+    }
+
     /// Whether associations are looked at.
     pub(super) fn watches_associations(&self) -> bool {
         match self.watch_associations {
             WatchAssociations::On => true,
             WatchAssociations::Off => false,
-            // The EKS API knows no agent by its own token.
-            WatchAssociations::Auto => {
-                self.auth == Auth::Sigv4 && (self.endpoint.is_some() || self.eks_endpoint.is_some())
-            }
+            WatchAssociations::Auto => self.endpoint.is_some() || self.eks_endpoint.is_some(),
         }
     }
 }
@@ -283,13 +325,34 @@ mod tests {
                 "-c p --endpoint https://auth.example --watch-associations off",
                 false,
             ),
-            ("-c p --endpoint https://auth.example --auth bearer", false),
+            ("-c p --endpoint https://auth.example --auth bearer", true),
         ] {
             assert_eq!(
                 parse(line).unwrap().watches_associations(),
                 watches,
                 "{line}"
             );
+        }
+        for (line, fine) in [
+            ("-c p", true),
+            ("-c p --cache-scope pod", true),
+            ("-c p --cache-scope service-account", false),
+            ("-c p --cache-scope service-account --node-name n", false),
+            (
+                "-c p --cache-scope service-account --watch-associations on",
+                false,
+            ),
+            (
+                "-c p --cache-scope service-account --node-name n --watch-associations on",
+                true,
+            ),
+            (
+                "-c p --cache-scope service-account --node-name n --endpoint https://auth.example",
+                true,
+            ),
+        ] {
+            let found = parse(line).unwrap().contradiction();
+            assert_eq!(found.is_none(), fine, "{line}: {found:?}");
         }
         for (line, fine) in [
             ("-c p --rotate-credentials", true),

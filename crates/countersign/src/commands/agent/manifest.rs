@@ -48,6 +48,9 @@ pub(crate) struct ManifestArgs {
     /// Whose annotations of pods give roles in `--imds serve`, as in `agent run`. The auth service reads them, not the agent.
     #[arg(long, value_enum, value_name = "PREDECESSOR")]
     compat: Option<CompatRule>,
+    /// Hand over sockets at an update: a new pod of the agent serves before the old one ends. Mounts /run/countersign-agent of the node.
+    #[arg(long)]
+    handover: bool,
     /// Further flags of `agent run`, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     flags: Vec<String>,
@@ -88,6 +91,9 @@ fn manifest(args: &ManifestArgs) -> String {
     if let Some(compat) = args.compat.and_then(|compat| compat.to_possible_value()) {
         flags.push(format!("--compat={}", compat.get_name()));
     }
+    if args.handover {
+        flags.push(format!("--handover-dir={HANDOVER_DIR}/handover"));
+    }
     flags.extend_from_slice(&args.flags);
     let guard = Guard::of(args.imds, args.irsa, args.imds_remove_taint);
     let mut container_args = String::new();
@@ -105,6 +111,24 @@ fn manifest(args: &ManifestArgs) -> String {
              \x20         - serviceAccountToken: {path: token, audience: eks-auth.countersign.dev, expirationSeconds: 3600}"
                 .to_owned(),
         ),
+    };
+    let (strategy, handover_mount, handover_volume) = if args.handover {
+        (
+            "# Both pods are there for a moment: no port is declared that would keep the new one away, and it takes the sockets of the old one.\n\
+             \x20   rollingUpdate: {maxSurge: 10%, maxUnavailable: 0}",
+            format!("\n        - {{name: handover, mountPath: {HANDOVER_DIR}}}"),
+            format!(
+                "\n      # The agent makes a directory in it that only it may enter.\n\
+                 \x20     - name: handover\n\
+                 \x20       hostPath: {{path: {HANDOVER_DIR}, type: DirectoryOrCreate}}"
+            ),
+        )
+    } else {
+        (
+            "rollingUpdate: {maxUnavailable: 10%}",
+            String::new(),
+            String::new(),
+        )
     };
     format!(
         "# The node agent of EKS Pod Identity. The mutating webhook of the pods and the auth service are elsewhere.
@@ -155,7 +179,7 @@ spec:
     matchLabels:
       app.kubernetes.io/name: countersign-agent
   updateStrategy:
-    rollingUpdate: {{maxUnavailable: 10%}}
+    {strategy}
   template:
     metadata:
       labels:
@@ -218,7 +242,7 @@ spec:
           timeoutSeconds: 10
           failureThreshold: 30
         volumeMounts:
-        - {{name: kubernetes-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}}{mounts}{guard_mount}
+        - {{name: kubernetes-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}}{mounts}{guard_mount}{handover_mount}
       volumes:
       - name: kubernetes-api
         projected:
@@ -228,7 +252,7 @@ spec:
               name: kube-root-ca.crt
               items: [{{key: ca.crt, path: ca.crt}}]
           - downwardAPI:
-              items: [{{path: namespace, fieldRef: {{fieldPath: metadata.namespace}}}}]{volumes}{guard_volume}
+              items: [{{path: namespace, fieldRef: {{fieldPath: metadata.namespace}}}}]{volumes}{guard_volume}{handover_volume}
 ",
         rules = guard.rules,
         guard_mount = guard.mount,
@@ -295,6 +319,9 @@ impl Guard {
     }
 }
 
+/// Of the node. What is in it goes with a reboot, as the processes do.
+const HANDOVER_DIR: &str = "/run/countersign-agent";
+
 const TOKEN_DIR: &str = "/var/run/secrets/eks-auth.countersign.dev/serviceaccount";
 
 /// A JSON string is a YAML string, whatever characters it has.
@@ -332,6 +359,7 @@ mod tests {
             imds_remove_taint: false,
             irsa,
             compat: (irsa == IrsaRule::Off).then_some(CompatRule::Kiam),
+            handover: false,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         });
         text.split("---\n")
@@ -438,6 +466,7 @@ mod tests {
                 imds_remove_taint,
                 irsa: IrsaRule::default(),
                 compat: None,
+                handover: false,
                 flags: vec![],
             });
             let documents: Vec<serde_json::Value> = text
@@ -471,6 +500,55 @@ mod tests {
         let args = container["args"].as_array().unwrap();
         let has = |flag: &str| args.iter().any(|arg| arg == flag);
         assert!(has("--irsa=off") && has("--compat=kiam"));
+    }
+
+    #[test]
+    fn sockets_are_handed_over_only_when_asked_for() {
+        for handover in [false, true] {
+            let text = manifest(&ManifestArgs {
+                cluster_name: "home".into(),
+                image: "registry.example/countersign:1".into(),
+                region: "eu-west-1".into(),
+                namespace: "agents".into(),
+                auth: Auth::Sigv4,
+                endpoint: None,
+                imds: Some(ImdsMode::Off),
+                imds_remove_taint: false,
+                irsa: IrsaRule::default(),
+                compat: None,
+                handover,
+                flags: Vec::new(),
+            });
+            let daemon_set: serde_json::Value =
+                serde_saphyr::from_str(text.split("---\n").last().unwrap()).unwrap();
+            let spec = &daemon_set["spec"]["template"]["spec"];
+            let args = spec["containers"][0]["args"].as_array().unwrap();
+            let flag = "--handover-dir=/run/countersign-agent/handover";
+            assert_eq!(args.iter().any(|arg| arg == flag), handover);
+            let of_host = |list: &serde_json::Value, member: &str| {
+                let list = list.as_array().unwrap();
+                let found = list.iter().find(|one| one["name"] == "handover");
+                found.map(|one| one[member].clone())
+            };
+            let path = serde_json::json!({"path": HANDOVER_DIR, "type": "DirectoryOrCreate"});
+            assert_eq!(
+                of_host(&spec["volumes"], "hostPath"),
+                handover.then_some(path)
+            );
+            assert_eq!(
+                of_host(&spec["containers"][0]["volumeMounts"], "mountPath"),
+                handover.then(|| HANDOVER_DIR.into())
+            );
+            let update = if handover {
+                serde_json::json!({"maxSurge": "10%", "maxUnavailable": 0})
+            } else {
+                serde_json::json!({"maxUnavailable": "10%"})
+            };
+            assert_eq!(
+                daemon_set["spec"]["updateStrategy"]["rollingUpdate"],
+                update
+            );
+        }
     }
 
     #[test]

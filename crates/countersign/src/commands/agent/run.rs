@@ -7,12 +7,12 @@ use std::sync::Arc;
 use countersign_agent::link::Netlink;
 use countersign_agent::{
     Agent, AgentConfig, AuthLimits, Decision, DecisionLog, EksApi, EksAssociations, EksAuth,
-    Endpoint, NodeIdentity, StartError,
+    Endpoint, Handover, NodeIdentity, StartError,
 };
 use countersign_server::events::{EventTarget, Events};
 use countersign_upstream::clock::{Clock, SystemClock};
 
-use super::flags::{Auth, Link, RunArgs, WatchAssociations};
+use super::flags::{Link, RunArgs};
 use super::{feeds, guard, link, node, roles};
 use crate::commands::launch::until_told_to_stop;
 use crate::exit::Exit;
@@ -41,10 +41,8 @@ async fn serve(args: RunArgs) -> Result<Exit, Failure> {
 }
 
 async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
-    if args.auth == Auth::Bearer && args.watch_associations == WatchAssociations::On {
-        return Err(Failure::usage(anyhow::anyhow!(
-            "--watch-associations on asks the EKS API, which knows no agent by its own token: it needs --auth sigv4"
-        )));
+    if let Some(why) = args.contradiction() {
+        return Err(Failure::usage(anyhow::anyhow!(why)));
     }
     args.guard.check(args.node_name.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -93,6 +91,7 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
     if let Some(rate) = args.max_service_qps.filter(|rate| *rate > 0) {
         config.calls.per_second = f64::from(rate);
     }
+    config.cache.scope = args.cache_scope.into();
     config.listen = args.listen();
     // An address that the operator chose is no name that a hostile resolver could point here.
     let bound = args.bind_hosts.iter().copied();
@@ -123,6 +122,10 @@ async fn configure(args: &RunArgs) -> Result<AgentConfig, Failure> {
         clock: &clock,
     };
     roles::add(args, config.guard.as_mut(), &asking).await?;
+    config.handover = args.handover_dir.as_ref().map(|directory| Handover {
+        directory: directory.clone(),
+        agent: args.cluster_name.clone(),
+    });
     if args.watches_associations() {
         let associations = associations(args, &region, roots.as_deref(), node, &clock)?;
         config.associations = Some(Arc::new(associations));

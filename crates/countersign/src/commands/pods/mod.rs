@@ -7,6 +7,7 @@ mod aws;
 mod cluster;
 mod enable_irsa;
 mod explain;
+mod makers;
 mod manifests;
 mod migrate;
 mod run;

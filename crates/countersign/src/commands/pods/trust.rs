@@ -10,7 +10,7 @@ use countersign_client::{Io, Process};
 use countersign_podreview::plan::{Action, Plan, State, Step};
 use countersign_podreview::trust::{
     Change, CheckFacts, Level, MAX_TRUST_POLICY, Merged, NewTrust, PodIdentityTrust, TrustFinding,
-    WebIdentityTrust, check, merge,
+    WebIdentityTrust, check, merge, namespaces,
 };
 use countersign_podreview::{
     AccountFacts, ClusterFacts, Fact, RoleFacts, STS_AUDIENCE, is_account_name, is_namespace,
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::aws::Aws;
 use super::run::{Runner, finish};
-use super::{AwsArgs, KubernetesArgs};
+use super::{AwsArgs, KubernetesArgs, makers};
 use crate::exit::Exit;
 use crate::output::{OutputFormat, columns};
 use crate::report::Failure;
@@ -104,7 +104,7 @@ pub(crate) struct TrustArgs {
     /// With --apply: do it.
     #[arg(short, long, visible_alias = "approve", requires = "apply")]
     yes: bool,
-    /// Find what is wrong with a trust policy (T1 to T9, see docs/pods.md) instead of writing one.
+    /// Find what is wrong with a trust policy (T1 to T10, see docs/pods.md) instead of writing one.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -341,6 +341,22 @@ fn findings(args: &TrustArgs, process: &Process<'_>, io: &mut Io<'_>) -> Result<
             .map(name)
             .collect();
         facts.service_accounts = Some(accounts.iter().map(name).collect());
+        let of = namespaces(&text).map_err(Failure::usage)?;
+        match makers::of_cluster(&args.kubernetes, &of) {
+            Ok((makers, unread)) => {
+                facts.pod_makers = makers;
+                for reason in unread {
+                    let _ = writeln!(io.stderr, "warning: T10 may not see everybody: {reason}");
+                }
+            }
+            Err(error) => {
+                let _ = write!(
+                    io.stderr,
+                    "warning: T10 was not checked\n{}",
+                    error.render()
+                );
+            }
+        }
     }
     let found = check(&text, &facts).map_err(Failure::usage)?;
     let report = Checked {

@@ -2,7 +2,14 @@
 //!
 //! Left open by the specification, and decided here: an update asks for `iam:PassRole` on the role that the association has
 //! afterwards, also when it is not the role that changes, since target role, tags and session policy decide what pods get
-//! from it as well. An empty `targetRoleArn` or `policy` in an update takes it away; in a create it is no value. The
+//! from it as well.
+//!
+//! Agents without AWS credentials, which show a token of their own, have to learn when an association of their pods changes
+//! (Pod Identity spec, section 7.2). They may describe what they know the id of: ids cannot be guessed, lists are not for agents, and EKS
+//! Auth tells the id of an association to nodes that run a pod of it. It is found in the cluster of the agent's token alone, and the
+//! answer is what the agent works with: not the roles, the external id, the session policy and the tags.
+//!
+//! An empty `targetRoleArn` or `policy` in an update takes it away; in a create it is no value. The
 //! authentication mode of the cluster does not matter.
 //!
 //! What EKS does not know of associations is in [`pod_sessions`](super::pod_sessions). A write is answered when this replica
@@ -33,6 +40,7 @@ use super::{
 };
 use crate::aws::ApiError;
 use crate::aws::authorize::{ask, on};
+use crate::aws::eks_auth::Agent;
 use crate::aws::operation::{Answer, Call, Operation, eks};
 use crate::aws::page::PageRequest;
 use crate::aws::query::Member;
@@ -84,7 +92,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[CLUSTER, ASSOCIATION],
         on(Target::Custom(association_resource)),
         Answer::Read(describe),
-    ),
+    )
+    .or_by_agents(),
     eks(
         "UpdatePodIdentityAssociation",
         (
@@ -220,8 +229,30 @@ async fn create(call: &Call<'_>) -> Result<Member, ApiError> {
 }
 
 fn describe(call: &Call<'_>) -> Result<Member, ApiError> {
+    if let Some(agent) = &call.agent {
+        return describe_to(agent, call);
+    }
     let (cluster, known) = association(call)?;
     Ok(one(&cluster.record, &known.record))
+}
+
+/// Which association it is, when it changed, and whether sessions have tags.
+fn describe_to(agent: &Agent, call: &Call<'_>) -> Result<Member, ApiError> {
+    let cluster = &agent.cluster.record;
+    if cluster.deleting.is_some() {
+        return Err(super::error::deleting(&cluster.name));
+    }
+    let id = call.input.required("associationId");
+    let known = call
+        .snapshot
+        .pod_identity_association_by_id(&cluster.id, id)
+        .ok_or_else(|| no_such_association(id))?;
+    let mut members = summary(cluster, &known.record);
+    members.extend(history(&known.record));
+    Ok(Member::Structure(vec![(
+        "association",
+        Member::Structure(members),
+    )]))
 }
 
 async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -464,11 +495,8 @@ fn one(cluster: &Cluster, association: &PodIdentityAssociation) -> Member {
     members.extend([
         ("roleArn", text(&*association.role_arn)),
         ("tags", tag_map(&association.tags)),
-        ("createdAt", Member::Time(association.created)),
-        ("modifiedAt", Member::Time(association.modified)),
     ]);
-    let disabled = association.disable_session_tags;
-    members.extend(disabled.map(|disabled| ("disableSessionTags", Member::Bool(disabled))));
+    members.extend(history(association));
     for (name, value) in [
         ("targetRoleArn", association.target_role_arn.as_deref()),
         ("externalId", association.external_id(cluster).as_deref()),
@@ -478,6 +506,19 @@ fn one(cluster: &Cluster, association: &PodIdentityAssociation) -> Member {
     }
     members.extend(pod_sessions::members(&association.sessions));
     Member::Structure(vec![("association", Member::Structure(members))])
+}
+
+/// When it changed, and whether sessions have tags.
+fn history(
+    association: &PodIdentityAssociation,
+) -> impl Iterator<Item = (&'static str, Member)> + use<> {
+    let disabled = association.disable_session_tags;
+    [
+        ("createdAt", Member::Time(association.created)),
+        ("modifiedAt", Member::Time(association.modified)),
+    ]
+    .into_iter()
+    .chain(disabled.map(|disabled| ("disableSessionTags", Member::Bool(disabled))))
 }
 
 /// What lists show: not the role.

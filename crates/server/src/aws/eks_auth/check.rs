@@ -5,7 +5,7 @@ use countersign_store::DirectorySnapshot;
 use countersign_store::records::Cluster;
 use jiff::Timestamp;
 
-use super::error::{NO_KEYS, Refusal};
+use super::error::{KEYS_MAY_BE_NEWER, NO_KEYS, Refusal};
 use super::token::TIMES;
 use crate::issuer::ClusterIssuers;
 
@@ -42,6 +42,13 @@ pub(super) async fn check<'t>(
         .map_err(|refused| match refused {
             // Nobody said yet what the cluster signs with, which says nothing about the token.
             TokenError::UnknownKey(_) if snapshot.cluster_keys(&cluster.id).is_none() => NO_KEYS,
+            // Agents drop a pod's credentials for a token that is invalid.
+            TokenError::UnknownKey(_) | TokenError::BadSignature
+                if may_be_of_a_new_key(&refused, token)
+                    && !issuers.knows_all_keys(cluster, token.unverified_claims().issued, now) =>
+            {
+                KEYS_MAY_BE_NEWER
+            }
             refused => refused.into(),
         })?;
     let claims = verified.accept(&[audience], TIMES, now)?.claims();
@@ -55,4 +62,9 @@ pub(super) async fn check<'t>(
             refused => refused.into(),
         })?;
     Ok(claims)
+}
+
+/// A token that names no key was tried with the only one there is, which may have been replaced.
+fn may_be_of_a_new_key(refused: &TokenError, token: &UnverifiedToken<'_>) -> bool {
+    !matches!(refused, TokenError::BadSignature) || token.key_id().is_none()
 }

@@ -14,6 +14,11 @@ pub(super) const NO_KEYS: Refusal = Refusal::Unavailable(
     "The keys of the cluster's service account tokens are not known at the moment.",
 );
 
+/// The key of a token is none that is known, and the API server was last asked for its keys before it may have been signed.
+pub(super) const KEYS_MAY_BE_NEWER: Refusal = Refusal::Unavailable(
+    "The key of the token is not known, and the cluster may have a new one: it is asked again within a minute.",
+);
+
 /// Why a pod gets no credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {

@@ -24,7 +24,7 @@ pub(in crate::aws) fn worded(operation: &Operation, error: ApiError) -> ApiError
 /// have another name, and what is wrong with a signature is what it is everywhere.
 fn of_eks_auth(error: ApiError) -> ApiError {
     let (status, code) = match error.code {
-        "AccessDenied" => (400, "AccessDeniedException"),
+        "AccessDenied" | "AccessDeniedException" => (400, "AccessDeniedException"),
         "InternalFailure" | "ServiceFailure" | "ServerException" => {
             (500, "InternalServerException")
         }
@@ -42,7 +42,7 @@ fn of_eks_auth(error: ApiError) -> ApiError {
 /// The error as REST-JSON services say it.
 pub(in crate::aws) fn generic(error: ApiError) -> ApiError {
     let (status, code) = match error.code {
-        "AccessDenied" => (403, "AccessDeniedException"),
+        "AccessDenied" | "AccessDeniedException" => (403, "AccessDeniedException"),
         "InvalidClientTokenId" => (403, "UnrecognizedClientException"),
         "ExpiredToken" => (403, "ExpiredTokenException"),
         "MissingAuthenticationToken" => (403, "MissingAuthenticationTokenException"),

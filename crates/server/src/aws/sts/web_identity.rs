@@ -19,7 +19,7 @@ use crate::aws::finished::Decided;
 use crate::aws::operation::{Answering, Call};
 use crate::aws::query::Member;
 use crate::aws::shape::Input;
-use crate::aws::{ApiError, internal_failure};
+use crate::aws::{ApiError, internal_failure, throttled};
 use crate::metrics::WebIdentityResult;
 use crate::outbound;
 use crate::web_identity::WebIdentity;
@@ -69,6 +69,7 @@ impl Refusal {
             Self::Token(_) => WebIdentityResult::Signature,
             Self::Bound(_) => WebIdentityResult::Bound,
             Self::Api(error) if error.code == "AccessDenied" => WebIdentityResult::Denied,
+            Self::Api(error) if error.code == "Throttling" => WebIdentityResult::Throttled,
             Self::Api(_) => WebIdentityResult::Invalid,
         }
     }
@@ -143,6 +144,12 @@ async fn exchange(call: &Call<'_>) -> Result<Member, Refusal> {
         Binding::default()
     };
     let grant = facts.decide()?;
+    call.rates
+        .web_identity(&grant.role.record.id, call.now)
+        .map_err(|limit| {
+            call.metrics.aws_throttled(limit.label());
+            throttled()
+        })?;
     Ok(facts.issue(grant, binding)?)
 }
 

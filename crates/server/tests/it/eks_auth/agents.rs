@@ -1,5 +1,8 @@
 //! Agents without AWS credentials, which show a token of their own.
 
+use countersign_server::EksAuthLimits;
+use countersign_store::PodIdentityAssociationChange;
+
 use super::*;
 
 const AUDIENCE: &str = "eks-auth.countersign.dev";
@@ -141,7 +144,7 @@ async fn an_agent_shows_its_own_token_in_the_place_of_a_signature() {
     pods.bear(&agent, "opaque", &[])
         .await
         .refused(400, "InvalidParameterException", "token");
-    // It is for this operation alone.
+    // It is for few operations.
     let headers = [("authorization".to_owned(), format!("Bearer {agent}"))];
     let (status, _, _) = pods
         .world
@@ -187,4 +190,160 @@ async fn the_issuer_says_which_cluster_of_a_name_is_meant() {
     pods.bear(&pods.agent(|_| ()), &pods.token("picker"), &[])
         .await
         .ok();
+}
+
+/// What is answered to a GET with this token: status, code and body.
+async fn look(pods: &Pods, bearer: &str, path: &str, more: &[(&str, &str)]) -> Reply {
+    let mut headers = vec![("authorization".to_owned(), format!("Bearer {bearer}"))];
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    headers.extend(more.iter().map(owned));
+    let (status, headers, bytes) = pods.world.send_rest(("GET", path), b"", &headers).await;
+    Reply {
+        status,
+        code: headers
+            .get("x-amzn-errortype")
+            .map_or_else(String::new, |code| code.to_str().unwrap().to_owned()),
+        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_learns_when_an_association_of_its_cluster_changed_and_no_more() {
+    let pods = Pods::new().await;
+    let id = pods.picker().await;
+    pods.cluster("111122223333", "meadow").await;
+    pods.cluster("444455556666", CLUSTER).await;
+    pods.keys("444455556666", CLUSTER).await;
+    let all = "/clusters/orchard/pod-identity-associations";
+    let path = format!("{all}/{id}");
+    let agent = pods.agent(|_| ());
+
+    let seen = look(&pods, &agent, &path, &[("x-countersign-node", NODE)])
+        .await
+        .ok();
+    let members: Vec<&String> = seen["association"].as_object().unwrap().keys().collect();
+    // No role, target role, external id, session policy or tags.
+    assert_eq!(
+        members,
+        [
+            "associationArn",
+            "associationId",
+            "clusterName",
+            "createdAt",
+            "modifiedAt",
+            "namespace",
+            "serviceAccount"
+        ]
+    );
+    assert_eq!(seen["association"]["associationId"], id.as_str());
+    let change = PodIdentityAssociationChange {
+        disable_session_tags: Some(true),
+        ..PodIdentityAssociationChange::default()
+    };
+    let place = Pods::place("111122223333", CLUSTER);
+    pods.world
+        .directory
+        .update_pod_identity_association(place, &id, &change, None, None, after(7))
+        .await
+        .unwrap();
+    let changed = look(&pods, &agent, &path, &[]).await.ok();
+    assert_eq!(changed["association"]["disableSessionTags"], true);
+    assert!(
+        changed["association"]["modifiedAt"].as_f64() > seen["association"]["modifiedAt"].as_f64()
+    );
+
+    let issuer = pods.issuer("444455556666", CLUSTER);
+    let elsewhere = pods.agent(|c| c["iss"] = issuer.as_str().into());
+    let other = pods.agent(|c| {
+        c["sub"] = "system:serviceaccount:kube-system:other".into();
+        c["kubernetes.io"]["serviceaccount"]["name"] = "other".into();
+    });
+    let (missing, denied, unrecognized) = (
+        (404, "ResourceNotFoundException"),
+        (403, "AccessDeniedException"),
+        (403, "UnrecognizedClientException"),
+    );
+    let cases = [
+        (
+            "of no association",
+            &agent,
+            format!("{all}/a-00000000000000001"),
+            missing,
+        ),
+        // A cluster of this name in another account: it has no such association.
+        ("of another cluster", &elsewhere, path.clone(), missing),
+        (
+            "under the name of another cluster",
+            &agent,
+            path.replace("orchard", "meadow"),
+            unrecognized,
+        ),
+        (
+            "with a pod's token",
+            &pods.token("picker"),
+            path.clone(),
+            unrecognized,
+        ),
+        ("of another service account", &other, path.clone(), denied),
+    ];
+    for (what, bearer, path, refused) in cases {
+        let reply = look(&pods, bearer, &path, &[]).await;
+        assert_eq!((reply.status, &*reply.code), refused, "{what}: {reply:?}");
+    }
+    look(&pods, &agent, &path, &[("x-countersign-node", "other")])
+        .await
+        .refused(403, "AccessDeniedException", "another node");
+    // A list would tell ids of associations that no pod of the node has; changes are nobody's business here.
+    let authorization = [("authorization".to_owned(), format!("Bearer {agent}"))];
+    for (method, path) in [
+        ("GET", all),
+        ("POST", all),
+        ("POST", &*path),
+        ("DELETE", &*path),
+        ("GET", "/clusters/orchard"),
+        ("GET", "/clusters/orchard/access-entries"),
+        ("GET", "/clusters"),
+    ] {
+        let (status, _, _) = pods
+            .world
+            .send_rest((method, path), b"{}", &authorization)
+            .await;
+        assert_eq!(status, 403, "{method} {path}");
+    }
+    // An association that is deleted is none to the agent.
+    pods.world
+        .directory
+        .delete_pod_identity_association(place, &id, None, after(9))
+        .await
+        .unwrap();
+    let reply = look(&pods, &agent, &path, &[]).await;
+    assert_eq!((reply.status, &*reply.code), missing);
+}
+
+#[tokio::test]
+async fn what_agents_ask_for_counts_for_their_node() {
+    let mut pods = Pods::new().await;
+    let id = pods.picker().await;
+    pods.world.api = AwsApi::new(
+        Arc::clone(&pods.world.keys),
+        pods.world.directory.clone(),
+        Arc::clone(&pods.metrics),
+        0,
+        false,
+    )
+    .with_issuers(Arc::clone(&pods.issuers))
+    .limiting_pods_to(EksAuthLimits {
+        per_caller: 3,
+        per_account: 0,
+    });
+    let agent = pods.agent(|_| ());
+    let path = format!("/clusters/orchard/pod-identity-associations/{id}");
+    for _ in 0..3 {
+        look(&pods, &agent, &path, &[]).await.ok();
+    }
+    look(&pods, &agent, &path, &[])
+        .await
+        .refused(429, "ThrottlingException", "");
+    let elsewhere = pods.agent(|c| c["kubernetes.io"]["node"]["name"] = "node-b".into());
+    look(&pods, &elsewhere, &path, &[]).await.ok();
 }

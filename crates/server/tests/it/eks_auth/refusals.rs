@@ -450,6 +450,96 @@ async fn a_pod_that_is_gone_gets_nothing_and_what_is_not_known_passes() {
     );
 }
 
+/// Agents take `InvalidTokenException` as final: a key that the API server took up since it was asked last is waited for.
+#[tokio::test]
+async fn a_token_under_a_new_key_is_not_called_invalid_before_the_api_server_was_asked_after_it() {
+    let pods = Pods::new().await;
+    pods.picker().await;
+    let (new, other) = (
+        SigningKey::generate(Algorithm::Es256).unwrap(),
+        SigningKey::generate(Algorithm::Es256).unwrap(),
+    );
+    let publishes = |keys: &[&SigningKey]| {
+        let keys = KeySet::of(keys.iter().map(|key| key.public().clone())).unwrap();
+        *pods.api_server.keys.lock().unwrap() = Some(keys.to_document());
+        keys
+    };
+    let token = |key: &SigningKey, issued: i64| {
+        let mut claims = pods.claims("picker");
+        claims["iat"] = (now().as_second() + issued).into();
+        claims.as_object_mut().unwrap().remove("nbf");
+        key.sign(&claims).unwrap()
+    };
+    let ask = async |key: &SigningKey, issued: i64, when: i64| {
+        let body = json!({ "token": token(key, issued) }).to_string();
+        let headers = signed(
+            &pods.world.ana,
+            "eks-auth",
+            ("POST", PATH),
+            body.as_bytes(),
+            after(when),
+        );
+        pods.send_at(PATH, body.as_bytes(), &headers, after(when))
+            .await
+    };
+    let pulls = || pods.api_server.pulls.load(Ordering::SeqCst);
+    let (invalid, passes) = (
+        (400, "InvalidTokenException"),
+        (503, "ServiceUnavailableException"),
+    );
+
+    // Keys that were uploaded are the truth.
+    for issued in [-3600, 0] {
+        let reply = ask(&other, issued, 0).await;
+        assert_eq!((reply.status, &*reply.code), invalid, "{reply:?}");
+    }
+    assert_eq!(pulls(), 0);
+
+    let known = publishes(&[&pods.key]);
+    pods.world
+        .directory
+        .pulled_cluster_keys(Pods::place("111122223333", CLUSTER), &known, true, now())
+        .await
+        .unwrap();
+    // Signed by whom, issued and sent at which second; what is answered, and how often the API server was asked by then.
+    let (ok, mine) = ((200, ""), &pods.key);
+    let rows = [
+        (mine, 0, 5, ok, 0),
+        // It is asked at once, after the token came, and does not know the key.
+        (&new, 5, 5, invalid, 1),
+        // From here on it would: for half a minute nobody asks it.
+        (&new, 10, 10, passes, 1),
+        (&other, 10, 10, passes, 1),
+        (&other, -54, 10, passes, 1),
+        // It was asked long after these are said to have been issued, or they are of no time at all.
+        (&other, -55, 10, invalid, 1),
+        (&other, 3600, 10, invalid, 1),
+    ];
+    for (key, issued, when, answered, asked) in rows {
+        let reply = ask(key, issued, when).await;
+        assert_eq!(
+            (reply.status, &*reply.code, pulls()),
+            (answered.0, answered.1, asked),
+            "{issued} {when}: {reply:?}"
+        );
+        if asked == 1 {
+            publishes(&[&pods.key, &new]);
+        }
+    }
+    // Any number of tokens that somebody made up are no more questions.
+    for _ in 0..50 {
+        let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+        let reply = ask(&stranger, 10, 10).await;
+        assert_eq!((reply.status, &*reply.code), passes);
+    }
+    assert_eq!(pulls(), 1);
+    pods.issuers.refresh(after(20)).await;
+    ask(&new, 10, 21).await.ok();
+    let reply = ask(&other, -60, 21).await;
+    assert_eq!((reply.status, &*reply.code), invalid);
+    assert_eq!(pulls(), 2);
+}
+
 #[tokio::test]
 async fn nodes_ask_for_their_own_pods_in_their_own_cluster() {
     let pods = Pods::new().await;
@@ -530,6 +620,7 @@ async fn a_caller_and_an_account_have_so_many_calls_a_second() {
         per_account: 1,
         per_key: 1,
         web_identity_per_address: 1,
+        web_identity_per_role: 0,
     })
     .limiting_pods_to(EksAuthLimits {
         per_caller: 3,

@@ -72,9 +72,11 @@ async fn run(call: &Call<'_>) -> Result<Member, Refusal> {
         .iter()
         .find(|annotated| annotated.is_for(record))
         .ok_or_else(|| Refusal::NotConfigured(record.name.to_string()))?;
-    let association =
-        call.snapshot
-            .pod_identity_association_in_force(&record.id, pod.namespace, pod.service_account);
+    let association = call.snapshot.pod_identity_association_in_force(
+        &record.id,
+        pod.namespace,
+        pod.service_account,
+    );
     if association.is_some() {
         return Err(Refusal::NoAnnotatedRole(format!(
             "Service account {} in namespace {} has a pod identity association, which goes before annotations.",
