@@ -97,7 +97,11 @@ async fn filled() -> (Arc<RedbStore>, String) {
         disable_session_tags: Some(true),
         policy: Some("{}".into()),
         owner_arn: None,
-        sessions: countersign_session::PodSessions::default(),
+        sessions: countersign_session::PodSessions {
+            name_template: Some("{pod}".into()),
+            duration_seconds: Some(900),
+            ..countersign_session::PodSessions::default()
+        },
         tags: Vec::new(),
     };
     directory

@@ -39,6 +39,7 @@ mod mutate_lab;
 mod mutate_secret;
 mod mutate_sources;
 mod people;
+mod pod_abac;
 mod pod_credentials;
 mod pods;
 mod policy;

@@ -20,19 +20,29 @@ use crate::harness::{
 const POD_UID: &str = "0f1e2d3c-aaaa-4bbb-8ccc-ddddeeeeffff";
 
 /// The agent, killed when dropped.
-struct Agent {
+pub(crate) struct Agent {
     process: Child,
     log: std::path::PathBuf,
 }
 
 impl Agent {
-    fn start(server: &Running, environment: &BTreeMap<String, String>, port: u16) -> Self {
+    pub(crate) fn start(
+        server: &Running,
+        environment: &BTreeMap<String, String>,
+        port: u16,
+    ) -> Self {
         let probe = free_port();
         let log = server.dir.path().join("agent.log");
         let mut command = Command::new(BINARY);
         clean_environment(&mut command);
         command
-            .args(["agent", "run", "--cluster-name", "demo", "--endpoint"])
+            .args([
+                "agent",
+                "run",
+                "--cluster-name",
+                &server.field("cluster"),
+                "--endpoint",
+            ])
             .arg(server.field("endpointUrl"))
             .args(["--bind-hosts", "127.0.0.1", "--link", "off"])
             .args(["--imds", "off", "--verbosity", "trace"])
@@ -71,13 +81,13 @@ impl Drop for Agent {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
 /// Status and body of a GET on loopback.
-fn get(port: u16, path: &str, authorization: &str) -> (u16, String) {
+pub(crate) fn get(port: u16, path: &str, authorization: &str) -> (u16, String) {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
         return (0, String::new());
@@ -123,12 +133,17 @@ impl Signer {
     }
 
     pub fn token(&self, account: &str, audience: &str) -> String {
+        self.token_in("orchard", account, audience)
+    }
+
+    /// A token of a pod of this namespace.
+    pub(crate) fn token_in(&self, namespace: &str, account: &str, audience: &str) -> String {
         let now = Timestamp::now().as_second();
         let claims = json!({
-            "iss": self.issuer, "sub": format!("system:serviceaccount:orchard:{account}"), "aud": [audience],
+            "iss": self.issuer, "sub": format!("system:serviceaccount:{namespace}:{account}"), "aud": [audience],
             "iat": now, "nbf": now, "exp": now + 3600,
             "kubernetes.io": {
-                "namespace": "orchard", "serviceaccount": {"name": account, "uid": "9a8b7c6d-0000-4111-8222-333344445555"},
+                "namespace": namespace, "serviceaccount": {"name": account, "uid": "9a8b7c6d-0000-4111-8222-333344445555"},
                 "pod": {"name": "picker-0", "uid": POD_UID}, "node": {"name": "node-a", "uid": "7c9d8a10-1111-4222-8333-444455556666"},
             },
         });

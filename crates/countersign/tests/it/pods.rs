@@ -274,6 +274,108 @@ print(json.dumps([s.get("Sid") for s in iam.get_role(RoleName="pay")["Role"]["As
 }
 
 #[test]
+fn patterns_and_settings_of_sessions_are_made_changed_and_explained() {
+    let lab = Lab::start();
+    let all = [
+        "associate",
+        "-n",
+        "sho*",
+        "-s",
+        "*",
+        "--role",
+        PAY,
+        "--create-trust",
+        "--yes",
+    ];
+    lab.wanted(&all, 0, &["create association", "sho*/*", "done"]);
+    let own = [
+        "associate",
+        "-n",
+        "shop",
+        "-s",
+        "ca*",
+        "--role",
+        CART,
+        "--create-trust",
+        "--yes",
+    ];
+    let settings = [
+        "--session-name-template",
+        "{namespace}-{pod}",
+        "--session-tags",
+        "kubernetes-namespace,eks-cluster-arn",
+        "--extra-session-tag",
+        "team=a=b",
+        "--extra-session-tag",
+        "app={label:app}",
+        "--duration-seconds",
+        "900",
+    ];
+    let full: Vec<&str> = own.iter().chain(&settings).copied().collect();
+    let words = "sessions named {namespace}-{pod}, tags kubernetes-namespace eks-cluster-arn, tag app={label:app}, tag team=a=b, for 900 s";
+    lab.wanted(&full, 0, &["create association", "shop/ca*", words, "done"]);
+    lab.wanted(&full, 0, &["there"]);
+
+    // The pod has the closer one, and is told why.
+    let manifests = list(&[
+        agent_pod("cart-0", "cart", "node-a"),
+        account("shop", "cart", None),
+    ]);
+    let file = lab.file("pods.json", &manifests);
+    let explain = ["explain", "shop/cart-0", "-f", &file];
+    let (_, stdout, stderr) = lab.pods(&explain);
+    for text in [
+        CART,
+        "by the pattern shop/ca*: no association names the service account itself",
+        "it stands before sho*/* (a-",
+    ] {
+        assert!(stdout.contains(text), "no `{text}` in\n{stdout}\n{stderr}");
+    }
+
+    // What an update does not say is taken away, and the way back says it.
+    let bare: Vec<&str> = own.iter().copied().chain(["--update"]).collect();
+    let undo = "--session-name-template '{namespace}-{pod}' --session-tags kubernetes-namespace,eks-cluster-arn";
+    lab.wanted(
+        &bare,
+        0,
+        &[
+            "change association",
+            "countersign pods associate",
+            undo,
+            "--update",
+            "done",
+        ],
+    );
+    lab.wanted(&own, 0, &["there"]);
+
+    for (more, code, text) in [
+        (["--duration-seconds", "10"], 2, "900..=43200"),
+        (["--extra-session-tag", "team"], 2, "write KEY=VALUE"),
+        (
+            ["--session-name-template", "{nobody}"],
+            3,
+            "placeholder {nobody}",
+        ),
+        (["--session-tags", "kubernetes-node"], 3, "none of the six"),
+    ] {
+        let args: Vec<&str> = own
+            .iter()
+            .copied()
+            .chain(["--update"])
+            .chain(more)
+            .collect();
+        let (got, stdout, stderr) = lab.pods(&args);
+        assert_eq!(got, code, "{args:?}\n{stdout}\n{stderr}");
+        assert!(
+            stdout.contains(text) || stderr.contains(text),
+            "{args:?}\n{stdout}\n{stderr}"
+        );
+    }
+    let (code, _, stderr) = lab.pods(&["associate", "-n", "-*", "-s", "x", "--role", CART]);
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
 fn trust_policies_are_printed_applied_and_checked() {
     let lab = Lab::start();
     let irsa = ["trust", "--for", "irsa", "-n", "shop", "-s", "cart"];

@@ -131,7 +131,7 @@ pub(super) fn of_facts(cluster: &ClusterFacts, facts: &AssociationFacts) -> Asso
         target_role_arn: facts.target_role_arn.clone(),
         disable_session_tags: facts.disable_session_tags.then_some(true),
         policy: facts.policy.clone(),
-        sessions: facts.sessions.clone(),
+        sessions: Box::new(facts.sessions.clone()),
     }
 }
 

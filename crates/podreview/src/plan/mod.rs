@@ -207,7 +207,7 @@ pub struct Association {
     pub policy: Option<String>,
     /// What it says of sessions beyond what EKS knows.
     #[serde(flatten)]
-    pub sessions: SessionSettings,
+    pub sessions: Box<SessionSettings>,
 }
 
 impl Plan {

@@ -34,7 +34,7 @@ const ALLOWED: Duration = Duration::from_secs(300);
 const ENDPOINT: &str = "http://127.0.0.1:4600/";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+pub(crate) enum Line {
     Open,
     /// Nothing works.
     Away,
@@ -43,9 +43,9 @@ enum Line {
 }
 
 /// A store behind a line that breaks.
-struct Behind {
-    inner: RedbStore,
-    line: Arc<watch::Sender<Line>>,
+pub(crate) struct Behind {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) line: Arc<watch::Sender<Line>>,
 }
 
 impl Store for Behind {
@@ -121,7 +121,7 @@ impl Replica {
     async fn new() -> Self {
         let line = Arc::new(watch::Sender::new(Line::Open));
         let store = Behind {
-            inner: RedbStore::in_memory().unwrap(),
+            inner: Arc::new(RedbStore::in_memory().unwrap()),
             line: Arc::clone(&line),
         };
         let sealer = Sealer::new(&RootKey::from_bytes([7; 32]), &[]).unwrap();

@@ -74,7 +74,8 @@ fn oracle(all: &[(String, String)], namespace: &str, account: &str) -> Vec<(Stri
 #[test]
 fn the_closest_association_is_in_force() {
     // Associations, who asks, and whose turn it is.
-    let cases: [(&[(&str, &str)], (&str, &str), Option<(&str, &str)>); 14] = [
+    type Name = (&'static str, &'static str);
+    let cases: [(&[Name], Name, Option<Name>); 14] = [
         (
             &[("dev", "cart"), ("dev*", "cart*"), ("*", "*")],
             ("dev", "cart"),

@@ -1,8 +1,10 @@
 //! Pod identity associations.
 
-use countersign_store::records::{PodIdentityAssociation, RequestToken};
+use countersign_store::records::{
+    AnyRecord, PodIdentityAssociation, PodSessions, PodTag, RequestToken,
+};
 use countersign_store::{
-    DirectoryError, NewPodIdentityAssociation, Once, Outcome, PodIdentityAssociationChange,
+    DirectoryError, Key, NewPodIdentityAssociation, Once, Outcome, PodIdentityAssociationChange,
     Taggable, Thing,
 };
 use jiff::{SignedDuration, ToSpan};
@@ -161,7 +163,7 @@ async fn changes_are_made_to_what_is_there() {
             target_role_arn: given(target),
             disable_session_tags: disabled,
             policy: given(policy),
-            sessions: Default::default(),
+            ..PodIdentityAssociationChange::default()
         }
     };
     // Each change is made to the outcome of the one before.
@@ -425,4 +427,84 @@ async fn two_writers_make_one_association() {
             .pod_identity_association_count(&cluster),
         1
     );
+}
+
+#[tokio::test]
+async fn records_are_written_as_before_unless_they_say_more_and_read_only_when_it_goes_together() {
+    let (_, directory, _) = with_cluster().await;
+    let plain = create(&directory, new("orchard", "picker")).await.unwrap();
+    let text = String::from_utf8(plain.encode().to_vec()).unwrap();
+    assert!(!text.contains("sessions"), "{text}");
+    let said = NewPodIdentityAssociation {
+        sessions: PodSessions {
+            name_template: Some("{namespace}-{pod}".into()),
+            tags: Some(vec![PodTag::Namespace, PodTag::ClusterArn]),
+            extra_tags: vec![countersign_arn::Tag {
+                key: "app".into(),
+                value: "{label:app}".into(),
+            }],
+            duration_seconds: Some(900),
+        },
+        ..new("dev-*", "*")
+    };
+    let said = create(&directory, said).await.unwrap();
+    let decoded = |record: &PodIdentityAssociation, from: &str, to: &str| {
+        let key: Key = record.key().to_key().unwrap();
+        let text = String::from_utf8(record.encode().to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        AnyRecord::decode(&key, text.replace(from, to).as_bytes())
+    };
+    for record in [&plain, &said] {
+        let again = AnyRecord::PodIdentityAssociation(Box::new(record.clone()));
+        assert_eq!(decoded(record, "\"v\":1", "\"v\":1"), Ok(again));
+    }
+    for (from, to) in [
+        ("\"duration_seconds\":900", "\"duration_seconds\":899"),
+        ("{namespace}-{pod}", "{nobody}"),
+        ("\"kubernetes-namespace\"", "\"kubernetes-node\""),
+        ("\"key\":\"app\"", "\"key\":\"aws:app\""),
+        ("\"name_template\"", "\"name\""),
+    ] {
+        assert!(decoded(&said, from, to).is_err(), "{to}");
+    }
+}
+
+#[tokio::test]
+async fn what_sessions_are_told_is_checked_with_the_rest_of_the_association() {
+    let (_, directory, _) = with_cluster().await;
+    let lasting = |seconds| PodSessions {
+        duration_seconds: Some(seconds),
+        ..PodSessions::default()
+    };
+    let refused = NewPodIdentityAssociation {
+        sessions: lasting(60),
+        ..new("orchard", "picker")
+    };
+    let error = create(&directory, refused).await.unwrap_err();
+    assert_eq!(kind(&error), "PodSessions");
+    for (namespace, account) in [
+        ("a*b", "x"),
+        ("x", "a*b"),
+        ("**", "x"),
+        ("-*", "x"),
+        ("x", ".*"),
+    ] {
+        let error = create(&directory, new(namespace, account))
+            .await
+            .unwrap_err();
+        assert_eq!(kind(&error), "Invalid", "{namespace}/{account}");
+    }
+    let long = NewPodIdentityAssociation {
+        sessions: lasting(7200),
+        ..new("orchard", "picker")
+    };
+    let made = create(&directory, long).await.unwrap();
+    let target = PodIdentityAssociationChange {
+        target_role_arn: Some(ROLE.into()),
+        ..PodIdentityAssociationChange::default()
+    };
+    let error = update(&directory, &made.id, &target, None)
+        .await
+        .unwrap_err();
+    assert_eq!(kind(&error), "PodSessions");
 }

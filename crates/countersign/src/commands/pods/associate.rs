@@ -155,7 +155,7 @@ pub(super) fn run(
             target_role_arn: args.target_role.clone(),
             disable_session_tags: args.disable_session_tags.then_some(true),
             policy,
-            sessions: args.sessions.settings(),
+            sessions: Box::new(args.sessions.settings()),
         },
         update: args.update,
         create_trust: args.create_trust,
