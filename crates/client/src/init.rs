@@ -6,7 +6,7 @@ use crate::api_server::{self, ApiServerFiles, JwtIssuer};
 use crate::files::{self, Mode};
 use crate::get_token::Process;
 use crate::http::chain as causes;
-use crate::mutating_webhook::{FailurePolicy, ReachedBy, Registration};
+use crate::mutating_webhook::{self, FailurePolicy, ReachedBy, Registration};
 use crate::pki::{self, Names, Outcome, PkiError};
 use crate::session::Io;
 use crate::webhook_kubeconfig;
@@ -251,6 +251,7 @@ pub fn init(args: &InitArgs, process: &Process<'_>) -> Result<Made, InitError> {
     }
     if args.pod_identity_webhook {
         let registration = Registration {
+            name: mutating_webhook::NAME.to_owned(),
             reached_by: match service {
                 None => ReachedBy::Url(webhook_kubeconfig::admission_url(
                     &settings.hostname,

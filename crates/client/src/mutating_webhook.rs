@@ -36,9 +36,11 @@ pub enum FailurePolicy {
 /// A registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
+    /// Its name.
+    pub name: String,
     /// How it is reached.
     pub reached_by: ReachedBy,
-    /// The CAs of its certificate, PEM.
+    /// The CAs of its certificate, PEM; empty where they are put in later.
     pub ca_bundle_pem: String,
     /// What becomes of pods without it.
     pub failure_policy: FailurePolicy,
@@ -54,6 +56,11 @@ impl Registration {
     #[must_use]
     pub fn render(&self) -> String {
         let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca_bundle_pem);
+        let bundle = match bundle.is_empty() {
+            true => String::new(),
+            false => format!("    caBundle: {bundle}\n"),
+        };
+        let name = quoted(&self.name);
         let (reached_by, own_namespace) = match &self.reached_by {
             ReachedBy::Url(url) => (format!("    url: {}\n", quoted(url)), None),
             ReachedBy::Service {
@@ -90,7 +97,7 @@ impl Registration {
             "# Asks Countersign about every pod that is made: which AWS credentials it gets. docs/pod-identity-webhook.md\n\
              apiVersion: admissionregistration.k8s.io/v1\n\
              kind: MutatingWebhookConfiguration\n\
-             metadata:\n  name: {NAME}\n\
+             metadata:\n  name: {name}\n\
              webhooks:\n\
              - name: pod-identity-webhook.amazonaws.com\n\
              \x20 admissionReviewVersions: [v1, v1beta1]\n\
@@ -111,7 +118,7 @@ impl Registration {
              \x20   expression: \"!has(object.metadata.annotations) || !('kubernetes.io/config.mirror' in object.metadata.annotations)\"\n\
              \x20 clientConfig:\n\
              {reached_by}\
-             \x20   caBundle: {bundle}\n"
+             {bundle}"
         )
     }
 }
@@ -151,6 +158,7 @@ mod tests {
         ];
         for (reached_by, failure_policy, expected) in cases {
             let registration = Registration {
+                name: NAME.to_owned(),
                 reached_by,
                 ca_bundle_pem: "x".to_owned(),
                 failure_policy,

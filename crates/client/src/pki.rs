@@ -19,6 +19,8 @@
 mod authority;
 mod names;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -105,28 +107,86 @@ pub enum PkiError {
 /// When files cannot be read or written, or hold something else. A directory that cannot be written is no error as long as nothing
 /// has to be written.
 pub fn ensure(state_dir: &Path, names: &Names, now: Timestamp) -> Result<Serving, PkiError> {
-    let store = Store(state_dir);
+    let store = Store {
+        place: state_dir,
+        files: Files::Directory,
+        serving_days: None,
+    };
+    ensure_in(&store, names, now)
+}
+
+/// The same in memory, for certificates that are kept elsewhere, such as in a Secret: `files` holds them under the names that they
+/// have in a state directory, and holds afterwards what is to be kept. `place` names where they are, for messages. The serving
+/// certificate is for `serving_days` days, and made anew after two thirds of them.
+///
+/// # Errors
+/// When what is there is none of ours and cannot be used, or nothing can be made. `files` is as it was then.
+pub fn ensure_held(
+    place: &Path,
+    files: &mut BTreeMap<&'static str, Zeroizing<String>>,
+    names: &Names,
+    now: Timestamp,
+    serving_days: u16,
+) -> Result<Serving, PkiError> {
+    let held = RefCell::new(files.clone());
+    let store = Store {
+        place,
+        files: Files::Memory(&held),
+        serving_days: Some(serving_days),
+    };
+    let serving = ensure_in(&store, names, now)?;
+    *files = held.into_inner();
+    Ok(serving)
+}
+
+/// When the first certificate of a chain in PEM ends; none for what is no certificate.
+#[must_use]
+pub fn ends_at(certificate_pem: &str) -> Option<Timestamp> {
+    let leaf = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
+/// The names under which [`ensure_held`] keeps certificates and keys: those of the state directory.
+pub const FILES: [&str; 6] = [
+    "cert.pem",
+    "key.pem",
+    "ca.pem",
+    "ca-key.pem",
+    "next-ca.pem",
+    "next-ca-key.pem",
+];
+
+fn ensure_in(store: &Store<'_>, names: &Names, now: Timestamp) -> Result<Serving, PkiError> {
     let (Some(certificate), Some(key)) = (store.read("cert.pem")?, store.read("key.pem")?) else {
-        return create(&store, names, now);
+        return create(store, names, now);
     };
     let (Some(bundle), Some(ca_key)) = (store.read("ca.pem")?, store.read("ca-key.pem")?) else {
-        return load_foreign(&store, certificate, key);
+        return load_foreign(store, certificate, key);
     };
-    let mut own = Own::load(&store, &bundle, &ca_key)?;
-    let mut changed = own.advance(&store, now)?;
+    let mut own = Own::load(store, &bundle, &ca_key)?;
+    let mut changed = own.advance(store, now)?;
     let mut certificate = certificate;
     let mut key = key;
-    if !own.serves(&store, &certificate, &key, names, now)? {
-        let pair = KeyPair::from_pem(&key).or_else(|_| KeyPair::generate())?;
+    if !own.serves(store, &certificate, &key, names, now)? {
+        let pair = match store.serving_days {
+            None => KeyPair::from_pem(&key).or_else(|_| KeyPair::generate())?,
+            // What is renewed often gets a new key each time.
+            Some(_) => KeyPair::generate()?,
+        };
         key = Zeroizing::new(pair.serialize_pem());
-        certificate = Zeroizing::new(own.current.sign_serving(&pair, names, now)?);
+        certificate =
+            Zeroizing::new(
+                own.current
+                    .sign_serving(&pair, names, now, store.serving_days)?,
+            );
         store.write("key.pem", &key, Mode::Private)?;
         store.write("cert.pem", &certificate, Mode::Public)?;
         changed = true;
     }
     let leaf = Validity::of(
         &store.certificates("cert.pem", &certificate)?,
-        &store,
+        store,
         "cert.pem",
     )?;
     let outcome = if changed {
@@ -146,15 +206,23 @@ pub fn ensure(state_dir: &Path, names: &Names, now: Timestamp) -> Result<Serving
 fn create(store: &Store<'_>, names: &Names, now: Timestamp) -> Result<Serving, PkiError> {
     let ca = Authority::generate(now)?;
     let pair = KeyPair::generate()?;
-    let certificate = ca.sign_serving(&pair, names, now)?;
+    let certificate = ca.sign_serving(&pair, names, now, store.serving_days)?;
     let key = Zeroizing::new(pair.serialize_pem());
-    files::create_private_directory(store.0).map_err(|source| store.fail("write", "", source))?;
+    if let Files::Directory = store.files {
+        files::create_private_directory(store.place)
+            .map_err(|source| store.fail("write", "", source))?;
+    }
     store.write("ca-key.pem", &ca.key_pem(), Mode::Private)?;
     store.write("ca.pem", &ca.pem, Mode::Public)?;
     store.write("key.pem", &key, Mode::Private)?;
     store.write("cert.pem", &certificate, Mode::Public)?;
+    let leaf = Validity::of(
+        &store.certificates("cert.pem", &certificate)?,
+        store,
+        "cert.pem",
+    )?;
     Ok(Serving {
-        check_again_at: Some(ca.validity.at(2, 3)),
+        check_again_at: Some(ca.validity.at(2, 3).min(leaf.at(2, 3))),
         certificate_pem: certificate,
         key_pem: key,
         ca_bundle_pem: ca.pem,
@@ -171,7 +239,7 @@ fn load_foreign(
 ) -> Result<Serving, PkiError> {
     let chain = store.certificates("cert.pem", &certificate)?;
     if !belong_together(&chain, &key) {
-        return Err(PkiError::Mismatch(store.0.to_owned()));
+        return Err(PkiError::Mismatch(store.place.to_owned()));
     }
     let ca_bundle_pem = match store.read("ca.pem")? {
         Some(bundle) => bundle.to_string(),
@@ -322,15 +390,28 @@ fn belong_together(chain: &[CertificateDer<'static>], key: &str) -> bool {
     })
 }
 
-/// The state directory.
-struct Store<'a>(&'a Path);
+/// The state directory, or what stands in for it.
+struct Store<'a> {
+    place: &'a Path,
+    files: Files<'a>,
+    /// How long serving certificates are valid; as long as the CA unless said.
+    serving_days: Option<u16>,
+}
+
+enum Files<'a> {
+    Directory,
+    Memory(&'a RefCell<BTreeMap<&'static str, Zeroizing<String>>>),
+}
 
 impl Store<'_> {
     fn path(&self, file: &str) -> PathBuf {
-        self.0.join(file)
+        self.place.join(file)
     }
 
     fn read(&self, file: &'static str) -> Result<Option<Zeroizing<String>>, PkiError> {
+        if let Files::Memory(held) = self.files {
+            return Ok(held.borrow().get(file).cloned());
+        }
         match std::fs::read_to_string(self.path(file)) {
             Ok(text) => Ok(Some(Zeroizing::new(text))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -339,11 +420,20 @@ impl Store<'_> {
     }
 
     fn write(&self, file: &'static str, text: &str, mode: Mode) -> Result<(), PkiError> {
+        if let Files::Memory(held) = self.files {
+            held.borrow_mut()
+                .insert(file, Zeroizing::new(text.to_owned()));
+            return Ok(());
+        }
         files::write_atomically(&self.path(file), text.as_bytes(), mode)
             .map_err(|source| self.fail("write", file, source))
     }
 
     fn remove(&self, file: &'static str) -> Result<(), PkiError> {
+        if let Files::Memory(held) = self.files {
+            held.borrow_mut().remove(file);
+            return Ok(());
+        }
         match std::fs::remove_file(self.path(file)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(self.fail("write", file, error))

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +95,60 @@ fn the_first_start_makes_certificates_that_clients_accept() {
     assert_eq!(again.outcome, Outcome::Loaded);
     assert_eq!(again.ca_bundle_pem, serving.ca_bundle_pem);
     assert_eq!(again.certificate_pem, serving.certificate_pem);
+}
+
+/// Certificates that are kept elsewhere, as in a Secret: ninety days, renewed after sixty with a new key, by the same CA.
+#[test]
+fn held_certificates_are_renewed_after_two_thirds() {
+    let place = Path::new("Secret eks/w");
+    let service = local().and_service("w", "eks").unwrap();
+    let mut files = BTreeMap::new();
+    let mut ensure = |when: &str| pki::ensure_held(place, &mut files, &service, at(when), 90);
+    let first = ensure("2026-01-02T03:04:05Z").unwrap();
+    assert_eq!(first.outcome, Outcome::Created);
+    assert_eq!(first.check_again_at, Some(at("2026-03-03T00:00:00Z")));
+    assert_eq!(
+        pki::ends_at(&first.certificate_pem),
+        Some(at("2026-04-02T00:00:00Z"))
+    );
+    for name in ["w.eks.svc", "w.eks.svc.cluster.local", "w", "127.0.0.1"] {
+        let now = at("2026-01-02T03:04:05Z");
+        assert!(trusted(&first.ca_bundle_pem, &first, name, now), "{name}");
+    }
+    let mut last = first;
+    for (when, outcome, cas) in [
+        ("2026-03-02T23:00:00Z", Outcome::Loaded, 1),
+        ("2026-03-03T01:00:00Z", Outcome::Renewed, 1),
+        // Whoever slept for years has nothing to trust but the CA.
+        ("2031-01-01T00:00:00Z", Outcome::Renewed, 1),
+        ("2032-09-10T00:00:00Z", Outcome::Renewed, 2),
+        ("2034-06-01T00:00:00Z", Outcome::Renewed, 2),
+    ] {
+        let next = ensure(when).unwrap();
+        assert_eq!(next.outcome, outcome, "{when}");
+        let bundle = next.ca_bundle_pem.matches("BEGIN CERTIFICATE").count();
+        assert_eq!(bundle, cas, "{when}");
+        let is_new = next.certificate_pem != last.certificate_pem;
+        assert_eq!(is_new, outcome == Outcome::Renewed, "{when}");
+        assert_eq!(next.key_pem != last.key_pem, is_new, "{when}");
+        // What was published before trusts what is served now.
+        let now = at(when);
+        assert!(
+            trusted(&last.ca_bundle_pem, &next, "w.eks.svc", now),
+            "{when}"
+        );
+        last = next;
+    }
+    // What cannot be used is an error, and is left as it is.
+    for (file, text) in [("ca.pem", "x"), ("ca-key.pem", "x"), ("cert.pem", "x")] {
+        let mut broken = files.clone();
+        broken.insert(file, text.to_owned().into());
+        let before = broken.clone();
+        let now = at("2034-06-01T00:00:00Z");
+        let error = pki::ensure_held(place, &mut broken, &service, now, 90).err();
+        assert!(matches!(error, Some(PkiError::Content { .. })), "{file}");
+        assert!(broken == before, "{file}");
+    }
 }
 
 #[test]

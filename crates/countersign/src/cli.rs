@@ -69,6 +69,9 @@ enum Command {
     /// Credentials of pods: why a pod has them or not, associations, trust policies, migrations.
     #[command(subcommand)]
     Pods(commands::pods::PodsCommand),
+    /// Answer kube-apiserver's questions about pods: a drop-in for amazon-eks-pod-identity-webhook.
+    #[command(name = "pod-identity-webhook", disable_help_flag = true)]
+    PodIdentityWebhook(PodIdentityWebhookArgs),
     /// Credentials of EKS Pod Identity on a node: the agent, its link, and what it sees.
     #[command(subcommand)]
     Agent(commands::agent::AgentCommand),
@@ -81,6 +84,18 @@ enum Command {
     /// Explain what went wrong on the wire.
     #[command(subcommand)]
     Debug(commands::debug::DebugCommand),
+}
+
+/// Taken over before the command line is read: its flags are those of another program.
+#[derive(Debug, Args)]
+struct PodIdentityWebhookArgs {
+    /// As `countersign pod-identity-webhook --help` says.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FLAGS"
+    )]
+    flags: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +114,12 @@ enum EksCommand {
 /// Parses and runs; the process' exit code.
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = reordered(args);
+    if let Some(flags) = commands::pod_identity_webhook::arguments(&args) {
+        return ended(commands::pod_identity_webhook::run(
+            flags,
+            &mut io::stdout(),
+        ));
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -135,6 +156,9 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Agent(command) => {
             drop(stdin);
             commands::agent::run(command, &mut stdout).map(Into::into)
+        }
+        Command::PodIdentityWebhook(args) => {
+            commands::pod_identity_webhook::run(&args.flags, &mut stdout).map(Into::into)
         }
         Command::Imds(command) => {
             drop(stdin);
@@ -176,11 +200,16 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             commands::serve::run(args).map(Into::into)
         }
     };
+    ended(outcome)
+}
+
+/// The exit code; a failure is told first.
+fn ended<T: Into<ExitCode>>(outcome: Result<T, Failure>) -> ExitCode {
     match outcome {
-        Ok(code) => code,
+        Ok(code) => code.into(),
         Err(failure) if failure.is_closed_pipe() => Exit::Fine.into(),
         Err(failure) => {
-            let _ = stderr.write_all(failure.render().as_bytes());
+            let _ = io::stderr().write_all(failure.render().as_bytes());
             failure.exit.into()
         }
     }

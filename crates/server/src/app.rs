@@ -275,7 +275,7 @@ impl Handler for AlwaysOk {
 }
 
 /// Reloads a certificate whenever its files' contents change; a broken pair leaves the old one in force.
-async fn follow_certificate(
+pub(crate) async fn follow_certificate(
     serving: Arc<ServingCertificate>,
     files: CertificateFiles,
     mut replaced: impl FnMut(&ServingCertificate) + Send,

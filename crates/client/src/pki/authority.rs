@@ -40,7 +40,7 @@ impl Authority {
             KeyUsagePurpose::CrlSign,
             KeyUsagePurpose::DigitalSignature,
         ];
-        set_life(&mut params, now, None)?;
+        set_life(&mut params, now, None, None)?;
         let certificate = params.self_signed(&key)?;
         let der = certificate.der().clone();
         Ok(Self {
@@ -91,12 +91,13 @@ impl Authority {
         Zeroizing::new(self.key.serialize_pem())
     }
 
-    /// A serving certificate with the CA's behind it.
+    /// A serving certificate with the CA's behind it, for so many days, or for as long as the CA.
     pub(super) fn sign_serving(
         &self,
         pair: &KeyPair,
         names: &Names,
         now: Timestamp,
+        days: Option<u16>,
     ) -> Result<String, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name("countersign webhook");
@@ -113,7 +114,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        set_life(&mut params, now, Some(self.validity.to))?;
+        set_life(&mut params, now, days, Some(self.validity.to))?;
         let mut issuer = CertificateParams::default();
         issuer.distinguished_name = self.name.clone();
         let issuer = Issuer::new(issuer, &self.key);
@@ -158,14 +159,19 @@ impl Validity {
     }
 }
 
-/// From the beginning of the day, so that a clock that runs a little behind accepts it, for ten years, but not beyond `limit`.
+/// From the beginning of the day, so that a clock that runs a little behind accepts it, for so many days or for ten years, but not
+/// beyond `limit`.
 fn set_life(
     params: &mut CertificateParams,
     now: Timestamp,
+    days: Option<u16>,
     limit: Option<i64>,
 ) -> Result<(), PkiError> {
     let first = now.to_zoned(TimeZone::UTC).date();
-    let mut last = first.saturating_add(YEARS.years());
+    let mut last = match days {
+        Some(days) => first.saturating_add(i32::from(days).days()),
+        None => first.saturating_add(YEARS.years()),
+    };
     if let Some(limit) = limit.and_then(|limit| Timestamp::from_second(limit).ok()) {
         last = last.min(limit.to_zoned(TimeZone::UTC).date());
     }

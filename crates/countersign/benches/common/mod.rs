@@ -64,6 +64,35 @@ impl Server {
         }
     }
 
+    /// Starts `pod-identity-webhook`, whose ports the log tells; `ca` is that of its certificate.
+    pub(crate) fn admission(dir: tempfile::TempDir, ca: &Path, args: &[&str]) -> Self {
+        let log = dir.path().join("stderr.log");
+        let child = Command::new(BINARY)
+            .args(["pod-identity-webhook", "--port=0", "--metrics-port=0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let port = loop {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let told = text.split_once(" serving webhook=").map(|(_, rest)| rest);
+            if let Some((address, _)) = told.and_then(|rest| rest.split_once(' ')) {
+                break address.rsplit_once(':').unwrap().1.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let url = format!("https://127.0.0.1:{port}");
+        Self {
+            child,
+            ready: serde_json::json!({"webhookUrl": url, "webhookCaFile": ca}),
+            _dir: dir,
+        }
+    }
+
     pub(crate) fn field(&self, path: &str) -> String {
         path.split('.')
             .fold(&self.ready, |value, key| &value[key])

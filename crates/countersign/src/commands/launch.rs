@@ -282,9 +282,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
         projected,
         aggregated: aggregated.clone(),
         audit: audit.clone(),
-        admission: admission
-            .clone()
-            .map(|admission| (admission, Arc::clone(&metrics))),
+        admission: admission.clone(),
     });
     let authorizer = Authorizer::new(AuthorizerOptions {
         directory: launch.directory.clone(),
@@ -508,7 +506,7 @@ struct Parts {
     projected: Vec<ProjectedCluster>,
     aggregated: Vec<Arc<AggregatedCluster>>,
     audit: Audit,
-    admission: Option<(Arc<Admission>, Arc<Metrics>)>,
+    admission: Option<Arc<Admission>>,
 }
 
 fn readiness(parts: Parts) -> Readiness {
@@ -572,21 +570,8 @@ fn readiness(parts: Parts) -> Readiness {
             report.add("sts", State::Ok, detail);
         }
         audit.report(&mut report);
-        if let Some((admission, metrics)) = &admission {
-            let mut clusters: Vec<_> = admission.clusters().collect();
-            clusters.sort_by(|a, b| a.name.cmp(&b.name));
-            for cluster in clusters {
-                cluster.report(&mut report);
-            }
-            let ends = metrics.mutate().certificate_ends_at();
-            let left = ends.map(|ends| ends.saturating_sub(jiff::Timestamp::now().as_second()));
-            if left.is_some_and(|left| left <= 60) {
-                report.add(
-                    "certificate",
-                    State::Failed,
-                    "the serving certificate of the webhooks ends within a minute, or has ended",
-                );
-            }
+        if let Some(admission) = &admission {
+            admission.report(&mut report);
         }
         report
     })

@@ -15,6 +15,7 @@ mod launch;
 mod local;
 pub(crate) mod managed_policies;
 mod mappings;
+pub(crate) mod pod_identity_webhook;
 mod pod_webhook;
 pub(crate) mod pods;
 pub(crate) mod policy;

@@ -45,6 +45,13 @@ pub(super) struct Prepared {
     sweep: Option<PodSweep>,
 }
 
+impl Prepared {
+    /// Whether service accounts are read.
+    pub(super) fn reads_accounts(&self) -> bool {
+        self.accounts.is_some()
+    }
+}
+
 /// The section, or nothing where there is none.
 pub(super) fn settings(own: &OwnConfig) -> Result<Option<PodWebhookSettings>, Failure> {
     let Some(section) = &own.pod_identity_webhook else {

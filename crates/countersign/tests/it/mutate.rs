@@ -13,7 +13,7 @@ use crate::mutate_api::{Api, ROLE, pod, review};
 use crate::mutate_lab::{Caller, patch};
 
 /// `up` with the webhook section and the Kubernetes API of a test.
-fn up(api: &Api, section: &str, args: &[&str]) -> Running {
+pub fn up(api: &Api, section: &str, args: &[&str]) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
     let text = format!(
@@ -68,7 +68,7 @@ fn metric(running: &Running, name: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn decision(answer: &Value) -> &str {
+pub fn decision(answer: &Value) -> &str {
     answer["response"]["auditAnnotations"]["decision"]
         .as_str()
         .unwrap_or("-")

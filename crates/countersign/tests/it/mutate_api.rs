@@ -102,6 +102,11 @@ impl Api {
 
     pub fn account(&self, namespace: &str, name: &str, role: Option<&str>) {
         let annotations = role.map(|role| json!({"eks.amazonaws.com/role-arn": role}));
+        self.annotated(namespace, name, json!(annotations));
+    }
+
+    /// An account with these annotations.
+    pub fn annotated(&self, namespace: &str, name: &str, annotations: Value) {
         let object = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": name, "namespace": namespace, "annotations": annotations},

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use base64::Engine as _;
-use countersign_client::mutating_webhook::{FailurePolicy, ReachedBy, Registration};
+use countersign_client::mutating_webhook::{FailurePolicy, NAME, ReachedBy, Registration};
 use serde_json::{Value, json};
 
 use crate::cluster::{ADMIN_TOKEN, Cluster, assets};
@@ -88,6 +88,7 @@ fn cluster_pods_come_back_with_credentials() {
     };
     // The registration as it is generated, with a caBundle that is not ours: the server puts its own beside it.
     let manifest = Registration {
+        name: NAME.to_owned(),
         reached_by: ReachedBy::Url(format!("{}/mutate", server.field("webhookUrl"))),
         ca_bundle_pem: std::fs::read_to_string(cluster.file("ca.crt")).unwrap(),
         failure_policy: FailurePolicy::Fail,

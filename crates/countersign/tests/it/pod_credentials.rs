@@ -102,13 +102,13 @@ fn is_ready(port: u16) -> bool {
 }
 
 /// What kube-apiserver does with the key that `up` wrote for it.
-struct Signer {
+pub struct Signer {
     key: SigningKey,
-    issuer: String,
+    pub issuer: String,
 }
 
 impl Signer {
-    fn of(server: &Running) -> Self {
+    pub fn of(server: &Running) -> Self {
         let file = server.dir.path().join("data/sa-signer.key");
         let der = PrivatePkcs8KeyDer::from_pem_file(file).unwrap();
         Self {
@@ -117,7 +117,7 @@ impl Signer {
         }
     }
 
-    fn token(&self, account: &str, audience: &str) -> String {
+    pub fn token(&self, account: &str, audience: &str) -> String {
         let now = Timestamp::now().as_second();
         let claims = json!({
             "iss": self.issuer, "sub": format!("system:serviceaccount:orchard:{account}"), "aud": [audience],

@@ -1,7 +1,7 @@
 //! The section `podIdentityWebhook`: the flags of the reference webhook as settings (webhook spec, section 2).
 //!
 //! A key is a flag's name in camel case, such as `tokenAudience` for `--token-audience`, and its value what stands behind the flag,
-//! read by the same reader. Keys compare without regard to case. A few keys are ours and have no flag.
+//! read by the same reader. Keys compare without regard to case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -80,7 +80,7 @@ pub enum PodSettingsError {
     /// A key in two spellings.
     #[error("`countersign.podIdentityWebhook.{0}` is set twice")]
     Twice(String),
-    /// Several values where one belongs, or no word for yes or no.
+    /// Several values where one belongs.
     #[error("`countersign.podIdentityWebhook.{key}` is not {expected}")]
     Value {
         /// The key.
@@ -106,14 +106,7 @@ impl PodWebhookConfig {
         account: Option<countersign_arn::AccountId>,
         region: Option<&str>,
     ) -> Result<PodWebhookSettings, PodSettingsError> {
-        let mut settings = PodWebhookSettings {
-            flags: Flags::default(),
-            reconcile: true,
-            restart_unmutated: false,
-            webhook_configuration: None,
-            names_service: false,
-            elsewhere: Vec::new(),
-        };
+        let (mut names_service, mut elsewhere) = (false, Vec::new());
         let mut seen = BTreeSet::new();
         let mut arguments = Vec::new();
         for (key, value) in &self.0 {
@@ -121,33 +114,55 @@ impl PodWebhookConfig {
             if !seen.insert(folded.clone()) {
                 return Err(PodSettingsError::Twice(key.clone()));
             }
-            match &*folded {
-                "reconcile" => settings.reconcile = value.as_bool(key)?,
-                "restartunmutated" => settings.restart_unmutated = value.as_bool(key)?,
-                "webhookconfiguration" => {
-                    settings.webhook_configuration = Some(value.one(key)?.to_owned());
-                }
-                _ => {
-                    let mut names = Flags::names();
-                    let name = names
-                        .find(|name| fold(name) == folded)
-                        .filter(|name| *name != "version")
-                        .ok_or_else(|| PodSettingsError::Unknown(key.chars().take(64).collect()))?;
-                    if let Some(told) = ELSEWHERE.iter().find(|(flag, _)| *flag == name) {
-                        settings.elsewhere.push(*told);
-                    }
-                    settings.names_service |= name == "service-name";
-                    value.arguments(key, name, &mut arguments)?;
-                }
+            let mut names = Flags::names();
+            let name = names
+                .find(|name| fold(name) == folded)
+                .filter(|name| *name != "version")
+                .ok_or_else(|| PodSettingsError::Unknown(key.chars().take(64).collect()))?;
+            if let Some(told) = ELSEWHERE.iter().find(|(flag, _)| *flag == name) {
+                elsewhere.push(*told);
             }
+            names_service |= name == "service-name";
+            value.arguments(key, name, &mut arguments)?;
         }
-        settings.flags = Flags::parse(arguments.iter().map(String::as_str))?;
-        settings.check(account, region)?;
+        let flags = Flags::parse(arguments.iter().map(String::as_str))?;
+        if flags.serving.debugging_handlers {
+            return Err(PodSettingsError::NotOffered(
+                "enableDebuggingHandlers",
+                "this server has no debugging handlers; `/readyz?verbose` and `/metrics` tell what it knows, and `countersign \
+                 pod-identity-webhook` has them",
+            ));
+        }
+        let mut settings = PodWebhookSettings::of_flags(flags, account, region)?;
+        settings.names_service = names_service;
+        settings.elsewhere = elsewhere;
         Ok(settings)
     }
 }
 
 impl PodWebhookSettings {
+    /// The settings of a command line: those of the section, flag by flag.
+    ///
+    /// # Errors
+    /// When a flag asks for what is not offered.
+    pub fn of_flags(
+        flags: Flags,
+        account: Option<countersign_arn::AccountId>,
+        region: Option<&str>,
+    ) -> Result<Self, PodSettingsError> {
+        let serving = &flags.serving;
+        let mut settings = Self {
+            reconcile: serving.reconcile,
+            restart_unmutated: serving.restart_unmutated,
+            webhook_configuration: serving.webhook_configuration.clone(),
+            names_service: false,
+            elsewhere: Vec::new(),
+            flags,
+        };
+        settings.check(account, region)?;
+        Ok(settings)
+    }
+
     /// Name and namespace of the Service in front of the webhook, if `serviceName` says one: the serving certificate is for it too.
     #[must_use]
     pub fn service(&self) -> Option<(String, String)> {
@@ -164,12 +179,6 @@ impl PodWebhookSettings {
         let Flags {
             options, serving, ..
         } = &mut self.flags;
-        if serving.debugging_handlers {
-            return Err(PodSettingsError::NotOffered(
-                "enableDebuggingHandlers",
-                "this server has no debugging handlers; `/readyz?verbose` and `/metrics` tell what it knows",
-            ));
-        }
         if matches!(serving.associations_from, Source::Eks | Source::Crd) {
             return Err(PodSettingsError::NotOffered(
                 "associationsFrom",
@@ -200,13 +209,6 @@ impl SettingValue {
                 expected: "one value",
             }),
         }
-    }
-
-    fn as_bool(&self, key: &str) -> Result<bool, PodSettingsError> {
-        self.one(key)?.parse().map_err(|_| PodSettingsError::Value {
-            key: key.to_owned(),
-            expected: "`true` or `false`",
-        })
     }
 
     fn arguments(
@@ -369,7 +371,7 @@ mod tests {
             ),
             ("{tokenAudience: a, token-audience: b}", "twice"),
             ("{tokenAudience: [a, b]}", "not one value"),
-            ("{reconcile: maybe}", "`true` or `false`"),
+            ("{reconcile: maybe}", "expected true or false"),
             ("{associationsFrom: eks}", "`embedded`"),
             ("{composeRoleArn: true}", "composeAccount"),
             ("{enableDebuggingHandlers: true}", "no debugging handlers"),

@@ -69,6 +69,25 @@ impl ServingCertificate {
         Ok(())
     }
 
+    /// Takes certificate chain and key as PEM texts; `place` names where they are from, for messages.
+    ///
+    /// # Errors
+    /// When one of them is none, or the two do not match.
+    pub fn from_pem(place: &Path, cert: &str, key: &str) -> Result<Self, TlsError> {
+        Ok(Self {
+            current: ArcSwap::from_pointee(pair_of(place, cert, key)?),
+        })
+    }
+
+    /// Replaces the certificate by these; on error the old one stays in force.
+    ///
+    /// # Errors
+    /// As [`ServingCertificate::from_pem`].
+    pub fn replace(&self, place: &Path, cert: &str, key: &str) -> Result<(), TlsError> {
+        self.current.store(Arc::new(pair_of(place, cert, key)?));
+        Ok(())
+    }
+
     /// When the leaf certificate in force ends, seconds since the epoch; 0 for one that cannot be read.
     #[must_use]
     pub fn ends_at(&self) -> i64 {
@@ -290,6 +309,27 @@ fn load_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()).map_err(|source| {
         TlsError::Pair {
             path: cert.to_owned(),
+            source,
+        }
+    })
+}
+
+fn pair_of(place: &Path, cert: &str, key: &str) -> Result<CertifiedKey, TlsError> {
+    let refuse = |reason: String| TlsError::Read {
+        path: place.to_owned(),
+        reason,
+    };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(cert.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(refuse("it holds no certificate".into()));
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| refuse(error.to_string()))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| {
+        TlsError::Pair {
+            path: place.to_owned(),
             source,
         }
     })

@@ -330,6 +330,24 @@ impl Metrics {
         }
     }
 
+    /// Those of a process that is the admission webhook and nothing else: the others would all be zero.
+    #[must_use]
+    pub fn of_admission() -> Self {
+        let mut registry = Registry::default();
+        let mutate = Arc::new(MutateMetrics::new(&mut registry));
+        let metrics = Self::new();
+        registry.sub_registry_with_prefix("countersign").register(
+            "events_lost",
+            "Decision events that could not be written",
+            metrics.events_lost.clone(),
+        );
+        Self {
+            registry,
+            mutate,
+            ..metrics
+        }
+    }
+
     /// Adds the numbers that the mapping sources of clusters keep.
     pub fn register_sources(&mut self, clusters: Vec<(String, Arc<Mappings>)>) {
         self.registry

@@ -4,6 +4,7 @@
 //! `/authenticate`, `/authorize` and `/mutate` ask the default cluster, `/clusters/NAME/…` the one of this name or id: a configured one, or
 //! one of the EKS API, which needs no restart. The listener also serves `/metrics`, `/healthz`, `/livez` and `/readyz`.
 
+pub mod admission;
 pub mod authenticate;
 pub mod authorize;
 mod clusters;

@@ -93,7 +93,7 @@ impl CaBundle {
         }
     }
 
-    /// Compares once.
+    /// Compares once with the file.
     ///
     /// # Errors
     /// When the file or the registration cannot be read or written, in words.
@@ -102,13 +102,24 @@ impl CaBundle {
         let ours = tokio::task::spawn_blocking(move || read(&file))
             .await
             .map_err(|error| error.to_string())??;
-        let ours = certificates(&ours);
-        if ours.is_empty() {
+        if certificates(&ours).is_empty() {
             return Err(format!("`{}` holds no certificate", self.file.display()));
         }
-        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        Self::put(&self.client, &self.name, &ours).await
+    }
+
+    /// Compares once with these CAs, PEM, the one that signs first.
+    ///
+    /// # Errors
+    /// When there is none, or the registration `name` cannot be read or written, in words.
+    pub async fn put(client: &Client, name: &str, cas: &str) -> Result<BundleOutcome, String> {
+        let ours = certificates(cas);
+        if ours.is_empty() {
+            return Err("there is no CA".to_owned());
+        }
+        let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let told = |error| WatchError::from(error).summary();
-        let Some(found) = api.get_opt(&self.name).await.map_err(told)? else {
+        let Some(found) = api.get_opt(name).await.map_err(told)? else {
             return Ok(BundleOutcome::NotThere);
         };
         let mut changed = Vec::new();
@@ -131,13 +142,9 @@ impl CaBundle {
             "metadata": {"resourceVersion": found.metadata.resource_version},
             "webhooks": changed,
         });
-        api.patch(
-            &self.name,
-            &PatchParams::default(),
-            &Patch::Strategic(patch),
-        )
-        .await
-        .map_err(told)?;
+        api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+            .map_err(told)?;
         Ok(BundleOutcome::Patched)
     }
 }

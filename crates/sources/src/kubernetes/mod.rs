@@ -18,6 +18,7 @@ mod raw;
 mod role_map;
 mod service_accounts;
 pub(crate) mod status;
+mod tls_secret;
 mod token_keys;
 mod tokens;
 mod workloads;
@@ -42,6 +43,7 @@ pub use role_map::{RoleMapOptions, RoleMapState, RoleMapWatch};
 pub use service_accounts::{
     AccountLookup, AccountReads, AccountsHealth, ServiceAccountOptions, ServiceAccounts,
 };
+pub use tls_secret::{HeldSecret, TlsSecret, Written};
 pub use token_keys::{KeysUnreadable, TokenKeys};
 pub use tokens::{TokenApi, TokenApiError, TokenVerdict};
 pub use workloads::{Kind as WorkloadKind, WorkloadError, Workloads};

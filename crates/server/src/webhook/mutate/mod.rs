@@ -265,6 +265,29 @@ impl Admission {
         self.by_name.values()
     }
 
+    /// Adds the checks of the clusters and of the serving certificate.
+    pub fn report(&self, report: &mut Report) {
+        let mut clusters: Vec<_> = self.clusters().collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        for cluster in clusters {
+            cluster.report(report);
+        }
+        let ends = self.metrics.certificate_ends_at();
+        let left = ends.map(|ends| ends.saturating_sub(Timestamp::now().as_second()));
+        if left.is_some_and(|left| left <= 60) {
+            report.add(
+                "certificate",
+                State::Failed,
+                "the serving certificate of the webhooks ends within a minute, or has ended",
+            );
+        }
+    }
+
+    /// The cluster behind `/mutate`.
+    pub(super) fn default_cluster(&self) -> Option<&Arc<ClusterMutator>> {
+        self.default.as_ref()
+    }
+
     /// The cluster of this name or id, or the default one.
     fn find(&self, name: Option<&str>) -> Result<Arc<ClusterMutator>, ClusterNameError> {
         let Some(name) = name else {

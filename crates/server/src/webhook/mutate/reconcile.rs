@@ -128,7 +128,10 @@ impl Reconciler {
             .look_through(|pod| pass.take(&mutator, pod))
             .await;
         if let Err(problem) = looked {
-            tracing::warn!(problem, "pods cannot be looked through");
+            // Once: where the right is missing, it is in every look.
+            if self.found.borrow().problem.as_ref() != Some(&problem) {
+                tracing::warn!(problem, "pods cannot be looked through");
+            }
             self.found
                 .send_modify(|found| found.problem = Some(problem));
             return;

@@ -306,6 +306,17 @@ impl ServiceAccounts {
         self.0.table.get(&[namespace, "/", name].concat())
     }
 
+    /// The accounts with annotations that are read here, in no order: for debugging.
+    #[must_use]
+    pub fn annotated(&self) -> Vec<(Box<str>, Arc<AccountSettings>)> {
+        self.0.table.annotated()
+    }
+
+    /// Forgets all accounts, and says how many there were: each is read again when a pod asks for it, or when it changes.
+    pub fn clear(&self) -> usize {
+        self.0.table.clear()
+    }
+
     /// The account: from the table, or else, once the first list is done or was waited for, by one read of the API server that
     /// all lookups of this account share. Answers by `deadline`.
     pub async fn find(&self, namespace: &str, name: &str, deadline: Instant) -> AccountLookup {

@@ -55,6 +55,25 @@ impl Table {
         (rows.by_key.len(), rows.annotated)
     }
 
+    /// The accounts that say something, in no order.
+    pub(super) fn annotated(&self) -> Vec<(Box<str>, Arc<AccountSettings>)> {
+        let rows = self.read();
+        let annotated = rows.by_key.iter().filter_map(|(key, row)| {
+            let settings = row.settings.as_ref()?;
+            Some((key.clone(), Arc::clone(settings)))
+        });
+        annotated.collect()
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) -> usize {
+        let mut rows = self.write();
+        let forgotten = rows.by_key.len();
+        rows.by_key = HashMap::new();
+        rows.annotated = 0;
+        forgotten
+    }
+
     /// Keeps a version of an account, unless a newer one is known: what was read by itself is ahead of the watch.
     pub(super) fn put(&self, key: String, version: u64, settings: Option<Arc<AccountSettings>>) {
         let mut rows = self.write();
