@@ -63,6 +63,7 @@ fn container() -> impl Strategy<Value = Value> {
         "AWS_ENDPOINT_URL_STS",
         "AWS_ROLE_SESSION_NAME",
         "AWS_EC2_METADATA_DISABLED",
+        "AWS_CONFIG_FILE",
     ];
     let env = subsequence(names, 0..6).prop_shuffle().prop_map(|names| {
         names
@@ -125,6 +126,7 @@ fn pod() -> impl Strategy<Value = Value> {
         json!({"eks.amazonaws.com/skip-containers": "a\"b", "eks.amazonaws.com/fs-group": "9"}),
         json!({"eks.amazonaws.com/token-expiration": "1200", "eks.amazonaws.com/fs-group": "x"}),
         json!({"note": "{\"a\":\"\\u00e9\"}"}),
+        json!({"eks.amazonaws.com/aws-config": "[profile own]"}),
     ]);
     let spec = object(vec![
         ("volumes", volumes),
@@ -153,22 +155,26 @@ fn options() -> impl Strategy<Value = Options> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     );
-    switches.prop_map(|(region, sts, session_name, metadata, extra)| Options {
-        default_region: region.then(|| "eu-west-1".to_owned()),
-        regional_sts: sts,
-        inject_session_name: session_name,
-        disable_imds_env: metadata,
-        extra_env: match extra {
-            true => vec![
-                "AWS_ENDPOINT_URL_STS=https://sts.orchard.svc"
-                    .parse()
-                    .unwrap(),
-            ],
-            false => Vec::new(),
+    switches.prop_map(
+        |(region, sts, session_name, metadata, extra, profiles)| Options {
+            role_profiles: profiles,
+            default_region: region.then(|| "eu-west-1".to_owned()),
+            regional_sts: sts,
+            inject_session_name: session_name,
+            disable_imds_env: metadata,
+            extra_env: match extra {
+                true => vec![
+                    "AWS_ENDPOINT_URL_STS=https://sts.orchard.svc"
+                        .parse()
+                        .unwrap(),
+                ],
+                false => Vec::new(),
+            },
+            ..Options::default()
         },
-        ..Options::default()
-    })
+    )
 }
 
 proptest! {
@@ -181,7 +187,11 @@ proptest! {
         association in any::<bool>(),
         random in any::<u64>(),
     ) {
-        let settings = support::with_role();
+        let roles = [
+            ("eks.amazonaws.com/role-arn", support::ROLE),
+            ("eks.amazonaws.com/role-arn.reader", support::ROLE),
+        ];
+        let settings = AccountSettings::from_annotations(support::PREFIX, roles);
         let facts = Facts {
             account: AccountFact::Known(&settings),
             association: association.then(AssociationFact::default),

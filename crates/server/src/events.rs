@@ -38,12 +38,20 @@ impl Events {
     /// # Errors
     /// When the file cannot be opened or the thread not started.
     pub fn start(target: &EventTarget, lost: Counter) -> io::Result<Self> {
+        Self::with_room(target, lost, QUEUE)
+    }
+
+    /// The same with room for so many lines: a place costs some memory from the start on, empty or not.
+    ///
+    /// # Errors
+    /// As [`Events::start`].
+    pub fn with_room(target: &EventTarget, lost: Counter, lines: usize) -> io::Result<Self> {
         let output: Box<dyn Write + Send> = match target {
             EventTarget::Off => return Ok(Self { queue: None, lost }),
             EventTarget::Stderr => Box::new(io::stderr()),
             EventTarget::File(path) => Box::new(open(path)?),
         };
-        let (queue, lines) = sync_channel(QUEUE);
+        let (queue, lines) = sync_channel(lines);
         let failures = lost.clone();
         std::thread::Builder::new()
             .name("decision-events".into())

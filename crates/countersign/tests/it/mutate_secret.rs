@@ -257,6 +257,39 @@ fn cluster_two_replicas_share_a_ca_that_is_replaced_under_load() {
     for replica in &replicas {
         assert!(!replica.log().contains("PRIVATE KEY"));
     }
+    a_secret_of_others_is_left_alone(&lab);
+}
+
+/// As cert-manager makes them: used as it is, and not written.
+fn a_secret_of_others_is_left_alone(lab: &Lab) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = parameters.self_signed(&key).unwrap().pem();
+    lab.create(&json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "others", "namespace": "eks"},
+        "stringData": {"tls.crt": certificate, "tls.key": key.serialize_pem(), "ca.crt": certificate},
+    }));
+    let version = || {
+        let secret = lab.get(&["secret", "others", "-n", "eks"]);
+        secret["metadata"]["resourceVersion"].clone()
+    };
+    let before = version();
+    let admin = format!("--kubeconfig={}", lab.cluster.admin_kubeconfig().display());
+    let flags = [
+        &*admin,
+        "--tls-secret=others",
+        "--webhook-configuration=none",
+    ];
+    let webhook = lab.webhook("others.log", &flags);
+    lab.served(&[&webhook], &certificate);
+    until("a look at the registration", || {
+        let report = webhook.plain("/readyz?verbose").text();
+        let told = report
+            .contains("[!]tls-secret warning: there is no MutatingWebhookConfiguration `none`");
+        if told { Ok(()) } else { Err(report) }
+    });
+    assert_eq!(version(), before);
 }
 
 /// A controller manager with the one controller that makes pods again, killed when dropped.

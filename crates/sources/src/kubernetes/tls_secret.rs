@@ -54,7 +54,7 @@ pub enum Written {
 
 impl fmt::Debug for TlsSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TlsSecret({}/{})", self.namespace, self.name)
+        write!(f, "Secret `{}/{}`", self.namespace, self.name)
     }
 }
 
@@ -95,13 +95,16 @@ impl TlsSecret {
     /// # Errors
     /// When it cannot be read, in words.
     pub async fn read(&self) -> Result<Option<HeldSecret>, String> {
-        let path = self.path()?;
-        let read = async { Ok(raw::get::<Object>(&self.client, &path).await) };
-        let object = match within(read).await? {
-            Ok(object) => object,
+        let request = raw::request(Method::GET, &self.path()?).map_err(|e| e.to_string())?;
+        let read = async { Ok(self.client.request_text(request).await) };
+        let text = match within(read).await? {
+            Ok(text) => Zeroizing::new(text),
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(self.failed("read", error)),
         };
+        // What serde says quotes what it read.
+        let object: Object = serde_json::from_str(&text)
+            .map_err(|_| format!("{self:?} cannot be read: the answer is no Secret"))?;
         let labels = object.metadata.labels.unwrap_or_default();
         let data = object.data.unwrap_or_default().into_iter();
         let data = data.filter_map(|(key, ByteString(bytes))| {
@@ -216,11 +219,7 @@ impl TlsSecret {
     }
 
     fn failed(&self, verb: &str, error: kube::Error) -> String {
-        let reason = match error {
-            // Its text quotes what could not be read.
-            kube::Error::SerdeError(_) => "the answer is no Secret".to_owned(),
-            error => WatchError::from(error).summary(),
-        };
+        let reason = WatchError::from(error).summary();
         format!(
             "could not {verb} Secret `{}/{}`: {reason}",
             self.namespace, self.name

@@ -391,7 +391,7 @@ mod tests {
     fn rights_follow_the_flags() {
         let rights = [
             ("resources: [serviceaccounts]", &[][..], &[][..]),
-            ("resources: [pods]", &[], &["--reconcile=false"]),
+            ("resources: [pods]\n", &[], &["--reconcile=false"]),
             ("resources: [pods/eviction]", &["--restart-unmutated"], &[]),
             ("resources: [secrets]", &[], &["--in-cluster=false"]),
             (

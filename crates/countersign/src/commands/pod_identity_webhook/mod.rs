@@ -47,6 +47,8 @@ least rights that they take, for `kubectl apply -f -`.
 ";
 /// Reviews are short work; more threads would only cost memory.
 const WORKERS: usize = 2;
+/// Decision events that may wait to be written.
+const EVENTS: usize = 2048;
 /// Time for instance metadata.
 const METADATA: Duration = Duration::from_secs(10);
 
@@ -169,7 +171,8 @@ async fn serve(flags: Flags) -> Result<Exit, Failure> {
     let admission = pod_webhook::start(Some(&settings), clusters, None, &mut metrics)?
         .ok_or_else(|| Failure::unknown(anyhow!("the webhook was not made")))?;
     let metrics = Arc::new(metrics);
-    let events = Events::start(&EventTarget::Stderr, metrics.events_lost().clone())?;
+    let lost = metrics.events_lost().clone();
+    let events = Events::with_room(&EventTarget::Stderr, lost, EVENTS)?;
     let checked = Arc::clone(&admission);
     let readiness: Readiness = Arc::new(move || {
         let mut report = Report::default();
