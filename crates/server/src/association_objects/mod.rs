@@ -306,7 +306,13 @@ impl AssociationSync {
             allow: &self.allow,
             mirror: self.mode == ObjectMode::Mirror,
             check: &|new| {
-                check_association_object(snapshot, &cluster.record, new, self.roles_elsewhere, self.extensions)
+                check_association_object(
+                    snapshot,
+                    &cluster.record,
+                    new,
+                    self.roles_elsewhere,
+                    self.extensions,
+                )
             },
         });
         for verdict in verdicts.values() {
