@@ -118,6 +118,7 @@ impl Prepared {
         registered: &Registered,
         directory: &Directory,
         roles_elsewhere: bool,
+        extensions: bool,
     ) -> Option<SyncedCluster> {
         let (directory, registered) = (directory.clone(), registered.clone());
         match self {
@@ -141,6 +142,7 @@ impl Prepared {
                     mode,
                     allow,
                     roles_elsewhere,
+                    extensions,
                 );
                 tokio::spawn(sync.run(known.clone(), Timestamp::now));
                 Some(SyncedCluster {

@@ -191,6 +191,7 @@ pub(super) fn start(launch: Launch<'_>) -> Result<countersign_server::app::Runni
                     registered,
                     directory,
                     !launch.embedded_tokens,
+                    own.pod_identity.extensions.unwrap_or(true),
                 )
             })
             .collect(),

@@ -152,7 +152,9 @@ fn cluster_objects_are_associations_and_associations_objects() {
         args.extend([name, "--assume-role-policy-document", trust]);
         lab.aws(&args);
     }
-    lab.as_admin(&["create", "namespace", "orchard"]);
+    for namespace in ["orchard", "eks"] {
+        lab.as_admin(&["create", "namespace", namespace]);
+    }
 
     // Without the right to watch, and without the CRD: told, and no reason to be away.
     is_told(

@@ -173,6 +173,8 @@ pub struct AssociationSync {
     allow: AllowList,
     /// Whether roles may be ones that only AWS knows.
     roles_elsewhere: bool,
+    /// Whether objects may say of sessions what EKS does not know.
+    extensions: bool,
     states: watch::Sender<SyncState>,
     /// Statuses that were written, and what the API server made of them. A CRD whose schema drops members would else be written to
     /// again and again.
@@ -205,6 +207,7 @@ impl AssociationSync {
         mode: ObjectMode,
         allow: AllowList,
         roles_elsewhere: bool,
+        extensions: bool,
     ) -> (Self, watch::Receiver<SyncState>) {
         let (states, receiver) = watch::channel(SyncState::default());
         let sync = Self {
@@ -214,6 +217,7 @@ impl AssociationSync {
             mode,
             allow,
             roles_elsewhere,
+            extensions,
             states,
             written: HashMap::new(),
         };
@@ -302,7 +306,13 @@ impl AssociationSync {
             allow: &self.allow,
             mirror: self.mode == ObjectMode::Mirror,
             check: &|new| {
-                check_association_object(snapshot, &cluster.record, new, self.roles_elsewhere)
+                check_association_object(
+                    snapshot,
+                    &cluster.record,
+                    new,
+                    self.roles_elsewhere,
+                    self.extensions,
+                )
             },
         });
         for verdict in verdicts.values() {

@@ -33,7 +33,8 @@ impl ObjectRefusal {
     }
 }
 
-/// Checks an association of a cluster. Roles that are not here are somebody else's to check where `roles_elsewhere`.
+/// Checks an association of a cluster. Roles that are not here are somebody else's to check where `roles_elsewhere`; what EKS does
+/// not know is refused without `extensions`.
 ///
 /// # Errors
 /// What is the matter with it.
@@ -42,10 +43,17 @@ pub(crate) fn check_association_object(
     cluster: &Cluster,
     new: &NewPodIdentityAssociation,
     roles_elsewhere: bool,
+    extensions: bool,
 ) -> Result<(), ObjectRefusal> {
     let invalid = |message: String| ObjectRefusal::invalid(message);
     check_service_account(&new.service_account).map_err(|error| invalid(error.to_string()))?;
     check_eks_tags(&new.tags).map_err(|error| invalid(error.to_string()))?;
+    if !extensions && !new.sessions.is_empty() {
+        return Err(ObjectRefusal::new(
+            "ExtensionsOff",
+            "it says of sessions what EKS does not know, and `podIdentity.extensions` is off",
+        ));
+    }
     let partition = cluster.partition.id();
     let no_role = |member: &str| invalid(format!("`spec.{member}` is no role ARN of {partition}"));
     let account = role_account(partition, &new.role_arn).ok_or_else(|| no_role("roleArn"))?;
