@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{Answer, Got, START, World, claims, keys, pod, sign};
 use countersign_agent::pods::{Pod, PodTable};
 use countersign_agent::{
-    AssociationState, Associations, AssociationsUnreadable, CacheScope, FinalCode,
+    AccountName, AssociationState, Associations, AssociationsUnreadable, CacheScope, FinalCode,
 };
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +29,13 @@ impl Associations for Told {
         let all = told.map(|state| ids.iter().map(|id| (id.clone(), state)).collect());
         let all = all.ok_or_else(|| AssociationsUnreadable("down".into()));
         Box::pin(std::future::ready(all))
+    }
+
+    fn in_force<'a>(
+        &'a self,
+        _: &'a [AccountName],
+    ) -> BoxFuture<'a, Result<HashMap<AccountName, Box<str>>, AssociationsUnreadable>> {
+        unreachable!("asked for patterns alone")
     }
 }
 
@@ -51,6 +58,7 @@ impl Shared {
         let told = Arc::new(Told(Mutex::new(Some(AssociationState {
             modified: long_ago(),
             session_tags,
+            has_patterns: false,
         }))));
         let world = World::with(|mut config, pods| {
             config.associations = Some(Arc::clone(&told) as Arc<dyn Associations>);
@@ -147,6 +155,7 @@ async fn until_it_is_known_that_tags_are_off_every_pod_asks_for_itself() {
     shared.tells(Some(AssociationState {
         modified: long_ago(),
         session_tags: false,
+        has_patterns: false,
     }));
     sleep(LOOK).await;
     shared.get(5).await;
@@ -165,6 +174,7 @@ async fn credentials_that_came_around_a_change_are_the_pods_own_until_somebody_l
     shared.tells(Some(AssociationState {
         modified: change,
         session_tags: true,
+        has_patterns: false,
     }));
     shared
         .world
@@ -185,6 +195,7 @@ async fn credentials_that_came_around_a_change_are_the_pods_own_until_somebody_l
     shared.tells(Some(AssociationState {
         modified: change + SignedDuration::from_secs(60),
         session_tags: false,
+        has_patterns: false,
     }));
     sleep(LOOK).await;
     let first = shared.get(1).await;

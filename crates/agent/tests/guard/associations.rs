@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign_agent::guard::capture::FilterKind;
-use countersign_agent::{Associations, AssociationsUnreadable, FinalCode};
+use countersign_agent::{
+    AccountName, AssociationState, Associations, AssociationsUnreadable, FinalCode,
+};
 use countersign_imds::decision::Mode;
 use countersign_upstream::clock::Clock;
 use futures::future::BoxFuture;
@@ -25,17 +27,28 @@ struct Listed {
 }
 
 impl Associations for Listed {
-    fn modified<'a>(
+    fn states<'a>(
         &'a self,
         ids: &'a [Box<str>],
-    ) -> BoxFuture<'a, Result<HashMap<Box<str>, Timestamp>, AssociationsUnreadable>> {
+    ) -> BoxFuture<'a, Result<HashMap<Box<str>, AssociationState>, AssociationsUnreadable>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        let long_ago = Timestamp::from_second(START - 86_400).unwrap();
-        let mut all: HashMap<_, _> = ids.iter().map(|id| (id.clone(), long_ago)).collect();
+        let state = AssociationState {
+            modified: Timestamp::from_second(START - 86_400).unwrap(),
+            session_tags: true,
+            has_patterns: false,
+        };
+        let mut all: HashMap<_, _> = ids.iter().map(|id| (id.clone(), state)).collect();
         if self.removed.load(Ordering::SeqCst) {
             all.clear();
         }
         Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn in_force<'a>(
+        &'a self,
+        _: &'a [AccountName],
+    ) -> BoxFuture<'a, Result<HashMap<AccountName, Box<str>>, AssociationsUnreadable>> {
+        unreachable!("asked for patterns alone")
     }
 }
 
