@@ -454,7 +454,7 @@ fn the_filter_of_the_guard_stays_open() {
             Arc::new(AtomicUsize::new(0)),
         );
         let watching = (Arc::clone(&stop), Arc::clone(&looks));
-        let is_still_open = is_open.clone();
+        let is_still_open = is_open;
         let watcher = std::thread::spawn(move || {
             let (stop, looks) = watching;
             let mut closed = 0;
