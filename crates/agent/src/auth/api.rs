@@ -124,6 +124,11 @@ impl EksApi {
         Ok(answer)
     }
 
+    /// Whether requests carry the agent's own token: lists are closed to it.
+    pub(crate) fn is_bearer(&self) -> bool {
+        matches!(*self.node, NodeIdentity::Bearer(_))
+    }
+
     /// Whether the endpoint answers at all; nothing secret is sent.
     pub(crate) async fn is_reachable(&self) -> bool {
         let Some((_, uri)) = self.endpoint.at("/") else {

@@ -23,11 +23,12 @@ use countersign_arn::{AccountId, Arn};
 use countersign_policy::validate::{NoDirectory, validate};
 use countersign_policy::{Document, PolicyKind};
 use countersign_session::MAX_PLAIN_POLICY_CHARS;
-use countersign_store::records::{Cluster, PodIdentityAssociation, check_role_name};
+use countersign_store::records::{Cluster, PodIdentityAssociation, check_role_name, is_pattern};
 use countersign_store::{
     ClusterEntry, Directory, NewPodIdentityAssociation, Outcome, PodIdentityAssociationChange,
     PodIdentityAssociationEntry, RoleEntry,
 };
+use jiff::Timestamp;
 
 use super::describe::{tag_map, text};
 use super::error::{no_such_association, policy_needs_tags_disabled, worded};
@@ -236,7 +237,8 @@ fn describe(call: &Call<'_>) -> Result<Member, ApiError> {
     Ok(one(&cluster.record, &known.record))
 }
 
-/// Which association it is, when it changed, and whether sessions have tags.
+/// Which association it is, when it changed, and whether sessions have tags. Of one with patterns it counts as a change, too, that
+/// another association was made for some of its names: that may be in force instead for pods of the agent, which sees no lists.
 fn describe_to(agent: &Agent, call: &Call<'_>) -> Result<Member, ApiError> {
     let cluster = &agent.cluster.record;
     if cluster.deleting.is_some() {
@@ -247,12 +249,34 @@ fn describe_to(agent: &Agent, call: &Call<'_>) -> Result<Member, ApiError> {
         .snapshot
         .pod_identity_association_by_id(&cluster.id, id)
         .ok_or_else(|| no_such_association(id))?;
+    let overlapping = call
+        .snapshot
+        .pod_identity_associations(&cluster.id, None)
+        .filter(|_| has_patterns(&known.record))
+        .filter(|other| overlap(&other.record, &known.record))
+        .map(|other| other.record.created);
+    let modified = overlapping.fold(known.record.modified, Timestamp::max);
     let mut members = summary(cluster, &known.record);
-    members.extend(history(&known.record));
+    members.extend(history(&known.record, modified));
     Ok(Member::Structure(vec![(
         "association",
         Member::Structure(members),
     )]))
+}
+
+fn has_patterns(association: &PodIdentityAssociation) -> bool {
+    is_pattern(&association.namespace) || is_pattern(&association.service_account)
+}
+
+/// Whether there may be a service account that both are for.
+fn overlap(a: &PodIdentityAssociation, b: &PodIdentityAssociation) -> bool {
+    let meet = |a: &str, b: &str| match (a.strip_suffix('*'), b.strip_suffix('*')) {
+        (None, None) => a == b,
+        (Some(begin), None) => b.starts_with(begin),
+        (None, Some(begin)) => a.starts_with(begin),
+        (Some(a), Some(b)) => a.starts_with(b) || b.starts_with(a),
+    };
+    meet(&a.namespace, &b.namespace) && meet(&a.service_account, &b.service_account)
 }
 
 async fn update(call: &Call<'_>) -> Result<Member, ApiError> {
@@ -496,7 +520,7 @@ fn one(cluster: &Cluster, association: &PodIdentityAssociation) -> Member {
         ("roleArn", text(&*association.role_arn)),
         ("tags", tag_map(&association.tags)),
     ]);
-    members.extend(history(association));
+    members.extend(history(association, association.modified));
     for (name, value) in [
         ("targetRoleArn", association.target_role_arn.as_deref()),
         ("externalId", association.external_id(cluster).as_deref()),
@@ -511,11 +535,12 @@ fn one(cluster: &Cluster, association: &PodIdentityAssociation) -> Member {
 /// When it changed, and whether sessions have tags.
 fn history(
     association: &PodIdentityAssociation,
+    modified: Timestamp,
 ) -> impl Iterator<Item = (&'static str, Member)> + use<> {
     let disabled = association.disable_session_tags;
     [
         ("createdAt", Member::Time(association.created)),
-        ("modifiedAt", Member::Time(association.modified)),
+        ("modifiedAt", Member::Time(modified)),
     ]
     .into_iter()
     .chain(disabled.map(|disabled| ("disableSessionTags", Member::Bool(disabled))))

@@ -320,6 +320,70 @@ async fn an_agent_learns_when_an_association_of_its_cluster_changed_and_no_more(
     assert_eq!((reply.status, &*reply.code), missing);
 }
 
+/// Lists are closed to agents: that a closer association is in force now is told by the time of the change.
+#[tokio::test]
+async fn an_agent_learns_that_a_closer_association_may_be_in_force() {
+    let pods = Pods::new().await;
+    let role = pods
+        .role("111122223333", "orchard-reader", &trusts_pods(BOTH, ""))
+        .await;
+    let make = |namespace: &str, account: &str, at| {
+        let new = NewPodIdentityAssociation {
+            namespace: namespace.into(),
+            service_account: account.into(),
+            role_arn: role.as_str().into(),
+            target_role_arn: None,
+            disable_session_tags: None,
+            policy: None,
+            owner_arn: None,
+            sessions: countersign_session::PodSessions::default(),
+            tags: Vec::new(),
+        };
+        let place = Pods::place("111122223333", CLUSTER);
+        let directory = &pods.world.directory;
+        async move {
+            directory
+                .create_pod_identity_association(place, new, None, at)
+                .await
+                .unwrap()
+        }
+    };
+    make("orch*", "pick*", now()).await;
+    let snapshot = pods.world.directory.snapshot();
+    let cluster = snapshot
+        .cluster("111122223333".parse().unwrap(), "us-east-1", CLUSTER)
+        .unwrap();
+    let id = snapshot
+        .pod_identity_associations(&cluster.record.id, None)
+        .next()
+        .map(|made| made.record.id.to_string())
+        .unwrap();
+    let agent = pods.agent(|_| ());
+    let path = format!("/clusters/orchard/pod-identity-associations/{id}");
+    let changed = async || {
+        let seen = look(&pods, &agent, &path, &[]).await.ok();
+        seen["association"]["modifiedAt"].as_f64().unwrap()
+    };
+    let at = |seconds: i64| {
+        let second = after(seconds).as_second();
+        f64::from(u32::try_from(second).unwrap())
+    };
+    // Namespace and service account of an association that is made, and when the first one counts as changed from then on.
+    let cases = [
+        ("meadow", "picker", 10, 0),
+        ("orchard", "mower", 20, 0),
+        ("orchard", "picker", 30, 30),
+        ("o*", "*", 40, 40),
+        ("orchard-b*", "p", 50, 40),
+        ("orchard-b*", "picker-two", 60, 60),
+    ];
+    assert_eq!(changed().await, at(0));
+    for (namespace, account, made, counts) in cases {
+        make(namespace, account, after(made)).await;
+        assert_eq!(changed().await, at(counts), "{namespace}/{account}");
+    }
+}
+
 #[tokio::test]
 async fn what_agents_ask_for_counts_for_their_node() {
     let mut pods = Pods::new().await;
