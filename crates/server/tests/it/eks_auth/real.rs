@@ -116,6 +116,20 @@ async fn pods_get_credentials_of_real_sts() {
     let life = expires - Timestamp::now().as_second() as f64;
     assert!((3500.0..3700.0).contains(&life), "{life}");
 
+    // As the association says.
+    pods.associate("lasting", &reader, |new| {
+        new.sessions.name_template = Some("{namespace}.{pod}".into());
+        new.sessions.duration_seconds = Some(900);
+    })
+    .await;
+    let reply = pods.ask(&pods.world.ana, &pods.token("lasting")).await;
+    let answer = reply.ok();
+    let arn = answer["assumedRoleUser"]["arn"].as_str().unwrap();
+    assert!(arn.ends_with("/orchard.lasting-0"), "{arn}");
+    let expires = answer["credentials"]["expiration"].as_f64().unwrap();
+    let life = expires - Timestamp::now().as_second() as f64;
+    assert!((800.0..1000.0).contains(&life), "{life}");
+
     // The target role, with the external id where there are no tags.
     for (account, target, allowed) in [("far", &far, true), ("near", &far, false)] {
         pods.associate(account, &untagged, |new| {

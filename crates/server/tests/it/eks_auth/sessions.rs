@@ -1,8 +1,11 @@
 //! What associations say of sessions beyond what EKS knows, and patterns of names (Pod Identity spec, sections 5.2, 6 and 9).
 
+use countersign_server::webhook::mutate::{AssociationSource as _, StoredAssociations};
 use countersign_session::{PodSessions, PodTag};
 
 use super::*;
+
+const FAR_ACCOUNT: &str = "444455556666";
 
 fn tag(key: &str, value: &str) -> countersign_arn::Tag {
     countersign_arn::Tag {
@@ -74,7 +77,7 @@ async fn sessions_are_called_tagged_and_last_as_their_association_says() {
         .await;
     let target = pods
         .role(
-            OTHER_ACCOUNT,
+            FAR_ACCOUNT,
             "target",
             &trusts("111122223333", r#"["sts:AssumeRole","sts:TagSession"]"#, ""),
         )
@@ -313,7 +316,7 @@ async fn the_closest_association_gives_the_role() {
         r#""sts:AssumeRole""#,
         r#"{"StringEquals":{"sts:ExternalId":"us-east-1/111122223333/orchard/orchard/picker"}}"#,
     );
-    let target = pods.role(OTHER_ACCOUNT, "target", &trust).await;
+    let target = pods.role(FAR_ACCOUNT, "target", &trust).await;
     pods.world.allow_role("accounts", ALL).await;
     pods.picked().await.refused(
         404,
@@ -344,7 +347,20 @@ async fn the_closest_association_gives_the_role() {
     })
     .await;
     assert_eq!(role_of(&pods.picked().await.ok()), "target");
+    // Admission has it from the same place.
+    let admission = StoredAssociations {
+        directory: pods.world.directory.clone(),
+        cluster: Registered::At {
+            account: pods.world.account,
+            region: "us-east-1".into(),
+            name: CLUSTER.into(),
+        },
+    };
+    let pattern = |name: &str| admission.find("orchard", name).map(|found| found.pattern);
+    assert_eq!(pattern("picker"), Some(Some("orch*/pick*".into())));
+    assert_eq!(pattern("pears"), Some(Some("*/*".into())));
     pods.associate("picker", &roles[2], |_| ()).await;
+    assert_eq!(pattern("picker"), Some(None));
     assert_eq!(role_of(&pods.picked().await.ok()), "exact");
     // Other service accounts have what is left to them.
     let reply = pods.ask(&pods.world.ana, &pods.token("pears")).await;
