@@ -5,6 +5,7 @@
 //!                ◀── {"listeners":["credentials 169.254.170.23:80", …]}, and the sockets (SCM_RIGHTS)
 //!   it knows its pods and keys, and accepts connections; so does this one
 //!                ── ready ──▶ this one accepts no more, answers what it accepted, and waits to be stopped
+//!                ◀── left ──
 //! ```
 //!
 //! They meet at a Unix socket in a directory that nobody else may enter, and look at each other's user id. Whatever goes wrong
@@ -45,6 +46,7 @@ const LINE: Duration = Duration::from_secs(5);
 /// Time for a successor to begin to serve.
 const TAKE_OVER: Duration = Duration::from_secs(60);
 const READY: &str = "ready";
+const LEFT: &str = "left";
 
 /// Where processes of one agent meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +105,15 @@ pub(crate) struct Predecessor {
 }
 
 impl Predecessor {
-    /// It may leave: this process serves.
+    /// It may leave: this process serves. Waits until it has left, so that it takes nothing with it that it would take when it is
+    /// stopped.
     pub(crate) async fn relieve(self) {
-        match write_all(&self.stream, format!("{READY}\n").as_bytes()).await {
-            Ok(()) => tracing::info!("took over from the process before"),
+        let relieved = async {
+            write_all(&self.stream, format!("{READY}\n").as_bytes()).await?;
+            read_line(&self.stream).await
+        };
+        match in_time(LINE, relieved).await {
+            Ok(_) => tracing::info!("took over from the process before"),
             Err(error) => tracing::warn!(%error, "the process before is gone"),
         }
     }
@@ -238,7 +245,6 @@ impl Handover {
                     tracing::info!(
                         "another process of this agent serves from now on; this one ends when it is stopped"
                     );
-                    sockets.leave();
                     shutdown.send_replace(true);
                     return;
                 }
@@ -273,11 +279,13 @@ impl Handover {
         let own: Vec<BorrowedFd<'_>> = given.iter().map(|(_, own)| own.as_fd()).collect();
         in_time(LINE, send(stream, &line(&offer)?, &own)).await?;
         let word = in_time(TAKE_OVER, read_line(stream)).await?;
-        if word == READY {
-            Ok(())
-        } else {
-            Err(invalid("another word than ready"))
+        if word != READY {
+            return Err(invalid("another word than ready"));
         }
+        sockets.leave();
+        // Who was promised the sockets has them, whether it hears of it or not.
+        let _ = in_time(LINE, write_all(stream, format!("{LEFT}\n").as_bytes())).await;
+        Ok(())
     }
 }
 

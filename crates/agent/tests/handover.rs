@@ -50,6 +50,14 @@ fn free() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// No limit that the load of a test could reach.
+fn most() -> countersign_agent::limit::Rate {
+    countersign_agent::limit::Rate {
+        per_second: 1e6,
+        burst: 1_000_000,
+    }
+}
+
 impl World {
     async fn new() -> Self {
         Self {
@@ -71,15 +79,11 @@ impl World {
         config.listen = self.listen.to_vec();
         config.probes = Some(self.probes);
         config.metrics = Some(self.metrics);
-        let most = countersign_agent::limit::Rate {
-            per_second: 1e6,
-            burst: 1_000_000,
-        };
         config.requests = RequestLimits {
-            per_pod: most,
-            per_address: most,
-            new_tokens: most,
-            total: most,
+            per_pod: most(),
+            per_address: most(),
+            new_tokens: most(),
+            total: most(),
         };
         config.handover = Some(Handover {
             directory: self.sockets(),
@@ -96,6 +100,8 @@ impl World {
         });
         guard.listen = vec![self.guard];
         guard.state_dir = self.directory.path().join("state");
+        guard.per_pod = most();
+        guard.node = most();
         guard.filter = filter;
         guard
     }
