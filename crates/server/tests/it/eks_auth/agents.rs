@@ -364,10 +364,7 @@ async fn an_agent_learns_that_a_closer_association_may_be_in_force() {
         let seen = look(&pods, &agent, &path, &[]).await.ok();
         seen["association"]["modifiedAt"].as_f64().unwrap()
     };
-    let at = |seconds: i64| {
-        let second = after(seconds).as_second();
-        f64::from(u32::try_from(second).unwrap())
-    };
+    let at = |seconds: i64| after(seconds).as_duration().as_secs_f64();
     // Namespace and service account of an association that is made, and when the first one counts as changed from then on.
     let cases = [
         ("meadow", "picker", 10, 0),
